@@ -1,0 +1,297 @@
+//! All policies that reach one namespace, and their form as bytes.
+
+use std::{
+    fmt,
+    io::{Read, Write},
+};
+
+use flate2::{Compression, GzBuilder, read::GzDecoder};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::Policy;
+
+/// Version of the form of the bundle. An agent refuses a higher one: additions do not raise it.
+pub const FORMAT: u32 = 1;
+
+/// How much a bundle may be when it is not compressed, in bytes: a bound on an agent's memory.
+pub const MAX_DECODED_SIZE: u64 = 32 << 20;
+
+/// What the agents of one namespace are told.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bundle {
+    /// Label of a pod that holds the id of the execution it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_id_label: Option<String>,
+    /// The policies, by name.
+    pub policies: Vec<Policy>,
+}
+
+/// What an agent makes of a bundle.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// What it can apply.
+    pub bundle: Bundle,
+    /// What it cannot, because it is older than the operator.
+    pub unsupported: Vec<Unsupported>,
+    /// The content's digest.
+    pub revision: Revision,
+}
+
+/// A policy that this version does not understand.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unsupported {
+    /// Its name, or its place when even that is missing.
+    pub policy: String,
+    /// What is not understood.
+    pub reason: String,
+}
+
+/// Digest of a bundle's content, SHA-256 in hex.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Revision(String);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    format: u32,
+    #[serde(flatten)]
+    bundle: &'a Bundle,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LooseWire {
+    format: u32,
+    #[serde(default)]
+    execution_id_label: Option<String>,
+    #[serde(default)]
+    policies: Vec<serde_json::Value>,
+}
+
+impl Bundle {
+    /// The bundle as it is written: gzip of JSON, the same bytes for the same bundle.
+    ///
+    /// # Errors
+    /// Never for a bundle that was made from values of this crate; the signature says what its libraries say.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let json = serde_json::to_vec(&Wire {
+            format: FORMAT,
+            bundle: self,
+        })?;
+        // No name and no time in the header: they would make equal bundles differ.
+        let mut encoder = GzBuilder::new()
+            .mtime(0)
+            .write(Vec::new(), Compression::best());
+        encoder.write_all(&json)?;
+        Ok(encoder.finish()?)
+    }
+
+    /// Reads a bundle, setting aside what this version does not understand.
+    ///
+    /// # Errors
+    /// When the bytes are not a bundle at all; the caller then keeps the one it has.
+    pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        let mut json = Vec::new();
+        GzDecoder::new(bytes)
+            .take(MAX_DECODED_SIZE + 1)
+            .read_to_end(&mut json)
+            .map_err(DecodeError::Gzip)?;
+        if json.len() as u64 > MAX_DECODED_SIZE {
+            return Err(DecodeError::TooLarge);
+        }
+        let wire: LooseWire = serde_json::from_slice(&json).map_err(DecodeError::Json)?;
+        if wire.format > FORMAT {
+            return Err(DecodeError::Format(wire.format));
+        }
+        let mut bundle = Self {
+            execution_id_label: wire.execution_id_label,
+            policies: Vec::new(),
+        };
+        let mut unsupported = Vec::new();
+        for (index, value) in wire.policies.into_iter().enumerate() {
+            let name = value
+                .get("name")
+                .and_then(|name| name.as_str())
+                .map(str::to_owned);
+            match serde_json::from_value::<Policy>(value) {
+                Ok(policy) => bundle.policies.push(policy),
+                Err(error) => unsupported.push(Unsupported {
+                    policy: name.unwrap_or_else(|| format!("policies[{index}]")),
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        Ok(Decoded {
+            bundle,
+            unsupported,
+            revision: Revision(hex_digest(&json)),
+        })
+    }
+}
+
+/// SHA-256 in hex.
+pub(crate) fn hex_digest(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+/// Why a bundle could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// Not serialisable.
+    #[error("failed to serialise the bundle")]
+    Json(#[from] serde_json::Error),
+    /// Not compressible.
+    #[error("failed to compress the bundle")]
+    Gzip(#[from] std::io::Error),
+}
+
+/// Why bytes are not a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not gzip, or cut short.
+    #[error("failed to decompress the bundle")]
+    Gzip(#[source] std::io::Error),
+    /// Not JSON, or not of the expected form.
+    #[error("failed to parse the bundle")]
+    Json(#[source] serde_json::Error),
+    /// More than [`MAX_DECODED_SIZE`].
+    #[error("the bundle is larger than {MAX_DECODED_SIZE} bytes")]
+    TooLarge,
+    /// Written by an operator whose bundles this agent cannot read.
+    #[error("the bundle has format {0}, and this agent reads up to {FORMAT}")]
+    Format(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::*;
+
+    fn policy(name: &str) -> Policy {
+        Policy {
+            name: name.into(),
+            uid: format!("uid-of-{name}"),
+            selector: Selector::default(),
+            components: ["keycloak".to_owned()].into(),
+            containers: ContainerFilter::default(),
+            sinks: vec![Sink {
+                name: "archive".into(),
+                target: Target::Http(Http {
+                    url: Endpoint::try_from("https://logs.example.com/in".to_owned()).unwrap(),
+                    headers: Vec::new(),
+                    tls: Tls::default(),
+                }),
+            }],
+        }
+    }
+
+    fn gzip(json: &str) -> Vec<u8> {
+        let mut encoder = GzBuilder::new().write(Vec::new(), Compression::fast());
+        encoder.write_all(json.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bundle_survives_the_way_to_the_agent() {
+        let bundle = Bundle {
+            execution_id_label: Some("id".into()),
+            policies: vec![policy("a"), policy("b")],
+        };
+        let decoded = Bundle::decode(&bundle.encode().unwrap()).unwrap();
+        assert_eq!(decoded.bundle, bundle);
+        assert_eq!(decoded.unsupported, []);
+    }
+
+    #[test]
+    fn equal_bundles_are_equal_bytes() {
+        let bundle = Bundle {
+            execution_id_label: None,
+            policies: vec![policy("a")],
+        };
+        assert_eq!(bundle.encode().unwrap(), bundle.clone().encode().unwrap());
+        assert_eq!(
+            bundle.encode().unwrap()[4..8],
+            [0; 4],
+            "no time in the gzip header"
+        );
+    }
+
+    #[test]
+    fn a_policy_of_a_newer_operator_is_set_aside_as_a_whole() {
+        let known = serde_json::to_value(policy("known")).unwrap();
+        let mut newer_field = serde_json::to_value(policy("newer-field")).unwrap();
+        newer_field["filters"] = serde_json::json!([{"redact": {"pattern": "x"}}]);
+        let mut newer_sink = serde_json::to_value(policy("newer-sink")).unwrap();
+        newer_sink["sinks"][0]["target"] = serde_json::json!({"carrierPigeon": {}});
+        let json = serde_json::json!({"format": 1, "later": true, "policies": [newer_field, known, newer_sink, {}]});
+        let decoded = Bundle::decode(&gzip(&json.to_string())).unwrap();
+        assert_eq!(decoded.bundle.policies, [policy("known")]);
+        let unsupported: Vec<_> = decoded
+            .unsupported
+            .iter()
+            .map(|one| one.policy.as_str())
+            .collect();
+        assert_eq!(unsupported, ["newer-field", "newer-sink", "policies[3]"]);
+        assert!(
+            decoded.unsupported[0].reason.contains("filters"),
+            "{:?}",
+            decoded.unsupported[0]
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let error = Bundle::decode(&gzip(r#"{"format":2,"policies":[]}"#)).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(2)));
+    }
+
+    #[test]
+    fn a_bomb_is_refused_without_being_unpacked() {
+        let mut encoder = GzBuilder::new().write(Vec::new(), Compression::fast());
+        let zeros = vec![b' '; 1 << 20];
+        for _ in 0..40 {
+            encoder.write_all(&zeros).unwrap();
+        }
+        assert!(matches!(
+            Bundle::decode(&encoder.finish().unwrap()).unwrap_err(),
+            DecodeError::TooLarge
+        ));
+    }
+
+    #[test]
+    fn two_thousand_policies_fit_into_a_secret() {
+        let policies = (0..2000)
+            .map(|n| policy(&format!("team-{n:04}-application-logs")))
+            .collect();
+        let bytes = Bundle {
+            execution_id_label: None,
+            policies,
+        }
+        .encode()
+        .unwrap();
+        assert!(bytes.len() < 200_000, "{} bytes", bytes.len());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            prop_assert!(Bundle::decode(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What the operator tells the agents: which logs of a pod go to which sinks.
+//!
+//! One typed value, [`Bundle`], is written by the operator into a Secret of each plane namespace and
+//! read by every agent of that namespace. Both sides use the same types, so a configuration that the
+//! operator can write is one that an agent of the same version can read. This crate does no I/O.
+//!
+//! An agent lives as long as its pod and so is often older than the operator. Changes are therefore
+//! additive: a policy with anything that this version does not know is *unsupported* as a whole and
+//! reported, never applied in part, because a field that is ignored could have been a redaction.
+
+pub mod bundle;
+pub mod credential;
+pub mod endpoint;
+pub mod layout;
+pub mod policy;
+pub mod selector;
+pub mod sink;
+
+pub use bundle::{Bundle, DecodeError, Decoded, Revision, Unsupported};
+pub use credential::CredentialKey;
+pub use endpoint::Endpoint;
+pub use policy::{ContainerFilter, ContainerPattern, Policy};
+pub use selector::{Expression, Operator, Selector};
+pub use sink::{Header, HeaderName, HeaderValue, Http, Sink, Splunk, Target, Tls};
