@@ -106,7 +106,7 @@ pub struct HttpSink {
 pub struct HttpHeader {
     /// Name of the header. Example: `Authorization`.
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = (r"self.matches('^[!#$%&\\'*+.^_`|~0-9A-Za-z-]+$')", "name is not the name of an HTTP header: use letters, digits and `-`, for example X-Tenant"))]
+    #[x_kube(validation = (r#"self.matches("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")"#, "name is not the name of an HTTP header: use letters, digits and `-`, for example X-Tenant"))]
     pub name: String,
     /// Value of the header, where it is no secret. Visible ASCII characters and blanks. Example: `team-a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

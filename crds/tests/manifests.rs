@@ -20,7 +20,7 @@ fn the_files_are_what_the_types_say() {
 fn client_side_apply_can_keep_a_copy_in_an_annotation() {
     for crd in manifest::all() {
         let size = serde_json::to_vec(&crd).unwrap().len();
-        assert!(size < 200_000, "{} bytes", size);
+        assert!(size < 200_000, "{size} bytes");
     }
 }
 
