@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Every decision of the operator: pure, synchronous, without clock or client.
+//!
+//! ```text
+//!  LoggingPolicy ── validate ──▶ Policy ─┐
+//!  installation.yaml ─ validate ▶ Installation ─┤
+//!  Observed { namespaces, credentials, ─────────┴─ plan ─▶ Plan { bundles, admission }
+//!             last good }                                    │ apply (the shell) ─▶ Report
+//!  Pods ── coverage ─▶ Coverage ─────────────────────────────┴─ summarize ─▶ Status ─▶ Event
+//! ```
+//!
+//! The shell observes and applies; nothing else happens there. Equal inputs give equal outputs here, in any order.
+
+pub mod admission;
+pub mod bundle;
+pub mod candidate;
+pub mod cel;
+pub mod condition;
+pub mod coverage;
+pub mod credential;
+pub mod event;
+pub mod installation;
+pub mod names;
+pub mod plan;
+pub mod policy;
+pub mod quantity;
+pub mod sidecar;
+pub mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use candidate::Candidate;
+pub use installation::Installation;
+pub use policy::Policy;

@@ -1,0 +1,175 @@
+//! Conditions of a policy: their types, and the reasons that one of them can have.
+
+/// What is asked of a policy. `Ready` is the conjunction of those before it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Type {
+    /// The policy can be used as it is written.
+    Accepted,
+    /// Every credential that it names is there and can be used.
+    SecretsResolved,
+    /// Every pod that it selects has the log agent.
+    Injected,
+    /// It is in force.
+    Ready,
+    /// The operator is at it, or waits for something that may come by itself. Only while true (kstatus).
+    Reconciling,
+    /// A person has to do something. Only while true (kstatus).
+    Stalled,
+}
+
+impl Type {
+    /// As it stands in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::SecretsResolved => "SecretsResolved",
+            Self::Injected => "Injected",
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+        }
+    }
+}
+
+/// Why a condition is as it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// The policy can be used.
+    Valid,
+    /// The policy cannot be used as it is written.
+    Invalid,
+    /// The bundle has no room for it.
+    OverBudget,
+    /// Every credential is there.
+    Resolved,
+    /// A credential is not, see [`crate::credential::Fault`].
+    Credential(crate::credential::Fault),
+    /// Every selected pod has the agent.
+    AllPods,
+    /// No pod is selected at present.
+    NoPods,
+    /// Selected pods lack the agent.
+    PodsWithoutAgent,
+    /// The namespace of a plane does not exist.
+    NamespaceMissing,
+    /// The namespace of a plane forbids the agent.
+    PodSecurity,
+    /// The admission policy could not be written.
+    AdmissionNotWritten,
+    /// A bundle could not be written.
+    BundleNotWritten,
+    /// Something of the same name is there and is not ours.
+    NameTaken,
+    /// The pods have not been listed yet.
+    PodsUnknown,
+    /// The installation cannot be used.
+    InstallationInvalid,
+    /// The user has suspended the policy.
+    Suspended,
+    /// Everything holds.
+    InForce,
+}
+
+impl Reason {
+    /// As it stands in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "Valid",
+            Self::Invalid => "Invalid",
+            Self::OverBudget => "OverBudget",
+            Self::Resolved => "Resolved",
+            Self::Credential(fault) => fault.reason(),
+            Self::AllPods => "AllPods",
+            Self::NoPods => "NoPods",
+            Self::PodsWithoutAgent => "PodsWithoutAgent",
+            Self::NamespaceMissing => "NamespaceMissing",
+            Self::PodSecurity => "PodSecurity",
+            Self::AdmissionNotWritten => "AdmissionNotWritten",
+            Self::BundleNotWritten => "BundleNotWritten",
+            Self::NameTaken => "NameTaken",
+            Self::PodsUnknown => "PodsUnknown",
+            Self::InstallationInvalid => "InstallationInvalid",
+            Self::Suspended => "Suspended",
+            Self::InForce => "InForce",
+        }
+    }
+
+    /// Whether nothing will change until a person acts.
+    pub fn needs_a_person(self) -> bool {
+        matches!(
+            self,
+            Self::Invalid
+                | Self::OverBudget
+                | Self::PodSecurity
+                | Self::NameTaken
+                | Self::InstallationInvalid
+        )
+    }
+}
+
+/// Whether it holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// It is not known.
+    Unknown,
+}
+
+impl State {
+    /// As it stands in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// An answer to one question, before it has a time.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The question.
+    pub type_: Type,
+    /// The answer.
+    pub state: State,
+    /// One word for machines.
+    pub reason: Reason,
+    /// A sentence for people, with what to do.
+    pub message: String,
+}
+
+impl Answer {
+    /// It holds.
+    pub fn yes(type_: Type, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            state: State::True,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// It does not hold.
+    pub fn no(type_: Type, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            state: State::False,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// It is not known.
+    pub fn unknown(type_: Type, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            type_,
+            state: State::Unknown,
+            reason,
+            message: message.into(),
+        }
+    }
+}

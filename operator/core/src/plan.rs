@@ -1,0 +1,234 @@
+//! The plan: what the cluster should hold for the policies that there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Secret;
+use katonic_logging_crds::{Plane, SecretKeyRef};
+
+use crate::{
+    admission::{Admission, DefinitionUid, admission},
+    bundle::{self, Context, LastGood, PolicyOutcome, render},
+    candidate::Candidate,
+    credential::Lookup,
+    installation::Installation,
+};
+
+/// What was seen of the cluster.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Every policy.
+    pub candidates: Vec<Candidate>,
+    /// Namespaces that exist.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// What was found of the referenced Secrets.
+    pub credentials: BTreeMap<SecretKeyRef, Lookup>,
+    /// What the agents of each namespace were told last.
+    pub last_good: BTreeMap<String, LastGood>,
+    /// The definition of the policies.
+    pub definition: DefinitionUid,
+    /// Namespace of the operator and of the sinks' Secrets.
+    pub operator_namespace: String,
+}
+
+/// What of a namespace decides whether pods in it can be injected.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Namespace {
+    /// Pod Security level that it enforces, from its label.
+    pub pod_security: Option<String>,
+    /// Whether it is being deleted; nothing can be created in it then.
+    pub terminating: bool,
+}
+
+/// Whether a plane can be served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PlaneState {
+    /// It can.
+    Available,
+    /// Its namespace does not exist, or is being deleted.
+    NamespaceMissing,
+    /// Its namespace forbids what the agent needs (`hostPath`, user 0): a pod with it would be refused.
+    PodSecurity(String),
+}
+
+/// One plane of the plan.
+#[derive(Clone, Debug)]
+pub struct PlanePlan {
+    /// Its namespace.
+    pub namespace: String,
+    /// Whether it can be served.
+    pub state: PlaneState,
+    /// The bundle that its agents should see.
+    pub bundle: Option<Secret>,
+    /// What became of each policy that reaches it.
+    pub outcomes: BTreeMap<String, PolicyOutcome>,
+}
+
+/// What the cluster should hold.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Every plane.
+    pub planes: BTreeMap<Plane, PlanePlan>,
+    /// Injection; none when no policy reaches a namespace that allows it.
+    pub admission: Option<Admission>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A bundle.
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    /// The admission policy.
+    #[error("failed to render the admission policy")]
+    Admission(#[source] serde_json::Error),
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// When something cannot be serialised, which no input is known to cause; the cluster is then left as it is.
+pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Error> {
+    let context = Context {
+        installation,
+        operator_namespace: &observed.operator_namespace,
+        credentials: &observed.credentials,
+    };
+    let mut planes = BTreeMap::new();
+    let mut injected = BTreeSet::new();
+    for plane in Plane::ALL {
+        let namespace = installation.namespace(plane).to_owned();
+        let state = state(observed.namespaces.get(&namespace));
+        let rendered = render(
+            context,
+            plane,
+            &observed.candidates,
+            observed.last_good.get(&namespace),
+        )?;
+        if state == PlaneState::Available && !rendered.outcomes.is_empty() {
+            injected.insert(namespace.clone());
+        }
+        let bundle = rendered
+            .secret
+            .filter(|_| state != PlaneState::NamespaceMissing);
+        planes.insert(
+            plane,
+            PlanePlan {
+                namespace,
+                state,
+                bundle,
+                outcomes: rendered.outcomes,
+            },
+        );
+    }
+    let admission = if injected.is_empty() {
+        None
+    } else {
+        Some(admission(installation, &injected, &observed.definition).map_err(Error::Admission)?)
+    };
+    Ok(Plan { planes, admission })
+}
+
+/// The levels are those of Kubernetes' "Pod Security Standards": both forbid `hostPath`.
+fn state(namespace: Option<&Namespace>) -> PlaneState {
+    match namespace {
+        None => PlaneState::NamespaceMissing,
+        Some(namespace) if namespace.terminating => PlaneState::NamespaceMissing,
+        Some(Namespace {
+            pod_security: Some(level),
+            ..
+        }) if level == "baseline" || level == "restricted" => {
+            PlaneState::PodSecurity(level.clone())
+        }
+        Some(_) => PlaneState::Available,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        credential::Credential,
+        names,
+        testing::{installation, policy},
+    };
+
+    fn observed(policies: &[katonic_logging_crds::LoggingPolicy]) -> Observed {
+        let secret = SecretKeyRef {
+            name: "splunk".into(),
+            key: "token".into(),
+        };
+        Observed {
+            candidates: policies.iter().map(Candidate::readable).collect(),
+            namespaces: ["katonic-platform", "katonic-compute"]
+                .map(|name| (name.to_owned(), Namespace::default()))
+                .into(),
+            credentials: [(secret, Lookup::Found(Credential::new(b"abc".to_vec())))].into(),
+            last_good: BTreeMap::new(),
+            definition: DefinitionUid("uid".into()),
+            operator_namespace: names::OPERATOR_NAMESPACE.into(),
+        }
+    }
+
+    fn plan_for(observed: &Observed) -> Plan {
+        plan(&installation(), observed).unwrap()
+    }
+
+    fn injected(plan: &Plan) -> Vec<String> {
+        let Some(admission) = &plan.admission else {
+            return Vec::new();
+        };
+        let binding = serde_json::to_value(&admission.binding).unwrap();
+        let values = &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0]
+            ["values"];
+        serde_json::from_value(values.clone()).unwrap()
+    }
+
+    #[test]
+    fn both_planes_are_served_by_default() {
+        let plan = plan_for(&observed(&[policy("a")]));
+        assert!(plan.planes.values().all(|plane| plane.bundle.is_some()));
+        assert_eq!(injected(&plan), ["katonic-compute", "katonic-platform"]);
+    }
+
+    #[test]
+    fn without_a_policy_nothing_is_wanted() {
+        let plan = plan_for(&observed(&[]));
+        assert!(plan.planes.values().all(|plane| plane.bundle.is_none()));
+        assert_eq!(plan.admission, None);
+    }
+
+    #[test]
+    fn pods_are_injected_before_the_sinks_credential_is_there() {
+        let mut observed = observed(&[policy("a")]);
+        observed
+            .credentials
+            .values_mut()
+            .for_each(|lookup| *lookup = Lookup::SecretMissing);
+        let plan = plan_for(&observed);
+        assert!(plan.planes.values().all(|plane| plane.bundle.is_none()));
+        assert_eq!(injected(&plan).len(), 2);
+    }
+
+    #[test]
+    fn a_namespace_that_forbids_the_agent_is_left_alone() {
+        let mut observed = observed(&[policy("a")]);
+        let compute = observed.namespaces.get_mut("katonic-compute").unwrap();
+        compute.pod_security = Some("restricted".into());
+        let plan = plan_for(&observed);
+        assert_eq!(injected(&plan), ["katonic-platform"]);
+        assert_eq!(
+            plan.planes[&Plane::Compute].state,
+            PlaneState::PodSecurity("restricted".into())
+        );
+    }
+
+    #[test]
+    fn a_missing_namespace_does_not_hold_up_the_other() {
+        let mut observed = observed(&[policy("a")]);
+        observed.namespaces.remove("katonic-compute");
+        let plan = plan_for(&observed);
+        assert_eq!(injected(&plan), ["katonic-platform"]);
+        assert!(plan.planes[&Plane::Compute].bundle.is_none());
+        assert!(plan.planes[&Plane::Platform].bundle.is_some());
+    }
+}

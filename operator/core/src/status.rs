@@ -1,0 +1,482 @@
+//! The status of a policy, from what is so: never from what is hoped.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, SinkStatus};
+
+use crate::{
+    bundle::{PolicyOutcome, SinkOutcome},
+    candidate::Candidate,
+    condition::{Answer, Reason, State, Type},
+    coverage::Coverage,
+    installation::Problem,
+    names,
+    plan::{Plan, PlanePlan, PlaneState},
+    policy::{Policy, Sink},
+};
+
+/// What writing the plan came to; what is not named was written.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Bundles that could not be written, by namespace.
+    pub bundles: BTreeMap<String, Failure>,
+    /// The admission policy or its binding.
+    pub admission: Option<Failure>,
+}
+
+/// Why something was not written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// Something of the same name is there and is not ours: it is left alone until a person decides.
+    pub name_taken: bool,
+    /// The API server's own words.
+    pub message: String,
+}
+
+/// What a status is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The plan that was made; none when there has never been an installation to plan with.
+    pub plan: Option<&'a Plan>,
+    /// What writing it came to.
+    pub report: &'a Report,
+    /// What is wrong with the installation as it is written.
+    pub problem: Option<&'a Problem>,
+    /// The policy's pods in each plane; a plane is missing while its pods have not been listed.
+    pub coverage: &'a BTreeMap<Plane, Coverage>,
+}
+
+/// The status of a policy.
+pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> LoggingPolicyStatus {
+    let reached = reached(candidate, facts.plan);
+    let questions = match &candidate.policy {
+        Ok(policy) => vec![
+            accepted(policy, &reached),
+            secrets_resolved(policy, &reached, facts),
+            injected(policy, &reached, facts),
+        ],
+        Err(_) => vec![rejected(candidate, &reached)],
+    };
+    let ready = ready(candidate, &reached, facts, &questions);
+    let progress = progress(&ready);
+    let answers = questions.into_iter().chain([ready]).chain(progress);
+    let known = candidate.policy.as_ref().ok();
+    LoggingPolicyStatus {
+        observed_generation: Some(candidate.generation),
+        conditions: answers
+            .map(|answer| condition(answer, candidate, now))
+            .collect(),
+        planes: known.map(|policy| planes(policy).join(",")),
+        pods: known.and_then(|policy| pods(policy, facts.coverage)),
+        sink_count: known.map(|policy| count(policy.sinks.len())),
+        sinks: known.map_or_else(Vec::new, |policy| sinks(policy, &reached)),
+    }
+}
+
+/// A plane that the policy reaches, and what became of the policy there.
+struct Reached<'a> {
+    plane: Plane,
+    plan: &'a PlanePlan,
+    outcome: Option<&'a PolicyOutcome>,
+}
+
+fn reached<'a>(candidate: &Candidate, plan: Option<&'a Plan>) -> Vec<Reached<'a>> {
+    let wanted = |plane: Plane| {
+        candidate
+            .policy
+            .as_ref()
+            .is_ok_and(|policy| policy.planes.contains(&plane))
+    };
+    plan.iter()
+        .flat_map(|plan| &plan.planes)
+        .map(|(plane, plan)| Reached {
+            plane: *plane,
+            plan,
+            outcome: plan.outcomes.get(&candidate.name),
+        })
+        .filter(|reached| wanted(reached.plane) || reached.outcome.is_some())
+        .collect()
+}
+
+fn rejected(candidate: &Candidate, reached: &[Reached<'_>]) -> Answer {
+    let violations = candidate.policy.as_ref().err().into_iter().flatten();
+    let mut sentences: Vec<String> = violations
+        .map(|one| format!("{}: {}", one.path, one.message))
+        .collect();
+    if reached.iter().any(|reached| reached.outcome.is_some()) {
+        sentences.push("what was in force before stays in force".to_owned());
+    }
+    Answer::no(Type::Accepted, Reason::Invalid, sentences.join("; "))
+}
+
+fn accepted(policy: &Policy, reached: &[Reached<'_>]) -> Answer {
+    if reached
+        .iter()
+        .any(|reached| reached.outcome.is_some_and(|outcome| outcome.over_budget))
+    {
+        return Answer::no(
+            Type::Accepted,
+            Reason::OverBudget,
+            format!(
+                "the bundle Secret {} has no room for this policy beside the older ones: join policies that differ only in what they select, or shorten certificates",
+                names::BUNDLE
+            ),
+        );
+    }
+    let warnings: Vec<String> = policy.sinks.iter().flat_map(warnings).collect();
+    let message = if warnings.is_empty() {
+        "the policy can be used as it is written".to_owned()
+    } else {
+        format!(
+            "the policy can be used as it is written, with a warning: {}",
+            warnings.join("; ")
+        )
+    };
+    Answer::yes(Type::Accepted, Reason::Valid, message)
+}
+
+fn warnings(sink: &Sink) -> Vec<String> {
+    sink.warnings
+        .iter()
+        .map(|warning| format!("sink {}: {warning}", sink.config.name))
+        .collect()
+}
+
+fn secrets_resolved(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answer {
+    if policy.suspend {
+        return Answer::unknown(
+            Type::SecretsResolved,
+            Reason::Suspended,
+            "the policy is suspended",
+        );
+    }
+    if facts.plan.is_none() {
+        return unplanned(Type::SecretsResolved, facts);
+    }
+    let mut first = None;
+    let mut sentences = Vec::new();
+    for sink in &policy.sinks {
+        let Some(outcome) = sink_outcome(reached, &sink.config.name) else {
+            continue;
+        };
+        first = first.or_else(|| outcome.faults.first().map(|(fault, _)| *fault));
+        sentences.extend(outcome.faults.iter().map(|(_, message)| {
+            let consequence = if outcome.in_force {
+                "the last good one stays in force"
+            } else {
+                "the sink is left out"
+            };
+            format!(
+                "sink {}: {message}; until then {consequence}",
+                sink.config.name
+            )
+        }));
+    }
+    match first {
+        Some(fault) => Answer::no(
+            Type::SecretsResolved,
+            Reason::Credential(fault),
+            sentences.join("; "),
+        ),
+        None => Answer::yes(
+            Type::SecretsResolved,
+            Reason::Resolved,
+            "every credential of every sink is there",
+        ),
+    }
+}
+
+fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answer {
+    let no = |reason, message| Answer::no(Type::Injected, reason, message);
+    if policy.suspend {
+        return Answer::unknown(Type::Injected, Reason::Suspended, "the policy is suspended");
+    }
+    if facts.plan.is_none() {
+        return unplanned(Type::Injected, facts);
+    }
+    for Reached { plane, plan, .. } in reached {
+        let (plane, namespace) = (plane.as_str(), &plan.namespace);
+        match &plan.state {
+            PlaneState::Available => {}
+            PlaneState::NamespaceMissing => {
+                return no(
+                    Reason::NamespaceMissing,
+                    format!(
+                        "namespace {namespace} of plane {plane} does not exist yet: create it, or name another in ConfigMap {}",
+                        names::INSTALLATION
+                    ),
+                );
+            }
+            PlaneState::PodSecurity(level) => {
+                return no(
+                    Reason::PodSecurity,
+                    format!(
+                        "namespace {namespace} of plane {plane} enforces the Pod Security level {level}, which forbids the agent's hostPath volume: set its label {} to privileged; until then its pods are left alone",
+                        names::POD_SECURITY_LABEL
+                    ),
+                );
+            }
+        }
+    }
+    if let Some(failure) = &facts.report.admission {
+        let reason = if failure.name_taken {
+            Reason::NameTaken
+        } else {
+            Reason::AdmissionNotWritten
+        };
+        return no(reason, failure.message.clone());
+    }
+    let mut counted = Vec::new();
+    for Reached { plane, plan, .. } in reached {
+        match facts.coverage.get(plane) {
+            Some(coverage) => counted.push((plan.namespace.as_str(), *coverage)),
+            None => {
+                return Answer::unknown(
+                    Type::Injected,
+                    Reason::PodsUnknown,
+                    format!(
+                        "the pods of namespace {} have not been listed yet",
+                        plan.namespace
+                    ),
+                );
+            }
+        }
+    }
+    covered(&counted)
+}
+
+fn covered(counted: &[(&str, Coverage)]) -> Answer {
+    let total = counted
+        .iter()
+        .map(|(_, coverage)| *coverage)
+        .fold(Coverage::default(), Coverage::and);
+    let Coverage {
+        selected,
+        injected,
+        opted_out,
+        not_injectable,
+    } = total;
+    let mut left_out = Vec::new();
+    if opted_out > 0 {
+        left_out.push(format!(
+            "{opted_out} opted out by the label {}={}",
+            names::INJECT_LABEL,
+            names::INJECT_NO
+        ));
+    }
+    if not_injectable > 0 {
+        left_out.push(format!(
+            "{not_injectable} static or Windows pods cannot have the agent"
+        ));
+    }
+    let note = if left_out.is_empty() {
+        String::new()
+    } else {
+        format!(" (not counted: {})", left_out.join(", "))
+    };
+    if selected == 0 {
+        return Answer::yes(
+            Type::Injected,
+            Reason::NoPods,
+            format!("no pod is selected at present{note}"),
+        );
+    }
+    let sentence = format!("{injected} of {selected} selected pods run the log agent{note}");
+    if injected == selected {
+        return Answer::yes(Type::Injected, Reason::AllPods, sentence);
+    }
+    let commands: Vec<String> = counted
+        .iter()
+        .filter(|(_, coverage)| coverage.injected < coverage.selected)
+        .map(|(namespace, _)| format!("`kubectl -n {namespace} rollout restart deployment`"))
+        .collect();
+    Answer::no(
+        Type::Injected,
+        Reason::PodsWithoutAgent,
+        format!(
+            "{sentence}; the others were created before their namespace was reached by a policy: restart their owners, for example {}",
+            commands.join(" and ")
+        ),
+    )
+}
+
+/// There is no plan: nobody has ever said where the planes are.
+fn unplanned(type_: Type, facts: Facts<'_>) -> Answer {
+    let message = facts.problem.map_or_else(
+        || "the installation has not been read yet".to_owned(),
+        Problem::to_string,
+    );
+    Answer::unknown(type_, Reason::InstallationInvalid, message)
+}
+
+fn ready(
+    candidate: &Candidate,
+    reached: &[Reached<'_>],
+    facts: Facts<'_>,
+    questions: &[Answer],
+) -> Answer {
+    let no = |reason, message| Answer::no(Type::Ready, reason, message);
+    if let Some(problem) = facts.problem {
+        let consequence = if facts.plan.is_some() {
+            "; the last good installation stays in force"
+        } else {
+            ""
+        };
+        return no(
+            Reason::InstallationInvalid,
+            format!("{problem}{consequence}"),
+        );
+    }
+    let accepted = &questions[0];
+    if accepted.state != State::True {
+        return no(accepted.reason, accepted.message.clone());
+    }
+    if candidate.policy.as_ref().is_ok_and(|policy| policy.suspend) {
+        return Answer::yes(
+            Type::Ready,
+            Reason::Suspended,
+            "the policy is suspended: nothing is collected for it",
+        );
+    }
+    for Reached { plan, .. } in reached {
+        let Some(failure) = facts.report.bundles.get(&plan.namespace) else {
+            continue;
+        };
+        let reason = if failure.name_taken {
+            Reason::NameTaken
+        } else {
+            Reason::BundleNotWritten
+        };
+        return no(reason, failure.message.clone());
+    }
+    if let Some(answer) = questions.iter().find(|answer| answer.state != State::True) {
+        return no(answer.reason, answer.message.clone());
+    }
+    let injected = questions
+        .last()
+        .map_or("", |answer| answer.message.as_str());
+    Answer::yes(
+        Type::Ready,
+        Reason::InForce,
+        format!("the policy is in force; {injected}"),
+    )
+}
+
+/// Kubernetes' kstatus: both are there only while true, and say whether waiting helps.
+fn progress(ready: &Answer) -> Option<Answer> {
+    if ready.state == State::True {
+        return None;
+    }
+    let type_ = if ready.reason.needs_a_person() {
+        Type::Stalled
+    } else {
+        Type::Reconciling
+    };
+    Some(Answer::yes(type_, ready.reason, ready.message.clone()))
+}
+
+/// The time moves only when the state does (Kubernetes API conventions).
+fn condition(answer: Answer, candidate: &Candidate, now: Timestamp) -> Condition {
+    let previous = candidate
+        .status
+        .iter()
+        .flat_map(|status| &status.conditions)
+        .find(|condition| {
+            condition.type_ == answer.type_.as_str() && condition.status == answer.state.as_str()
+        });
+    Condition {
+        type_: answer.type_.as_str().to_owned(),
+        status: answer.state.as_str().to_owned(),
+        reason: answer.reason.as_str().to_owned(),
+        message: truncate(answer.message),
+        observed_generation: Some(candidate.generation),
+        last_transition_time: previous
+            .map_or(Time(now), |previous| previous.last_transition_time.clone()),
+    }
+}
+
+/// The API server takes 32,768 characters; nobody reads more than a few.
+fn truncate(mut message: String) -> String {
+    const MOST: usize = 2048;
+    if let Some((end, _)) = message.char_indices().nth(MOST) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+fn planes(policy: &Policy) -> Vec<&'static str> {
+    policy.planes.iter().map(|plane| plane.as_str()).collect()
+}
+
+fn pods(policy: &Policy, coverage: &BTreeMap<Plane, Coverage>) -> Option<PodCount> {
+    if policy.suspend {
+        return None;
+    }
+    let counted: Option<Vec<Coverage>> = policy
+        .planes
+        .iter()
+        .map(|plane| coverage.get(plane).copied())
+        .collect();
+    let total = counted?
+        .into_iter()
+        .fold(Coverage::default(), Coverage::and);
+    Some(PodCount {
+        selected: count(total.selected),
+        injected: count(total.injected),
+        summary: format!("{}/{}", total.injected, total.selected),
+    })
+}
+
+fn sinks(policy: &Policy, reached: &[Reached<'_>]) -> Vec<SinkStatus> {
+    let status = |sink: &Sink| {
+        let outcome = sink_outcome(reached, &sink.config.name);
+        let fault = outcome.as_ref().and_then(|outcome| outcome.faults.first());
+        let reason = match fault {
+            _ if policy.suspend => Reason::Suspended.as_str(),
+            Some((fault, _)) => fault.reason(),
+            None if outcome.as_ref().is_some_and(|outcome| outcome.in_force) => "Configured",
+            None => "NotConfigured",
+        };
+        let messages: Vec<String> = outcome
+            .iter()
+            .flat_map(|outcome| outcome.faults.iter().map(|(_, message)| message.clone()))
+            .chain(sink.warnings.iter().cloned())
+            .collect();
+        SinkStatus {
+            name: sink.config.name.clone(),
+            kind: sink.kind.to_owned(),
+            in_force: !policy.suspend && outcome.is_some_and(|outcome| outcome.in_force),
+            reason: reason.to_owned(),
+            message: (!messages.is_empty()).then(|| messages.join("; ")),
+        }
+    };
+    policy.sinks.iter().map(status).collect()
+}
+
+/// A sink over all planes that can be served: in force where it is so in each of them.
+fn sink_outcome(reached: &[Reached<'_>], sink: &str) -> Option<SinkOutcome> {
+    reached
+        .iter()
+        .filter(|reached| {
+            reached.plan.state != PlaneState::NamespaceMissing || reached.outcome.is_some()
+        })
+        .filter_map(|reached| reached.outcome?.sinks.get(sink).cloned())
+        .reduce(|one, other| SinkOutcome {
+            in_force: one.in_force && other.in_force,
+            // The credentials are the same in each plane.
+            faults: one.faults,
+        })
+}
+
+/// Far more pods than a cluster can have still fit.
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
