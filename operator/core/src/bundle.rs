@@ -26,7 +26,7 @@ use crate::{
 pub const BUDGET: usize = 960 << 10;
 
 /// What the agents of a namespace were told last, from the Secret that told them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LastGood {
     policies: BTreeMap<String, config::Policy>,
     credentials: BTreeMap<CredentialKey, Credential>,

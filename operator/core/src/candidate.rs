@@ -6,7 +6,7 @@ use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
 use crate::policy::{Policy, Violation, validate};
 
 /// A custom resource and what validation says of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Name of the resource.
     pub name: String,
@@ -29,6 +29,17 @@ impl Candidate {
             policy: validate(resource),
             status: resource.status.clone(),
             ..Self::unreadable(&resource.metadata, String::new())
+        }
+    }
+
+    /// Whether nothing that a plan is made of differs.
+    pub fn differs_in_status_only(&self, other: &Self) -> bool {
+        Self {
+            status: None,
+            ..self.clone()
+        } == Self {
+            status: None,
+            ..other.clone()
         }
     }
 

@@ -12,7 +12,7 @@ use katonic_logging_crds::{LabelSelectorOperator, LoggingPolicy, Plane, SecretKe
 use crate::names;
 
 /// A policy that can be planned with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Planes that it reaches, never none.
     pub planes: BTreeSet<Plane>,
@@ -29,7 +29,7 @@ pub struct Policy {
 }
 
 /// A sink of a policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sink {
     /// Its kind, as the policy's field is called.
     pub kind: &'static str,

@@ -1,0 +1,430 @@
+//! The apply step: makes the cluster match a plan. Decides nothing, and never stops at the first failure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+};
+
+use futures::future::join_all;
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
+    core::v1::Secret,
+};
+use katonic_logging_core::{
+    admission::Admission,
+    names,
+    plan::{Plan, PlanePlan, PlaneState},
+    status::{Failure, Report},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    core::PartialObjectMeta,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::sources::{Owned, PlaneSource, PlaneSources, Sources};
+use crate::{cache::chain, health::Health, metrics::Outcome};
+
+/// Writes objects, and remembers what it wrote: an object that is as it was left is not written again.
+pub struct Applier {
+    client: Client,
+    health: Arc<Health>,
+    written: BTreeMap<String, Written>,
+}
+
+/// An object as it was left.
+#[derive(Clone, PartialEq)]
+struct Written {
+    body: Vec<u8>,
+    resource_version: String,
+}
+
+/// What may go wrong with one object.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{kind} {name} is there and was not made by katonic-logging: delete or rename it")]
+    NameTaken { kind: &'static str, name: String },
+    #[error("failed to serialise {kind} {name}")]
+    Serialise {
+        kind: &'static str,
+        name: String,
+        source: serde_json::Error,
+    },
+    #[error("failed to watch {kind} {name}: {reason}")]
+    Unwatched {
+        kind: &'static str,
+        name: String,
+        reason: String,
+    },
+    #[error("failed to apply {kind} {name}")]
+    Apply {
+        kind: &'static str,
+        name: String,
+        source: kube::Error,
+    },
+    #[error("failed to delete {kind} {name}")]
+    Delete {
+        kind: &'static str,
+        name: String,
+        source: kube::Error,
+    },
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            name_taken: matches!(error, Error::NameTaken { .. }),
+            message: chain(&error),
+        }
+    }
+}
+
+impl Applier {
+    /// An applier that has written nothing yet.
+    pub fn new(client: Client, health: Arc<Health>) -> Self {
+        Self {
+            client,
+            health,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// Applies the plan: bundles before admission, so that the first pod that is injected finds its configuration.
+    pub async fn apply(
+        &mut self,
+        plan: &Plan,
+        sources: &Sources,
+        planes: &PlaneSources,
+        former: &mut BTreeSet<String>,
+    ) -> Report {
+        let mut report = Report::default();
+        let bundles = plan
+            .planes
+            .iter()
+            .filter_map(|(plane, plan)| Some((plan, planes.get(*plane)?)));
+        let bundles: Vec<(&PlanePlan, &PlaneSource)> = bundles.collect();
+        let applied = join_all(
+            bundles
+                .iter()
+                .map(|(plan, source)| self.bundle(plan, source)),
+        )
+        .await;
+        for ((plan, _), result) in bundles.iter().zip(applied) {
+            match result {
+                Ok(written) => self.remember(&secret_key(&plan.namespace), written),
+                Err(error) => {
+                    report.bundles.insert(plan.namespace.clone(), failed(error));
+                }
+            }
+        }
+        if let Err(error) = self.admission(plan.admission.as_ref(), sources).await {
+            report.admission = Some(failed(error));
+        }
+        self.leave(former).await;
+        report
+    }
+
+    fn remember(&mut self, key: &str, written: Option<Written>) {
+        match written {
+            Some(written) => self.written.insert(key.to_owned(), written),
+            None => self.written.remove(key),
+        };
+    }
+
+    async fn bundle(
+        &self,
+        plan: &PlanePlan,
+        source: &PlaneSource,
+    ) -> Result<Option<Written>, Error> {
+        if plan.state == PlaneState::NamespaceMissing {
+            return Ok(None);
+        }
+        let api = Api::<Secret>::namespaced(self.client.clone(), &plan.namespace);
+        let Some(observed) = source
+            .bundle
+            .with(|all| all.get(names::BUNDLE).map(|bundle| bundle.owned.clone()))
+        else {
+            // Unseen, it might hold the last good form of a sink that cannot be used at present.
+            let reason = source
+                .bundle
+                .error()
+                .unwrap_or_else(|| "it has not been listed yet".to_owned());
+            let name = format!("{}/{}", plan.namespace, names::BUNDLE);
+            return Err(Error::Unwatched {
+                kind: "Secret",
+                name,
+                reason,
+            });
+        };
+        let Some(wanted) = &plan.bundle else {
+            return self
+                .delete(&api, "Secret", names::BUNDLE, observed)
+                .await
+                .map(|()| None);
+        };
+        let before = self.written.get(&secret_key(&plan.namespace));
+        let (applied, mut written) = self
+            .converge(&api, "Secret", wanted, observed, before)
+            .await?;
+        if let Some(applied) = applied
+            && let Some(resource_version) = self.prune(&api, wanted, &applied).await?
+        {
+            written.resource_version = resource_version;
+        }
+        Ok(Some(written))
+    }
+
+    async fn admission(
+        &mut self,
+        wanted: Option<&Admission>,
+        sources: &Sources,
+    ) -> Result<(), Error> {
+        let policies = Api::<MutatingAdmissionPolicy>::all(self.client.clone());
+        let bindings = Api::<MutatingAdmissionPolicyBinding>::all(self.client.clone());
+        let policy = sources
+            .admission_policy
+            .with(|all| all.get(names::ADMISSION).map(|policy| policy.owned.clone()));
+        let binding = sources
+            .admission_binding
+            .with(|all| all.get(names::ADMISSION).cloned());
+        let unwatched = |kind, error: Option<String>| Error::Unwatched {
+            kind,
+            name: names::ADMISSION.to_owned(),
+            reason: error.unwrap_or_else(|| "it has not been listed yet".to_owned()),
+        };
+        let policy = policy.ok_or_else(|| {
+            unwatched("MutatingAdmissionPolicy", sources.admission_policy.error())
+        })?;
+        let binding = binding.ok_or_else(|| {
+            unwatched(
+                "MutatingAdmissionPolicyBinding",
+                sources.admission_binding.error(),
+            )
+        })?;
+        if let Some(wanted) = wanted {
+            // A binding without its policy would be an error in the API server's eyes.
+            self.one(&policies, "MutatingAdmissionPolicy", &wanted.policy, policy)
+                .await?;
+            return self
+                .one(
+                    &bindings,
+                    "MutatingAdmissionPolicyBinding",
+                    &wanted.binding,
+                    binding,
+                )
+                .await;
+        }
+        self.written
+            .retain(|key, _| !key.starts_with("MutatingAdmission"));
+        self.delete(
+            &bindings,
+            "MutatingAdmissionPolicyBinding",
+            names::ADMISSION,
+            binding,
+        )
+        .await?;
+        self.delete(
+            &policies,
+            "MutatingAdmissionPolicy",
+            names::ADMISSION,
+            policy,
+        )
+        .await
+    }
+
+    async fn one<K>(
+        &mut self,
+        api: &Api<K>,
+        kind: &'static str,
+        wanted: &K,
+        observed: Option<Owned>,
+    ) -> Result<(), Error>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let (_, written) = self
+            .converge(api, kind, wanted, observed, self.written.get(kind))
+            .await?;
+        self.remember(kind, Some(written));
+        Ok(())
+    }
+
+    /// Server-side apply, unless the object is as it was left. Equal content is no write in the API server either;
+    /// this spares the request.
+    async fn converge<K>(
+        &self,
+        api: &Api<K>,
+        kind: &'static str,
+        wanted: &K,
+        observed: Option<Owned>,
+        before: Option<&Written>,
+    ) -> Result<(Option<K>, Written), Error>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let name = wanted.name_any();
+        let full_name = wanted
+            .namespace()
+            .map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
+        if observed.as_ref().is_some_and(|observed| !observed.ours) {
+            return Err(Error::NameTaken {
+                kind,
+                name: full_name,
+            });
+        }
+        let body = serde_json::to_vec(wanted).map_err(|source| Error::Serialise {
+            kind,
+            name: full_name.clone(),
+            source,
+        })?;
+        if let (Some(before), Some(observed)) = (before, &observed)
+            && before.body == body
+            && before.resource_version == observed.resource_version
+        {
+            return Ok((None, before.clone()));
+        }
+        let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
+        let applied = api.patch(&name, &parameters, &Patch::Apply(wanted)).await;
+        self.health.metrics.wrote(kind, Outcome::of(&applied));
+        let applied = applied.map_err(|source| Error::Apply {
+            kind,
+            name: full_name,
+            source,
+        })?;
+        let resource_version = applied.resource_version().unwrap_or_default();
+        Ok((
+            Some(applied),
+            Written {
+                body,
+                resource_version,
+            },
+        ))
+    }
+
+    /// Server-side apply leaves keys that somebody else has added: a bundle holds ours and no others.
+    async fn prune(
+        &self,
+        api: &Api<Secret>,
+        wanted: &Secret,
+        applied: &Secret,
+    ) -> Result<Option<String>, Error> {
+        let (Some(ours), Some(all)) = (&wanted.data, &applied.data) else {
+            return Ok(None);
+        };
+        let foreign: serde_json::Map<String, serde_json::Value> = all
+            .keys()
+            .filter(|key| !ours.contains_key(*key))
+            .map(|key| (key.clone(), serde_json::Value::Null))
+            .collect();
+        if foreign.is_empty() {
+            return Ok(None);
+        }
+        // A JSON merge patch removes what is null (RFC 7396).
+        let patch = Patch::Merge(serde_json::json!({"data": foreign}));
+        let parameters = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let pruned = api.patch(names::BUNDLE, &parameters, &patch).await;
+        self.health.metrics.wrote("Secret", Outcome::of(&pruned));
+        let name = names::BUNDLE.to_owned();
+        let pruned = pruned.map_err(|source| Error::Apply {
+            kind: "Secret",
+            name,
+            source,
+        })?;
+        Ok(pruned.resource_version())
+    }
+
+    /// Deletes what is ours, and only the very object that was seen.
+    async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        kind: &'static str,
+        name: &str,
+        observed: Option<Owned>,
+    ) -> Result<(), Error>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let Some(observed) = observed.filter(|observed| observed.ours) else {
+            return Ok(());
+        };
+        let preconditions = Preconditions {
+            uid: Some(observed.uid),
+            resource_version: None,
+        };
+        let parameters = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let deleted = match api.delete(name, &parameters).await {
+            // Somebody else was faster: it is gone, or it is another one now and will be seen.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => return Ok(()),
+            result => result,
+        };
+        self.health.metrics.wrote(kind, Outcome::of(&deleted));
+        deleted.map(drop).map_err(|source| Error::Delete {
+            kind,
+            name: name.to_owned(),
+            source,
+        })
+    }
+
+    /// Takes the bundle out of namespaces that are planes no longer.
+    async fn leave(&mut self, former: &mut BTreeSet<String>) {
+        for namespace in former.clone() {
+            match self.leave_one(&namespace).await {
+                Ok(()) => {
+                    former.remove(&namespace);
+                    self.written.remove(&secret_key(&namespace));
+                }
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    // Without the right to look there, it is for whoever took it away; owner references still bind it.
+                    tracing::warn!(%namespace, "no right to remove the bundle of a former plane");
+                    former.remove(&namespace);
+                }
+                Err(error) => {
+                    tracing::warn!(%namespace, error = %chain(&error), "failed to leave a former plane");
+                }
+            }
+        }
+    }
+
+    async fn leave_one(&self, namespace: &str) -> Result<(), kube::Error> {
+        let metadata = Api::<PartialObjectMeta<Secret>>::namespaced(self.client.clone(), namespace);
+        let Some(found) = metadata.get_metadata_opt(names::BUNDLE).await? else {
+            return Ok(());
+        };
+        let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        match self
+            .delete(&api, "Secret", names::BUNDLE, Some(Owned::of(found.meta())))
+            .await
+        {
+            Err(Error::Delete { source, .. }) => Err(source),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failed(error: Error) -> Failure {
+    let failure = Failure::from(error);
+    tracing::error!(error = %failure.message, "failed to apply");
+    failure
+}
+
+fn secret_key(namespace: &str) -> String {
+    format!("Secret {namespace}")
+}
+
+impl std::fmt::Debug for Applier {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The bodies hold credentials.
+        formatter
+            .debug_struct("Applier")
+            .field("written", &self.written.keys())
+            .finish_non_exhaustive()
+    }
+}

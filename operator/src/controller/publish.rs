@@ -1,0 +1,249 @@
+//! The summarize step's shell: writes statuses and Events where they have changed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, ObjectReference},
+    jiff::Timestamp,
+};
+use katonic_logging_core::{
+    Candidate, Installation,
+    bundle::selection,
+    coverage::{Coverage, coverage},
+    event::event,
+    installation::Problem,
+    names,
+    plan::Plan,
+    status::{Facts, Report, summarize},
+};
+use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus, Plane};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+
+use super::sources::{PlaneSources, Sources};
+use crate::{cache::chain, health::Health, metrics::Outcome};
+
+/// How many statuses are written at once; the API server gives a service account about 245 seats, shared with others.
+const CONCURRENCY: usize = 16;
+
+/// What statuses are made of.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The plan in force.
+    pub plan: Option<&'a Plan>,
+    /// What applying it came to.
+    pub report: &'a Report,
+    /// What is wrong with the installation.
+    pub problem: Option<&'a Problem>,
+    /// The installation in force.
+    pub installation: Option<&'a Installation>,
+    /// Its planes.
+    pub planes: Option<&'a PlaneSources>,
+}
+
+/// Tells people what is so.
+pub struct Publisher {
+    policies: Api<LoggingPolicy>,
+    recorder: Recorder,
+    namespace: String,
+    health: Arc<Health>,
+}
+
+impl Publisher {
+    /// A publisher for the operator in this namespace.
+    pub fn new(client: Client, namespace: &str, health: Arc<Health>) -> Self {
+        let reporter = Reporter {
+            controller: names::FIELD_MANAGER.to_owned(),
+            instance: None,
+        };
+        Self {
+            policies: Api::all(client.clone()),
+            recorder: Recorder::new(client, reporter),
+            namespace: namespace.to_owned(),
+            health,
+        }
+    }
+
+    /// Writes every status that has changed; whether all of them were written.
+    pub async fn publish(&self, sources: &Sources, known: Known<'_>, now: Timestamp) -> bool {
+        let candidates = sources.policies.all().unwrap_or_default();
+        let (mut ready, mut not_ready) = (0, 0);
+        let mut changed = Vec::new();
+        for candidate in candidates.into_values() {
+            let coverage = count(&candidate, known);
+            let facts = Facts {
+                plan: known.plan,
+                report: known.report,
+                problem: known.problem,
+                coverage: &coverage,
+            };
+            // A condition's time has seconds; more would be lost on the way and look like a change.
+            let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+            let status = summarize(&candidate, facts, now);
+            if is_ready(&status) {
+                ready += 1;
+            } else {
+                not_ready += 1;
+            }
+            if candidate.status.as_ref() != Some(&status) {
+                changed.push((candidate, status));
+            }
+        }
+        self.health.metrics.count_policies(ready, not_ready);
+        let written: Vec<bool> = stream::iter(changed)
+            .map(|(candidate, status)| self.write(sources, candidate, status))
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        written.into_iter().all(|written| written)
+    }
+
+    async fn write(
+        &self,
+        sources: &Sources,
+        candidate: Candidate,
+        status: LoggingPolicyStatus,
+    ) -> bool {
+        let body = serde_json::json!({
+            "apiVersion": LoggingPolicy::api_version(&()),
+            "kind": LoggingPolicy::kind(&()),
+            "metadata": {"name": candidate.name, "uid": candidate.uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
+        let patched = self
+            .policies
+            .patch_status(&candidate.name, &parameters, &Patch::Apply(&body))
+            .await;
+        match patched {
+            // Gone meanwhile, or another one of the same name: the watch will say so.
+            Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => return true,
+            patched => {
+                self.health
+                    .metrics
+                    .wrote("LoggingPolicy", Outcome::of(&patched));
+                if let Err(error) = patched {
+                    tracing::warn!(policy = %candidate.name, error = %chain(&error), "failed to write the status");
+                    return false;
+                }
+            }
+        }
+        if let Some(event) = event(candidate.status.as_ref(), &status) {
+            tracing::info!(policy = %candidate.name, reason = %event.reason, note = %event.note, "policy");
+            self.tell(
+                &reference(&candidate),
+                event.warning,
+                event.reason,
+                event.note,
+                "Reconcile",
+            )
+            .await;
+        }
+        // So that the next pass does not write it again while the watch is still behind.
+        sources.policies.update(&candidate.name, |known| {
+            if known.uid == candidate.uid {
+                known.status = Some(status);
+            }
+        });
+        true
+    }
+
+    /// Tells that the installation cannot be used, or that it can be used again.
+    pub async fn tell_installation(&self, problem: Option<&Problem>) {
+        let reference = ObjectReference {
+            api_version: Some(ConfigMap::api_version(&()).into_owned()),
+            kind: Some(ConfigMap::kind(&()).into_owned()),
+            name: Some(names::INSTALLATION.to_owned()),
+            namespace: Some(self.namespace.clone()),
+            ..ObjectReference::default()
+        };
+        let (warning, reason, note) = if let Some(problem) = problem {
+            tracing::error!(%problem, "the installation cannot be used; the last good one stays in force");
+            (
+                true,
+                "InstallationInvalid",
+                format!("{problem}; the last good installation stays in force"),
+            )
+        } else {
+            tracing::info!("the installation can be used again");
+            (
+                false,
+                "InstallationAccepted",
+                "the installation is in force".to_owned(),
+            )
+        };
+        self.tell(
+            &reference,
+            warning,
+            reason.to_owned(),
+            note,
+            "ReadInstallation",
+        )
+        .await;
+    }
+
+    async fn tell(
+        &self,
+        about: &ObjectReference,
+        warning: bool,
+        reason: String,
+        note: String,
+        action: &str,
+    ) {
+        let type_ = if warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        let event = Event {
+            type_,
+            reason,
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        // The status says the same: an Event that cannot be written costs nobody anything.
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            tracing::warn!(error = %chain(&error), "failed to write an Event");
+        }
+    }
+}
+
+/// The pods of a policy in each plane whose pods have been listed.
+fn count(candidate: &Candidate, known: Known<'_>) -> BTreeMap<Plane, Coverage> {
+    let (Ok(policy), Some(installation), Some(planes)) =
+        (&candidate.policy, known.installation, known.planes)
+    else {
+        return BTreeMap::new();
+    };
+    let counted = |plane: &Plane| {
+        let selection = selection(policy, candidate, installation, *plane);
+        let counted = planes
+            .get(*plane)?
+            .pods
+            .with(|pods| coverage(&selection, pods.values()))?;
+        Some((*plane, counted))
+    };
+    policy.planes.iter().filter_map(counted).collect()
+}
+
+fn is_ready(status: &LoggingPolicyStatus) -> bool {
+    status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn reference(candidate: &Candidate) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(LoggingPolicy::api_version(&()).into_owned()),
+        kind: Some(LoggingPolicy::kind(&()).into_owned()),
+        name: Some(candidate.name.clone()),
+        uid: Some(candidate.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
