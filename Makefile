@@ -1,0 +1,41 @@
+# `make help` lists what there is. Everything is a cargo command underneath; nothing here decides anything.
+.DEFAULT_GOAL := help
+E2E := cargo run --quiet --package katonic-logging-e2e --bin
+
+.PHONY: help test demo demo-stop bench images cluster-binaries fmt lint crds check-generated check
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: ## Run every test that this machine can run.
+	@$(E2E) suite
+
+demo: ## Show the whole product on a cluster of its own; KEEP=1 leaves it up.
+	@KEEP=$(KEEP) $(E2E) demo
+
+demo-stop: ## Take down what `make demo KEEP=1` left up.
+	@$(E2E) demo -- stop
+
+bench: ## Measure what docs/benchmarks.md promises.
+	@$(E2E) bench
+
+images: ## Build both images as OCI archives into target/images.
+	@$(E2E) images
+
+cluster-binaries: ## Build the control plane and the node that the tests use.
+	@$(E2E) cluster-binaries
+
+fmt: ## Format.
+	@cargo fmt --all
+
+lint: ## Check format and lints.
+	@cargo fmt --all -- --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+crds: ## Generate manifests/crds from the Rust types.
+	@cargo run --quiet --package katonic-logging-crds --bin crdgen manifests/crds
+
+check-generated: crds ## Check that what is generated is committed.
+	@git diff --exit-code -- manifests/crds || { echo 'manifests/crds is not current: run `make crds` and commit it'; exit 1; }
+
+check: test lint check-generated ## What CI runs, in its order.
