@@ -1,0 +1,47 @@
+//! The log agent's process.
+
+use std::{error::Error, process::ExitCode};
+
+use katonic_log_agent::{
+    agent::Agent,
+    settings::Settings,
+    tell::{Level, tell},
+};
+use serde_json::json;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(
+                Level::Error,
+                "failed to start",
+                json!({"reason": error.to_string()}),
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let Some(settings) = Settings::read(std::env::args_os().skip(1))? else {
+        print!("{}", Settings::help());
+        return Ok(());
+    };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let terminate = signal(SignalKind::terminate())?;
+        tell(
+            Level::Info,
+            "started",
+            json!({"version": env!("CARGO_PKG_VERSION"), "pod": settings.pod.name, "namespace": settings.pod.namespace}),
+        );
+        Agent::new(settings).run(terminate).await;
+        Ok(())
+    })
+}

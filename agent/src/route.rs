@@ -1,0 +1,474 @@
+//! A sink of a policy and how far it has come in each log file. Sends nothing.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use katonic_log_config::{Policy, Target};
+
+use crate::{
+    assemble::Taken,
+    batch::{Body, Limits, Packer},
+    cri::Stream,
+    cursor::{FileKey, Position, Progress, RouteKey},
+    encode::{Format, Head, Origin},
+    files::{Files, LogFile, short_digest},
+    pod::{Labels, Pod},
+    reader::{AtEnd, Reached, Reader},
+    sink,
+};
+
+/// A line that was begun is delivered as it stands when its file was quiet for this long.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// What all routes read from.
+#[derive(Debug)]
+pub struct Source {
+    /// The pod.
+    pub pod: Pod,
+    /// Its labels.
+    pub labels: RefCell<Labels>,
+    /// Label that holds the execution's id.
+    pub execution_id_label: RefCell<Option<String>>,
+    /// Its log files.
+    pub files: RefCell<Files>,
+    /// Changes whenever labels or the set of files do.
+    pub revision: Cell<u64>,
+    /// The only large buffers of the process: one batch is made at a time.
+    pub workshop: RefCell<Workshop>,
+}
+
+/// Buffers for making a batch.
+#[derive(Debug, Default)]
+pub struct Workshop {
+    packer: Packer,
+    buffer: Vec<u8>,
+}
+
+/// A batch with the places that are reached when it is acknowledged.
+#[derive(Debug)]
+pub struct Batch {
+    /// The request's body.
+    pub body: Body,
+    ends: Vec<End>,
+}
+
+#[derive(Debug)]
+struct End {
+    track: usize,
+    position: Position,
+    done: bool,
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pending {
+    /// Whether there is anything.
+    pub any: bool,
+    /// About how many bytes.
+    pub bytes: u64,
+}
+
+/// How many records had which fate.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
+pub struct Counts {
+    /// Acknowledged.
+    pub delivered: u64,
+    /// Refused for their content.
+    pub rejected: u64,
+    /// Given up at the end of the pod.
+    pub lost: u64,
+}
+
+/// A log file on its way to a sink.
+#[derive(Debug)]
+struct Track {
+    file: Rc<LogFile>,
+    reader: Reader,
+    committed: Position,
+    /// The file's size when it was last read to its end, and whether that was the end of it all.
+    seen: Option<(u64, AtEnd)>,
+    /// Everything in it is acknowledged and nothing will be added.
+    done: bool,
+    heads: Option<[Head; 2]>,
+}
+
+impl Track {
+    fn at_end(&self) -> AtEnd {
+        if self.file.is_finished() {
+            AtEnd::Flush
+        } else if self.file.quiet_for() >= IDLE {
+            AtEnd::Idle
+        } else {
+            AtEnd::Wait
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        if self.done {
+            return false;
+        }
+        let Some((length, at_end)) = self.seen else {
+            return true;
+        };
+        length != self.file.length()
+            || match self.at_end() {
+                AtEnd::Wait => false,
+                AtEnd::Idle => at_end == AtEnd::Wait && self.reader.has_open_line(),
+                AtEnd::Flush => at_end != AtEnd::Flush,
+            }
+    }
+
+    fn rewind(&mut self) {
+        self.reader = Reader::at(self.committed);
+        self.seen = None;
+    }
+}
+
+/// A sink of a policy.
+#[derive(Debug)]
+pub struct Route {
+    /// What its cursors are saved under.
+    pub key: RouteKey,
+    policy: RefCell<Policy>,
+    target: RefCell<Target>,
+    format: RefCell<Format>,
+    counts: Cell<Counts>,
+    tracks: RefCell<Vec<Track>>,
+    /// Cursors of files that are not being read: not found yet, or not taken at the moment.
+    parked: RefCell<BTreeMap<FileKey, Position>>,
+    synced: Cell<Option<u64>>,
+    /// Which container comes first in the next batch, so that none starves.
+    turn: Cell<usize>,
+}
+
+impl Route {
+    /// A route that goes on where `progress` ends.
+    pub fn new(key: RouteKey, policy: Policy, target: Target, progress: Progress) -> Self {
+        let counts = Counts {
+            delivered: progress.delivered,
+            rejected: progress.rejected,
+            lost: 0,
+        };
+        Self {
+            key,
+            format: RefCell::new(sink::format(&target)),
+            policy: RefCell::new(policy),
+            target: RefCell::new(target),
+            counts: Cell::new(counts),
+            tracks: RefCell::default(),
+            parked: RefCell::new(progress.files.into_iter().collect()),
+            synced: Cell::default(),
+            turn: Cell::default(),
+        }
+    }
+
+    /// Name of the policy, for people.
+    pub fn policy_name(&self) -> String {
+        self.policy.borrow().name.clone()
+    }
+
+    /// Where it goes.
+    pub fn target(&self) -> Target {
+        self.target.borrow().clone()
+    }
+
+    /// Takes over a changed policy; says whether anything is different for this route.
+    pub fn update(&self, policy: &Policy, target: &Target) -> bool {
+        let changed = *self.policy.borrow() != *policy || *self.target.borrow() != *target;
+        if changed {
+            self.format.replace(sink::format(target));
+            self.policy.replace(policy.clone());
+            self.target.replace(target.clone());
+            self.forget_heads();
+        }
+        changed
+    }
+
+    /// Makes the next records with the pod's labels as they are by now.
+    pub fn forget_heads(&self) {
+        self.synced.set(None);
+        for track in self.tracks.borrow_mut().iter_mut() {
+            track.heads = None;
+        }
+    }
+
+    /// What became of its records.
+    pub fn counts(&self) -> Counts {
+        self.counts.get()
+    }
+
+    /// Begins to read files that appeared and stops with those that no longer belong to it.
+    pub fn sync(&self, source: &Source) {
+        if self.synced.replace(Some(source.revision.get())) == Some(source.revision.get()) {
+            return;
+        }
+        let policy = self.policy.borrow();
+        let labels = source.labels.borrow();
+        let files = source.files.borrow();
+        let mut parked = self.parked.borrow_mut();
+        let mut old = std::mem::take(&mut *self.tracks.borrow_mut());
+        let mut tracks = Vec::new();
+        for file in files
+            .iter()
+            .filter(|file| policy.takes(&labels, &file.key.container))
+        {
+            let existing = old.iter().position(|track| Rc::ptr_eq(&track.file, file));
+            let track = existing.map_or_else(
+                || {
+                    let saved = parked.remove(&file.key).unwrap_or_default();
+                    // Shorter than what was acknowledged: not the content that it was.
+                    let committed = if saved.next > file.length() {
+                        Position::default()
+                    } else {
+                        saved
+                    };
+                    Track {
+                        file: Rc::clone(file),
+                        reader: Reader::at(committed),
+                        committed,
+                        seen: None,
+                        done: false,
+                        heads: None,
+                    }
+                },
+                |index| old.swap_remove(index),
+            );
+            // Nothing is left of it on disk and nothing is left to send.
+            if !(track.done && track.file.is_deleted()) {
+                tracks.push(track);
+            }
+        }
+        for track in old {
+            if !track.file.is_deleted() {
+                parked.insert(track.file.key.clone(), track.committed);
+            }
+        }
+        self.tracks.replace(tracks);
+    }
+
+    /// What there is to read.
+    pub fn pending(&self) -> Pending {
+        let mut pending = Pending::default();
+        for track in self
+            .tracks
+            .borrow()
+            .iter()
+            .filter(|track| track.is_pending())
+        {
+            pending.any = true;
+            pending.bytes += track.file.length().saturating_sub(track.reader.offset());
+        }
+        pending
+    }
+
+    /// Whether a line was begun that only time will end.
+    pub fn has_open_line(&self) -> bool {
+        self.tracks
+            .borrow()
+            .iter()
+            .any(|track| track.reader.has_open_line())
+    }
+
+    /// Makes the next batch; none when no line is complete. A file that cannot be read is passed over and named.
+    pub fn fill(
+        &self,
+        source: &Source,
+        limits: Limits,
+        failed: &mut Vec<(FileKey, std::io::Error)>,
+    ) -> Option<Batch> {
+        let mut tracks = self.tracks.borrow_mut();
+        let mut workshop = source.workshop.borrow_mut();
+        let Workshop { packer, buffer } = &mut *workshop;
+        packer.begin(limits);
+        let mut ends = Vec::new();
+        let mut waiting_for: Option<String> = None;
+        for index in order(&tracks, self.turn.get()) {
+            let track = &mut tracks[index];
+            let container = track.file.key.container.as_str();
+            if track.done || waiting_for.as_deref() == Some(container) {
+                continue;
+            }
+            let at_end = track.at_end();
+            let length = track.file.length();
+            let heads = &*track
+                .heads
+                .get_or_insert_with(|| self.heads(source, &track.file.key));
+            let read = track.reader.read(&*track.file, at_end, buffer, |record| {
+                let head = &heads[record.stream.index()];
+                let longest = packer.longest();
+                packer.add(|out| head.write(record, longest, out))
+            });
+            let reached = match read {
+                Ok(reached) => reached,
+                Err(error) => {
+                    failed.push((track.file.key.clone(), error));
+                    waiting_for = Some(container.to_owned());
+                    track.rewind();
+                    // Not again before the file changes.
+                    track.seen = Some((length, at_end));
+                    continue;
+                }
+            };
+            let done = reached == Reached::End && at_end == AtEnd::Flush;
+            track.seen = (reached == Reached::End).then_some((length, at_end));
+            ends.push(End {
+                track: index,
+                position: track.reader.position(),
+                done,
+            });
+            if reached == Reached::Full {
+                break;
+            }
+            if !done {
+                // A later file of the same container has later lines.
+                waiting_for = Some(container.to_owned());
+            }
+        }
+        let body = packer.finish();
+        drop(workshop);
+        if let Some(body) = body {
+            return Some(Batch { body, ends });
+        }
+        drop(tracks);
+        self.advance(&ends);
+        None
+    }
+
+    /// The sink has the batch.
+    pub fn delivered(&self, batch: &Batch) {
+        self.turn.set(self.turn.get().wrapping_add(1));
+        self.count(|counts| counts.delivered += batch.body.records as u64);
+        self.advance(&batch.ends);
+    }
+
+    /// The sink refuses the only record of the batch.
+    pub fn rejected(&self, batch: &Batch) {
+        self.count(|counts| counts.rejected += batch.body.records as u64);
+        self.advance(&batch.ends);
+    }
+
+    /// Everything that is not acknowledged will be read again.
+    pub fn rewind(&self) {
+        for track in self
+            .tracks
+            .borrow_mut()
+            .iter_mut()
+            .filter(|track| !track.done)
+        {
+            track.rewind();
+        }
+    }
+
+    /// Counts what is not acknowledged as lost; gives their number.
+    pub fn give_up(&self, source: &Source) -> u64 {
+        self.sync(source);
+        let mut lost = 0;
+        let mut buffer = Vec::new();
+        for track in self.tracks.borrow().iter().filter(|track| !track.done) {
+            let read =
+                Reader::at(track.committed).read(&*track.file, AtEnd::Flush, &mut buffer, |_| {
+                    lost += 1;
+                    Taken::Yes
+                });
+            // What cannot even be read is at least one record.
+            lost += u64::from(read.is_err());
+        }
+        self.count(|counts| counts.lost += lost);
+        lost
+    }
+
+    /// What is saved. Of files that no longer exist nothing is.
+    pub fn progress(&self, source: &Source) -> Progress {
+        let files = source.files.borrow();
+        let exists = |key: &FileKey| {
+            files
+                .iter()
+                .any(|file| file.key == *key && !file.is_deleted())
+        };
+        let tracks = self.tracks.borrow();
+        let parked = self.parked.borrow();
+        let reading = tracks
+            .iter()
+            .map(|track| (&track.file.key, track.committed));
+        let Counts {
+            delivered,
+            rejected,
+            ..
+        } = self.counts.get();
+        Progress {
+            delivered,
+            rejected,
+            files: reading
+                .chain(parked.iter().map(|(key, position)| (key, *position)))
+                .filter(|(key, _)| exists(key))
+                .map(|(key, position)| (key.clone(), position))
+                .collect(),
+        }
+    }
+
+    fn advance(&self, ends: &[End]) {
+        let mut tracks = self.tracks.borrow_mut();
+        for end in ends {
+            if let Some(track) = tracks.get_mut(end.track) {
+                track.committed = end.position;
+                track.done = end.done;
+                if end.done && track.file.is_deleted() {
+                    // The next look at the files lets go of it.
+                    self.synced.set(None);
+                }
+            }
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+
+    fn heads(&self, source: &Source, key: &FileKey) -> [Head; 2] {
+        let labels = source.labels.borrow();
+        let execution_id = source.execution_id_label.borrow();
+        let pod = &source.pod;
+        let file_id = short_digest(
+            format!(
+                "{}/{}/{}/{}",
+                pod.uid, key.container, key.restart, key.beginning
+            )
+            .as_bytes(),
+        );
+        let origin = Origin {
+            namespace: &pod.namespace,
+            pod: &pod.name,
+            pod_uid: &pod.uid,
+            node: &pod.node,
+            labels: &labels,
+            execution_id: execution_id
+                .as_ref()
+                .and_then(|label| labels.get(label))
+                .map(String::as_str),
+            container: &key.container,
+            restart: key.restart,
+            file_id: &file_id,
+        };
+        Stream::ALL.map(|stream| Head::new(&self.format.borrow(), &origin, stream))
+    }
+}
+
+/// All tracks, those of a container together, another container first at each turn.
+fn order(tracks: &[Track], turn: usize) -> Vec<usize> {
+    let starts: Vec<usize> = (0..tracks.len())
+        .filter(|index| {
+            *index == 0 || tracks[index - 1].file.key.container != tracks[*index].file.key.container
+        })
+        .collect();
+    let first = starts
+        .get(turn % starts.len().max(1))
+        .copied()
+        .unwrap_or_default();
+    (first..tracks.len()).chain(0..first).collect()
+}

@@ -1,0 +1,139 @@
+//! Flags and environment of the process; the defaults are those of the injected sidecar.
+
+use std::{env, ffi::OsString, path::PathBuf, time::Duration};
+
+use katonic_log_config::layout;
+
+use crate::pod::Pod;
+
+/// What the process is started with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// The pod's log directory.
+    pub log_dir: PathBuf,
+    /// The mounted bundle Secret.
+    pub bundle_dir: PathBuf,
+    /// The downward API file with the pod's labels.
+    pub labels_file: PathBuf,
+    /// Where cursors are saved.
+    pub state_dir: PathBuf,
+    /// Where the termination message goes.
+    pub termination_log: PathBuf,
+    /// Longest time that a line waits for others, once it was seen.
+    pub flush: Duration,
+    /// Longest time between SIGTERM and the end.
+    pub drain: Duration,
+    /// The pod.
+    pub pod: Pod,
+}
+
+/// With the 200 ms at which files are looked at, a line is on its way within a second.
+const FLUSH: Duration = Duration::from_millis(750);
+
+/// Below the 30 s that a pod is given by default.
+const DRAIN: Duration = Duration::from_secs(25);
+
+impl Settings {
+    /// Reads the flags and the environment; none when help was asked for.
+    ///
+    /// # Errors
+    /// For a flag that does not exist or a value that is no number.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Option<Self>, lexopt::Error> {
+        use lexopt::prelude::*;
+        let variable = |name| env::var(name).unwrap_or_default();
+        let mut settings = Self {
+            log_dir: layout::LOG_DIR.into(),
+            bundle_dir: layout::BUNDLE_DIR.into(),
+            labels_file: layout::LABELS_FILE.into(),
+            state_dir: layout::STATE_DIR.into(),
+            termination_log: layout::TERMINATION_LOG.into(),
+            flush: FLUSH,
+            drain: DRAIN,
+            pod: Pod {
+                namespace: variable(layout::ENV_NAMESPACE),
+                name: variable(layout::ENV_POD),
+                uid: variable(layout::ENV_POD_UID),
+                node: variable(layout::ENV_NODE),
+            },
+        };
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("log-dir") => settings.log_dir = parser.value()?.into(),
+                Long("bundle-dir") => settings.bundle_dir = parser.value()?.into(),
+                Long("labels-file") => settings.labels_file = parser.value()?.into(),
+                Long("state-dir") => settings.state_dir = parser.value()?.into(),
+                Long("termination-log") => settings.termination_log = parser.value()?.into(),
+                Long("flush-ms") => {
+                    settings.flush = Duration::from_millis(parser.value()?.parse()?);
+                }
+                Long("drain-seconds") => {
+                    settings.drain = Duration::from_secs(parser.value()?.parse()?);
+                }
+                Short('h') | Long("help") => return Ok(None),
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(Some(settings))
+    }
+
+    /// What `--help` prints.
+    pub fn help() -> String {
+        format!(
+            "katonic-log-agent {}: delivers the container logs of its own pod
+
+  --log-dir DIR           the pod's log directory [{}]
+  --bundle-dir DIR        the mounted bundle Secret [{}]
+  --labels-file FILE      the pod's labels, from the downward API [{}]
+  --state-dir DIR         where cursors are saved [{}]
+  --termination-log FILE  where the termination message goes [{}]
+  --flush-ms N            longest wait of a line for others [{}]
+  --drain-seconds N       longest time from SIGTERM to the end [{}]
+
+Environment: {}, {}, {}, {}
+",
+            env!("CARGO_PKG_VERSION"),
+            layout::LOG_DIR,
+            layout::BUNDLE_DIR,
+            layout::LABELS_FILE,
+            layout::STATE_DIR,
+            layout::TERMINATION_LOG,
+            FLUSH.as_millis(),
+            DRAIN.as_secs(),
+            layout::ENV_NAMESPACE,
+            layout::ENV_POD,
+            layout::ENV_POD_UID,
+            layout::ENV_NODE,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Option<Settings>, lexopt::Error> {
+        Settings::read(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_sidecar() {
+        let settings = read(&[]).unwrap().unwrap();
+        assert_eq!(settings.log_dir, PathBuf::from(layout::LOG_DIR));
+        assert!(settings.drain < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn flags_replace_them_and_mistakes_are_told() {
+        let settings = read(&["--log-dir", "/x", "--flush-ms=5"]).unwrap().unwrap();
+        assert_eq!(
+            (settings.log_dir, settings.flush),
+            (PathBuf::from("/x"), Duration::from_millis(5))
+        );
+        assert!(read(&["--help"]).unwrap().is_none());
+        assert!(read(&["--flush-ms", "soon"]).is_err());
+        assert!(read(&["--no-such-flag"]).is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! A server that takes what a sink takes and refuses what a sink refuses, as the test tells it.
+
+use std::{
+    io::{BufRead, BufReader, Error, Read, Result, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use flate2::read::GzDecoder;
+use serde_json::Value;
+
+use crate::witness::Witness;
+
+/// A request, read and decoded.
+#[derive(Debug)]
+pub struct Request {
+    /// Its place among all requests of this server, from 0.
+    pub number: usize,
+    /// First line.
+    pub line: String,
+    /// Headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Size of the body after decompression.
+    pub size: usize,
+    /// The records in it.
+    pub records: Vec<Value>,
+}
+
+impl Request {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map_or("", |(_, value)| value)
+    }
+}
+
+/// What a server does with a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// Accepts its records.
+    Accept,
+    /// Answers with this status, headers and body, and accepts nothing.
+    Refuse(u16, &'static str, String),
+    /// Reads no further and never answers.
+    Stall,
+}
+
+/// A running server; it stops with the test.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Starts a server on a free port.
+    pub fn start(
+        witness: &Witness,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::start_on("127.0.0.1:0", witness, reply)
+    }
+
+    /// Starts a server on a given address.
+    pub fn start_on(
+        address: &str,
+        witness: &Witness,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, witness, reply) = (Arc::clone(&stop), witness.clone(), Arc::new(reply));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                let (witness, reply, stopped) =
+                    (witness.clone(), Arc::clone(&reply), Arc::clone(&stopped));
+                thread::spawn(move || serve(stream, &witness, &*reply, &stopped));
+            }
+        });
+        Ok(Self { address, stop })
+    }
+
+    /// Its base address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the listener, which then closes its port.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// A free port on which nothing listens.
+pub fn closed_port() -> Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+fn serve(
+    stream: TcpStream,
+    witness: &Witness,
+    reply: &dyn Fn(&Request) -> Reply,
+    stop: &AtomicBool,
+) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    let mut input = BufReader::new(stream.try_clone()?);
+    let mut output = stream;
+    while let Some(mut request) = read_request(&mut input)? {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        witness.add(|seen| {
+            request.number = seen.requests;
+            seen.requests += 1;
+        });
+        let (status, headers, body) = match reply(&request) {
+            Reply::Accept => {
+                witness.add(|seen| seen.records.append(&mut request.records));
+                (200, "", r#"{"text":"Success","code":0}"#.to_owned())
+            }
+            Reply::Refuse(status, headers, body) => (status, headers, body),
+            Reply::Stall => {
+                // Until the agent gives up.
+                let _ = input.read_to_end(&mut Vec::new());
+                break;
+            }
+        };
+        write!(
+            output,
+            "HTTP/1.1 {status} -\r\nContent-Length: {}\r\nContent-Type: application/json\r\n{headers}\r\n{body}",
+            body.len()
+        )?;
+    }
+    Ok(())
+}
+
+fn read_request(input: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
+    let mut line = String::new();
+    if input.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut headers = Vec::new();
+    loop {
+        let mut header = String::new();
+        input.read_line(&mut header)?;
+        let Some((name, value)) = header.trim_end().split_once(':') else {
+            break;
+        };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let mut request = Request {
+        number: 0,
+        line: line.trim_end().to_owned(),
+        headers,
+        size: 0,
+        records: Vec::new(),
+    };
+    let length = request
+        .header("content-length")
+        .parse()
+        .map_err(Error::other)?;
+    let mut packed = vec![0; length];
+    input.read_exact(&mut packed)?;
+    let mut body = Vec::new();
+    GzDecoder::new(&packed[..]).read_to_end(&mut body)?;
+    request.size = body.len();
+    let records: serde_json::Result<_> = serde_json::Deserializer::from_slice(&body)
+        .into_iter()
+        .collect();
+    request.records = records?;
+    Ok(Some(request))
+}
