@@ -1,0 +1,453 @@
+//! The programs a cluster is made of: finds each one, or builds it from its Go module directory. Starts none of them.
+//!
+//! Looked for in this order: `KUBEBUILDER_ASSETS`, `PATH` (where the version fits), the cache; what is in none of them
+//! is built into the cache, once, even when several test processes ask at the same time.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fmt::Write as _,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use super::{Tier, prerequisites, progress::Progress};
+
+/// One program of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Binary {
+    /// The store of the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// The command line of Kubernetes, as users have it.
+    Kubectl,
+    /// Deployments, Jobs, garbage collection, service accounts.
+    KubeControllerManager,
+    /// Puts pods onto the node.
+    KubeScheduler,
+    /// The node's agent.
+    Kubelet,
+    /// Services, by nftables.
+    KubeProxy,
+    /// The container runtime.
+    Containerd,
+    /// The process that containerd starts for each pod.
+    ContainerdShim,
+    /// The command line of containerd: loads images.
+    Ctr,
+    /// Starts containers.
+    Runc,
+    /// The CNI plugin that gives pods an interface.
+    Bridge,
+    /// The CNI plugin for a pod's own `lo`.
+    Loopback,
+    /// The CNI plugin that gives pods an address.
+    HostLocal,
+}
+
+/// A Go module directory under `e2e/cluster/`, and how its programs are built.
+struct Module {
+    directory: &'static str,
+    /// The required module whose version is the version of the programs.
+    versioned_by: &'static str,
+    cgo: bool,
+    tags: &'static str,
+}
+
+const KUBERNETES: Module = Module {
+    directory: "kubernetes",
+    versioned_by: "k8s.io/kubernetes",
+    cgo: false,
+    tags: "",
+};
+const ETCD: Module = Module {
+    directory: "etcd",
+    versioned_by: "go.etcd.io/etcd/server/v3",
+    cgo: false,
+    tags: "",
+};
+const CONTAINERD: Module = Module {
+    directory: "containerd",
+    versioned_by: "github.com/containerd/containerd/v2",
+    cgo: false,
+    tags: "no_btrfs no_zfs no_devmapper no_aufs",
+};
+// Pods run under the RuntimeDefault seccomp profile, which runc knows only with cgo and libseccomp.
+const RUNC: Module = Module {
+    directory: "runc",
+    versioned_by: "github.com/opencontainers/runc",
+    cgo: true,
+    tags: "seccomp",
+};
+const CNI: Module = Module {
+    directory: "cni",
+    versioned_by: "github.com/containernetworking/plugins",
+    cgo: false,
+    tags: "",
+};
+
+impl Binary {
+    /// Every program, in the order in which they are built: what the lowest tier needs comes first.
+    pub const ALL: [Self; 14] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::Kubectl,
+        Self::KubeControllerManager,
+        Self::KubeScheduler,
+        Self::Kubelet,
+        Self::KubeProxy,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::Runc,
+        Self::Bridge,
+        Self::Loopback,
+        Self::HostLocal,
+    ];
+
+    /// The programs that a cluster of this tier runs.
+    pub fn of(tier: Tier) -> &'static [Self] {
+        match tier {
+            Tier::ApiServer => &Self::ALL[..3],
+            Tier::Controllers => &Self::ALL[..5],
+            Tier::Node => &Self::ALL,
+        }
+    }
+
+    /// The program's file name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Kubectl => "kubectl",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::Runc => "runc",
+            Self::Bridge => "bridge",
+            Self::Loopback => "loopback",
+            Self::HostLocal => "host-local",
+        }
+    }
+
+    fn module(self) -> &'static Module {
+        match self {
+            Self::Etcd => &ETCD,
+            Self::KubeApiserver
+            | Self::Kubectl
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubelet
+            | Self::KubeProxy => &KUBERNETES,
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => &CONTAINERD,
+            Self::Runc => &RUNC,
+            Self::Bridge | Self::Loopback | Self::HostLocal => &CNI,
+        }
+    }
+
+    fn package(self) -> String {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => {
+                format!("github.com/containerd/containerd/v2/cmd/{}", self.name())
+            }
+            Self::Runc => "github.com/opencontainers/runc".to_owned(),
+            Self::Bridge | Self::Loopback => {
+                format!(
+                    "github.com/containernetworking/plugins/plugins/main/{}",
+                    self.name()
+                )
+            }
+            Self::HostLocal => {
+                "github.com/containernetworking/plugins/plugins/ipam/host-local".to_owned()
+            }
+            _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
+        }
+    }
+
+    /// The version that the module directory asks for, such as `1.37.2`.
+    fn version(self) -> Result<String> {
+        let module = self.module();
+        let path = module.source().join("go.mod");
+        let go_mod = fs::read_to_string(&path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        go_mod
+            .lines()
+            .filter_map(|line| {
+                line.trim()
+                    .trim_start_matches("require ")
+                    .strip_prefix(module.versioned_by)
+            })
+            .find_map(|rest| {
+                rest.split_whitespace()
+                    .next()?
+                    .strip_prefix('v')
+                    .map(str::to_owned)
+            })
+            .with_context(|| {
+                format!(
+                    "failed to find the version of {} in {}",
+                    module.versioned_by,
+                    path.display()
+                )
+            })
+    }
+
+    /// A program of `PATH` is used only where its version cannot change what a test sees: same major and minor.
+    ///
+    /// Never for the node's programs: Debian's containerd 1.6 loses the end of short containers' logs.
+    fn on_path(self) -> Result<Option<PathBuf>> {
+        let arguments: &[&str] = match self {
+            Self::Etcd | Self::KubeApiserver => &["--version"],
+            Self::Kubectl => &["version", "--client"],
+            _ => return Ok(None),
+        };
+        let Some(path) = prerequisites::on_path(self.name()) else {
+            return Ok(None);
+        };
+        let version = self.version()?;
+        let minor = version
+            .rsplit_once('.')
+            .map_or(version.as_str(), |(minor, _patch)| minor);
+        let Ok(output) = Command::new(&path)
+            .args(arguments)
+            .env_remove("KUBECONFIG")
+            .output()
+        else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let fits = text.split_whitespace().any(|word| {
+            word.trim_start_matches('v')
+                .strip_prefix(minor)
+                .is_some_and(|patch| patch.starts_with('.'))
+        });
+        Ok(fits.then_some(path))
+    }
+
+    fn built(self) -> Result<PathBuf> {
+        Ok(self.module().cache()?.join(self.name()))
+    }
+}
+
+impl Module {
+    fn source(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("cluster")
+            .join(self.directory)
+    }
+
+    fn arguments(&self, version: &str) -> Vec<String> {
+        let mut ldflags = "-s -w".to_owned();
+        if self.directory == "kubernetes" {
+            // Without them every component calls itself v0.0.0, and clients refuse to talk to it.
+            let mut parts = version.split('.');
+            let variable = "k8s.io/component-base/version";
+            for (name, value) in [
+                ("gitVersion", format!("v{version}")),
+                ("gitMajor", parts.next().unwrap_or_default().to_owned()),
+                ("gitMinor", parts.next().unwrap_or_default().to_owned()),
+                ("gitTreeState", "clean".to_owned()),
+            ] {
+                let _ = write!(ldflags, " -X {variable}.{name}={value}");
+            }
+        }
+        let mut arguments = vec![
+            "build".to_owned(),
+            "-trimpath".to_owned(),
+            "-buildvcs=false".to_owned(),
+        ];
+        if !self.tags.is_empty() {
+            arguments.extend(["-tags".to_owned(), self.tags.to_owned()]);
+        }
+        arguments.extend(["-ldflags".to_owned(), ldflags]);
+        arguments
+    }
+
+    /// Where this module's programs are kept: a name that changes with everything that goes into them.
+    fn cache(&self) -> Result<PathBuf> {
+        let mut hash = Sha256::new();
+        for file in ["go.mod", "go.sum"] {
+            let path = self.source().join(file);
+            hash.update(
+                fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?,
+            );
+        }
+        hash.update(format!(
+            "{:?} {} {}",
+            self.arguments(""),
+            self.cgo,
+            env::consts::ARCH
+        ));
+        let digest = hash
+            .finalize()
+            .iter()
+            .take(6)
+            .fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            });
+        Ok(cache_directory()?
+            .join("bin")
+            .join(format!("{}-{digest}", self.directory)))
+    }
+}
+
+/// Where built programs are kept between runs: `KATONIC_E2E_CACHE`, else `katonic-logging` in the user's cache folder.
+pub fn cache_directory() -> Result<PathBuf> {
+    if let Some(directory) = env::var_os("KATONIC_E2E_CACHE") {
+        return Ok(directory.into());
+    }
+    let caches = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache")))
+        .context("failed to find a cache folder: set KATONIC_E2E_CACHE, XDG_CACHE_HOME or HOME")?;
+    Ok(caches.join("katonic-logging"))
+}
+
+/// Where each program of a tier is.
+#[derive(Clone, Debug)]
+pub struct Binaries(BTreeMap<Binary, PathBuf>);
+
+impl Binaries {
+    /// Finds the programs of a tier and builds those that are missing, with progress on the terminal.
+    ///
+    /// Building all of them takes about ten minutes on two cores, once; finding them takes milliseconds.
+    ///
+    /// # Errors
+    /// Names what the machine lacks (Go, a compiler, a library), or shows the end of what the Go compiler said.
+    pub fn of(tier: Tier) -> Result<Self> {
+        prerequisites::for_running(tier)?;
+        Self::find(Binary::of(tier))
+    }
+
+    /// Finds these programs and builds those that are missing.
+    ///
+    /// # Errors
+    /// As [`Binaries::of`].
+    pub fn find(binaries: &[Binary]) -> Result<Self> {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        for &binary in binaries {
+            match locate(binary)? {
+                Some(path) => {
+                    found.insert(binary, path);
+                }
+                None => missing.push(binary),
+            }
+        }
+        if !missing.is_empty() {
+            prerequisites::for_building(missing.iter().any(|binary| binary.module().cgo))?;
+            let total = missing.len();
+            for (index, binary) in missing.into_iter().enumerate() {
+                found.insert(
+                    binary,
+                    build(binary, &format!("({} of {total})", index + 1))?,
+                );
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// The path of a program.
+    ///
+    /// # Errors
+    /// When it is not among those asked for.
+    pub fn path(&self, binary: Binary) -> Result<&Path> {
+        self.0
+            .get(&binary)
+            .map(PathBuf::as_path)
+            .with_context(|| format!("{} was not asked for", binary.name()))
+    }
+}
+
+fn locate(binary: Binary) -> Result<Option<PathBuf>> {
+    if let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") {
+        let path = Path::new(&assets).join(binary.name());
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+    }
+    if let Some(path) = binary.on_path()? {
+        return Ok(Some(path));
+    }
+    let built = binary.built()?;
+    Ok(built.is_file().then_some(built))
+}
+
+fn build(binary: Binary, position: &str) -> Result<PathBuf> {
+    let module = binary.module();
+    let target = binary.built()?;
+    let directory = module.cache()?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("failed to make {}", directory.display()))?;
+    // Two processes may want the same program: the second waits here and finds it done.
+    let lock = File::create(directory.join(".lock"))
+        .context("failed to make the lock of the build cache")?;
+    lock.lock().context("failed to lock the build cache")?;
+    if target.is_file() {
+        return Ok(target);
+    }
+    let version = binary.version()?;
+    let progress = Progress::start(&format!("building {} {version} {position}", binary.name()));
+    let unfinished = directory.join(format!(".{}.unfinished", binary.name()));
+    let output = Command::new("go")
+        .args(module.arguments(&version))
+        .arg("-o")
+        .arg(&unfinished)
+        .arg(binary.package())
+        .current_dir(module.source())
+        .env("CGO_ENABLED", if module.cgo { "1" } else { "0" })
+        .stdin(Stdio::null())
+        .output()
+        .context("failed to run go")?;
+    if !output.status.success() {
+        progress.failed();
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        bail!(
+            "failed to build {} {version} in {}:\n{tail}",
+            binary.name(),
+            module.source().display()
+        );
+    }
+    fs::rename(&unfinished, &target)
+        .with_context(|| format!("failed to move {} into place", target.display()))?;
+    progress.done();
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_has_a_version_and_a_place_in_the_cache() {
+        for binary in Binary::ALL {
+            let version = binary.version().unwrap();
+            assert!(
+                version.split('.').count() == 3,
+                "{}: {version}",
+                binary.name()
+            );
+            assert!(binary.built().unwrap().ends_with(binary.name()));
+        }
+    }
+
+    #[test]
+    fn a_tier_includes_the_programs_of_the_tier_below() {
+        assert!(Binary::of(Tier::Controllers).starts_with(Binary::of(Tier::ApiServer)));
+        assert!(Binary::of(Tier::Node).starts_with(Binary::of(Tier::Controllers)));
+        assert_eq!(Binary::of(Tier::Node).len(), Binary::ALL.len());
+    }
+}

@@ -1,0 +1,137 @@
+//! What the machine itself must bring: names precisely what is missing and, as root on a Debian, installs it.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Tier, progress::Progress};
+
+/// Something that is not built from a module directory.
+struct Prerequisite {
+    /// As a person would look for it.
+    what: &'static str,
+    /// The Debian package that has it; none where Debian's is too old.
+    package: Option<&'static str>,
+    present: fn() -> bool,
+}
+
+const GO: Prerequisite = Prerequisite {
+    what: "go, 1.26 or newer (https://go.dev/dl/), to build Kubernetes",
+    package: None,
+    present: || on_path("go").is_some(),
+};
+const COMPILER: Prerequisite = Prerequisite {
+    what: "gcc, to build runc",
+    package: Some("gcc"),
+    present: || on_path("gcc").is_some(),
+};
+const PKG_CONFIG: Prerequisite = Prerequisite {
+    what: "pkg-config, to build runc",
+    package: Some("pkg-config"),
+    present: || on_path("pkg-config").is_some(),
+};
+const LIBSECCOMP: Prerequisite = Prerequisite {
+    what: "the headers of libseccomp, to build runc",
+    package: Some("libseccomp-dev"),
+    present: || {
+        Command::new("pkg-config")
+            .args(["--exists", "libseccomp"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    },
+};
+const IP: Prerequisite = Prerequisite {
+    what: "ip, to set up the node's network",
+    package: Some("iproute2"),
+    present: || on_path("ip").is_some(),
+};
+const NFT: Prerequisite = Prerequisite {
+    what: "nft, for kube-proxy",
+    package: Some("nftables"),
+    present: || on_path("nft").is_some(),
+};
+const NSENTER: Prerequisite = Prerequisite {
+    what: "nsenter and mount, to enter the node's network and for the kubelet",
+    package: Some("util-linux"),
+    present: || on_path("nsenter").is_some() && on_path("mount").is_some(),
+};
+
+/// Sees to what building the missing programs needs.
+pub fn for_building(with_runc: bool) -> Result<()> {
+    if with_runc {
+        provide(&[GO, COMPILER, PKG_CONFIG, LIBSECCOMP])
+    } else {
+        provide(&[GO])
+    }
+}
+
+/// Sees to what running a cluster of this tier needs.
+pub fn for_running(tier: Tier) -> Result<()> {
+    if tier == Tier::Node {
+        provide(&[IP, NFT, NSENTER])
+    } else {
+        Ok(())
+    }
+}
+
+fn provide(prerequisites: &[Prerequisite]) -> Result<()> {
+    let missing = || {
+        prerequisites
+            .iter()
+            .filter(|prerequisite| !(prerequisite.present)())
+    };
+    let packages: Vec<&str> = missing()
+        .filter_map(|prerequisite| prerequisite.package)
+        .collect();
+    if !packages.is_empty() && nix::unistd::geteuid().is_root() && on_path("apt-get").is_some() {
+        install(&packages)?;
+    }
+    let names: Vec<String> = missing()
+        .map(|prerequisite| match prerequisite.package {
+            Some(package) => format!("{} (Debian: apt-get install {package})", prerequisite.what),
+            None => prerequisite.what.to_owned(),
+        })
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    bail!("this machine lacks:\n  {}", names.join("\n  "))
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let progress = Progress::start(&format!("installing {} with apt-get", packages.join(", ")));
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(packages);
+    for arguments in [&["update"][..], &install] {
+        let output = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .output()
+            .context("failed to run apt-get")?;
+        if !output.status.success() {
+            progress.failed();
+            bail!(
+                "apt-get {} failed:\n{}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+    progress.done();
+    Ok(())
+}
+
+/// The first file of this name in `PATH`, and in the system folders, which are missing from many users' `PATH`.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}

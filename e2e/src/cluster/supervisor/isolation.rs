@@ -1,0 +1,136 @@
+//! The namespaces of a cluster with a node: network, mounts and processes of its own. Runs nothing inside them itself.
+//!
+//! Two processes: the outer one stays in the machine's mounts, so that it can clean up, and forwards a port of the
+//! machine to the API server; the inner one is process 1 of the process-id namespace. When the inner one ends, the
+//! kernel kills every process of the node, and their mounts and network go with the last of them.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    sys::signal::{SigSet, Signal, kill},
+    unistd::Pid,
+};
+
+use super::serve::{die_with_parent, serve};
+use crate::cluster::network;
+
+/// The outer process: makes the namespaces, runs the inner process and waits for its end.
+pub fn outer(directory: &Path) -> Result<()> {
+    // Made before the namespace, so it listens on the machine; what it accepts is forwarded from inside.
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to listen on 127.0.0.1")?;
+    let port = listener
+        .local_addr()
+        .context("failed to find the port of the forward")?
+        .port();
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
+        .context("failed to make namespaces")?;
+    let mut inner = Command::new("/proc/self/exe")
+        .arg("inner")
+        .arg(directory)
+        .arg(port.to_string())
+        .spawn()
+        .context("failed to start the inner supervisor")?;
+    let id = i32::try_from(inner.id()).context("a process id out of range")?;
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals.thread_block().context("failed to block signals")?;
+    thread::spawn(move || {
+        if signals.wait().is_ok() {
+            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    });
+    thread::spawn(move || forward(&listener));
+    inner
+        .wait()
+        .context("failed to wait for the inner supervisor")?;
+    Ok(())
+}
+
+/// The inner process: process 1. Returns when the owner is gone.
+pub fn inner(directory: &Path, forward: u16) -> Result<()> {
+    die_with_parent()?;
+    mounts(directory)?;
+    for arguments in [
+        format!("addr add {}/32 dev lo", network::NODE),
+        "link set lo up".to_owned(),
+        // Service addresses must not leave the machine; kube-proxy rewrites them on the way out.
+        format!("route add {} dev lo", network::SERVICES),
+    ] {
+        run("ip", &arguments)?;
+    }
+    serve(directory, Some(forward))
+}
+
+fn run(program: &str, arguments: &str) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments.split(' '))
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("failed to run {program}"))?;
+    if !output.status.success() {
+        bail!(
+            "{program} {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// A view of the file system in which the node's fixed paths are the run's own.
+fn mounts(directory: &Path) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("failed to make a mount namespace")?;
+    let none = None::<&str>;
+    // Nothing mounted here shows on the machine; among themselves, the node's processes share as they expect.
+    for flag in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        mount(none, "/", none, MsFlags::MS_REC | flag, none)
+            .context("failed to detach the mounts")?;
+    }
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)
+        .context("failed to mount /proc")?;
+    // Sockets, network namespaces and locks with fixed paths.
+    mount(
+        Some("tmpfs"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755"),
+    )
+    .context("failed to mount /run")?;
+    let logs = directory.join("var-log");
+    fs::create_dir_all(logs.join("pods")).context("failed to make the folder of the pods' logs")?;
+    mount(Some(&logs), "/var/log", none, MsFlags::MS_BIND, none).context("failed to mount /var/log")
+}
+
+fn forward(listener: &TcpListener) {
+    for outside in listener.incoming().flatten() {
+        thread::spawn(move || {
+            let Ok(inside) = TcpStream::connect((network::NODE, network::API_PORT)) else {
+                return;
+            };
+            let (Ok(from_inside), Ok(to_outside)) = (inside.try_clone(), outside.try_clone())
+            else {
+                return;
+            };
+            let _ = outside
+                .set_nodelay(true)
+                .and_then(|()| inside.set_nodelay(true));
+            let answers = thread::spawn(move || pass(&from_inside, &to_outside));
+            pass(&outside, &inside);
+            let _ = answers.join();
+        });
+    }
+}
+
+fn pass(mut from: &TcpStream, mut to: &TcpStream) {
+    let _ = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+}

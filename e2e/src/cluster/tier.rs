@@ -1,0 +1,71 @@
+//! How much of a cluster runs, and whether this machine can run it.
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::Write as _,
+    process::{Command, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::progress::say;
+
+/// How much of a cluster runs. Each tier includes the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// etcd and the API server: no controller acts, no pod runs, no namespace goes away.
+    ApiServer,
+    /// With controller manager and scheduler: Deployments and Jobs make pods, garbage is collected.
+    Controllers,
+    /// With a node: pods run. Needs root on Linux.
+    Node,
+}
+
+impl Tier {
+    /// Whether this machine can run it; otherwise the reason why not.
+    ///
+    /// # Errors
+    /// The reason, as a person reads it.
+    pub fn available(self) -> Result<(), String> {
+        if self != Self::Node {
+            return Ok(());
+        }
+        if env::consts::OS != "linux" {
+            return Err("a node needs Linux".to_owned());
+        }
+        if !nix::unistd::geteuid().is_root() {
+            return Err("a node needs root".to_owned());
+        }
+        // Root of a container often may not.
+        let namespaces = Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--fork", "true"])
+            .stdin(Stdio::null())
+            .output();
+        match namespaces {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(format!(
+                "a node needs namespaces of its own: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            )),
+            Err(error) => Err(format!("a node needs util-linux: {error}")),
+        }
+    }
+}
+
+/// Says why a test is skipped, and adds it to the file that `KATONIC_E2E_SKIPPED` names, one `name<TAB>reason` a line.
+pub(super) fn skip(reason: &str) -> Result<()> {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("a test without a name");
+    say(&format!("skipped {name}: {reason}"));
+    let Some(path) = env::var_os("KATONIC_E2E_SKIPPED") else {
+        return Ok(());
+    };
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(format!("{name}\t{reason}\n").as_bytes()))
+        .with_context(|| format!("failed to count {name} as skipped"))
+}

@@ -1,0 +1,197 @@
+//! The images of this product and of the tests, built without a container engine: a static program in an empty image,
+//! as an OCI archive that `ctr`, `docker load`, `podman load`, `skopeo` and `kind load image-archive` take.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cluster::progress::Progress;
+
+pub mod archive;
+
+/// The name of the image that the tests' pods run; also the node's pause image.
+pub const WORKLOAD: &str = concat!("localhost/katonic-e2e-workload:", env!("CARGO_PKG_VERSION"));
+/// The name of the agent's image.
+pub const AGENT: &str = concat!("localhost/katonic-log-agent:", env!("CARGO_PKG_VERSION"));
+/// The name of the operator's image.
+pub const OPERATOR: &str = concat!("localhost/katonic-logging:", env!("CARGO_PKG_VERSION"));
+
+/// What the agent's image may weigh, in bytes: every node pulls it, every pod waits for it.
+const AGENT_LIMIT: u64 = 12 << 20;
+
+/// An image that can be built here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The sidecar.
+    Agent,
+    /// The operator.
+    Operator,
+    /// What the tests' pods run.
+    Workload,
+}
+
+impl Image {
+    /// Every image.
+    pub const ALL: [Self; 3] = [Self::Agent, Self::Operator, Self::Workload];
+
+    /// Its full name with tag.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agent => AGENT,
+            Self::Operator => OPERATOR,
+            Self::Workload => WORKLOAD,
+        }
+    }
+
+    /// The program in it, which is also the archive's file name.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Agent => "katonic-log-agent",
+            Self::Operator => "katonic-logging",
+            Self::Workload => "katonic-e2e-workload",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Agent => "katonic-log-agent",
+            Self::Operator => "katonic-logging-operator",
+            Self::Workload => "katonic-e2e-workload",
+        }
+    }
+
+    fn contents(self) -> archive::Contents {
+        archive::Contents {
+            program: self.program(),
+            // The kubelet's log files belong to root; the sidecar's own security context says the rest.
+            user: match self {
+                Self::Agent | Self::Workload => None,
+                Self::Operator => Some("65532:65532"),
+            },
+            arguments: match self {
+                Self::Agent | Self::Operator => &[],
+                Self::Workload => &["pause"],
+            },
+            description: match self {
+                Self::Agent => "Delivers the container logs of its own pod",
+                Self::Operator => "Makes a cluster match its logging policies",
+                Self::Workload => "What the pods of the tests run",
+            },
+        }
+    }
+
+    /// Where its archive is, once built.
+    pub fn archive(self) -> PathBuf {
+        target_directory()
+            .join("images")
+            .join(format!("{}.tar", self.program()))
+    }
+
+    /// Builds the program and its archive; returns the archive's path. Equal programs give equal bytes.
+    ///
+    /// # Errors
+    /// With the end of what Cargo said, or when the agent's image is above 12 MiB.
+    pub fn build(self) -> Result<PathBuf> {
+        let program = self.build_program()?;
+        let archive = self.archive();
+        let folder = archive.parent().context("an archive without a folder")?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("failed to make {}", folder.display()))?;
+        let program =
+            fs::read(&program).with_context(|| format!("failed to read {}", program.display()))?;
+        let bytes = archive::write(self.name(), &self.contents(), &program)?;
+        let size = bytes.len() as u64;
+        if self == Self::Agent && size > AGENT_LIMIT {
+            bail!("the agent's image has {size} bytes, more than {AGENT_LIMIT}");
+        }
+        if fs::read(&archive).is_ok_and(|present| present == bytes) {
+            return Ok(archive);
+        }
+        // Others may be reading the old one.
+        let unfinished = tempfile::NamedTempFile::new_in(folder)
+            .context("failed to make a file for the archive")?;
+        fs::write(unfinished.path(), &bytes).context("failed to write the archive")?;
+        unfinished
+            .persist(&archive)
+            .with_context(|| format!("failed to write {}", archive.display()))?;
+        Ok(archive)
+    }
+
+    /// Each package by a Cargo of its own: in one call the features of all would be united.
+    fn build_program(self) -> Result<PathBuf> {
+        let triple = host_triple()?;
+        // Beside the other builds, whose flags differ, so that neither makes the other start again.
+        let target = target_directory().join("images/build");
+        let home = home_of_cargo()?;
+        let flags = [
+            "-C target-feature=+crt-static".to_owned(),
+            // Equal bytes wherever it is built, and no path of the builder in them.
+            format!("--remap-path-prefix={}=/source", workspace().display()),
+            format!("--remap-path-prefix={}=/cargo", home.display()),
+        ];
+        let cargo = || {
+            let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            command
+                .args([
+                    "build",
+                    "--release",
+                    "--locked",
+                    "--package",
+                    self.package(),
+                    "--bin",
+                    self.program(),
+                ])
+                .args(["--target", &triple])
+                .arg("--target-dir")
+                .arg(&target)
+                .current_dir(workspace())
+                .env("RUSTFLAGS", flags.join(" "))
+                .env_remove("CARGO_ENCODED_RUSTFLAGS")
+                .stdin(Stdio::null());
+            command
+        };
+        let progress = Progress::start(&format!("building {}, static", self.program()));
+        let output = cargo().output().context("failed to run cargo")?;
+        if !output.status.success() {
+            progress.failed();
+            bail!(
+                "failed to build {}:\n{}",
+                self.package(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        progress.done();
+        Ok(target.join(triple).join("release").join(self.program()))
+    }
+}
+
+fn workspace() -> &'static Path {
+    let harness = Path::new(env!("CARGO_MANIFEST_DIR"));
+    harness.parent().unwrap_or(harness)
+}
+
+fn target_directory() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+fn home_of_cargo() -> Result<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")))
+        .context("failed to find Cargo's home: set CARGO_HOME or HOME")
+}
+
+fn host_triple() -> Result<String> {
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .context("failed to run rustc")?;
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
+        .context("failed to find the host's target in the output of rustc -vV")
+}

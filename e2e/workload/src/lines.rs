@@ -1,0 +1,76 @@
+//! Numbered lines: `line 000001 of 020000` and so on, so that a test can count what arrives.
+
+use std::{
+    io::{self, BufWriter, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::number;
+
+/// How the lines are printed.
+pub struct Options {
+    /// Lines a second; as fast as possible without.
+    rate: Option<u32>,
+    /// Every how many lines one goes to stderr; none without.
+    stderr_every: Option<u64>,
+}
+
+impl Options {
+    pub fn parse(words: &[&str], rate: Option<u32>) -> io::Result<Self> {
+        let mut options = Self {
+            rate,
+            stderr_every: None,
+        };
+        for pair in words.chunks(2) {
+            match *pair {
+                ["--rate", value] => options.rate = Some(number(value)?),
+                ["--stderr-every", value] => options.stderr_every = Some(number(value)?),
+                _ => {
+                    return Err(io::Error::other(format!(
+                        "unknown option: {}",
+                        pair.join(" ")
+                    )));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Prints `count` lines, or lines without end.
+pub fn print(count: Option<u64>, options: &Options) -> io::Result<()> {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    let mut stderr = io::stderr().lock();
+    let started = Instant::now();
+    let mut index = 0;
+    while count.is_none_or(|count| index < count) {
+        if let Some(rate) = options.rate {
+            // By the clock, not by the last line, so that the rate holds on a busy machine.
+            let due = Duration::from_secs_f64(
+                f64::from(u32::try_from(index).unwrap_or(u32::MAX)) / f64::from(rate.max(1)),
+            );
+            let early = due.saturating_sub(started.elapsed());
+            if !early.is_zero() {
+                stdout.flush()?;
+                thread::sleep(early);
+            }
+        }
+        index += 1;
+        let to_stderr = options
+            .stderr_every
+            .is_some_and(|every| every > 0 && index % every == 0);
+        let output: &mut dyn Write = if to_stderr {
+            // Keeps the order between the two as far as two pipes have one.
+            stdout.flush()?;
+            &mut stderr
+        } else {
+            &mut stdout
+        };
+        match count {
+            Some(count) => writeln!(output, "line {index:06} of {count:06}")?,
+            None => writeln!(output, "line {index:06}")?,
+        }
+    }
+    stdout.flush()
+}

@@ -1,0 +1,91 @@
+//! What the pods of the tests run: a pause process, and containers that log in ways a test can count. Reads no logs.
+
+use std::{
+    env,
+    io::{self, Write as _},
+    process::ExitCode,
+    thread,
+};
+
+use nix::sys::{
+    signal::{SigSet, Signal},
+    wait::{WaitPidFlag, waitpid},
+};
+
+mod lines;
+mod raw;
+mod serve;
+
+const USAGE: &str = "usage: katonic-e2e-workload COMMAND
+  pause                                       do nothing until SIGTERM
+  lines N [--rate N] [--stderr-every N]       print N numbered lines and exit; rate in lines a second
+  forever [--rate N] [--stderr-every N]       print numbered lines until SIGTERM, 1 a second unless told otherwise
+  serve PORT                                  print the path of every HTTP request as a line, until SIGTERM
+  get HOST:PORT PATH                          send one HTTP request and print the answer's body
+  raw                                         print what is hard to read: see the source
+  exit CODE                                   exit with this code";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> io::Result<ExitCode> {
+    match *words {
+        ["pause"] => pause()?,
+        ["lines", count, ref options @ ..] => {
+            lines::print(Some(number(count)?), &lines::Options::parse(options, None)?)?;
+        }
+        ["forever", ref options @ ..] => {
+            exit_on_sigterm()?;
+            lines::print(None, &lines::Options::parse(options, Some(1))?)?;
+        }
+        ["serve", port] => {
+            exit_on_sigterm()?;
+            serve::serve(port)?;
+        }
+        ["get", address, path] => serve::get(address, path)?,
+        ["raw"] => raw::print()?,
+        ["exit", code] => return Ok(ExitCode::from(number::<u8>(code)?)),
+        _ => return Err(io::Error::other(USAGE)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> io::Result<T> {
+    word.parse()
+        .map_err(|_| io::Error::other(format!("not a number: {word}\n{USAGE}")))
+}
+
+/// The pause process of a pod: may be process 1 of its containers, so it reaps what they leave.
+fn pause() -> io::Result<()> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]
+        .into_iter()
+        .collect();
+    signals.thread_block()?;
+    while signals.wait()? == Signal::SIGCHLD {
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status.pid().is_some()) {
+        }
+    }
+    Ok(())
+}
+
+/// Process 1 of a container gets SIGTERM only if it asks for it.
+fn exit_on_sigterm() -> io::Result<()> {
+    let signals: SigSet = [Signal::SIGTERM].into_iter().collect();
+    // Before any other thread, so that they all block it and the one below gets it.
+    signals.thread_block()?;
+    thread::spawn(move || {
+        if signals.wait().is_ok() {
+            std::process::exit(0);
+        }
+    });
+    Ok(())
+}
