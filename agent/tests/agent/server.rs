@@ -5,13 +5,15 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
 use flate2::read::GzDecoder;
+use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+use rustls_pki_types::PrivateKeyDer;
 use serde_json::Value;
 
 use crate::witness::Witness;
@@ -56,7 +58,9 @@ pub enum Reply {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    scheme: &'static str,
     stop: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -74,26 +78,81 @@ impl Server {
         witness: &Witness,
         reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::listen(address, None, witness, reply)
+    }
+
+    /// Starts a server with a certificate of its own; gives that too, as PEM.
+    pub fn start_tls(
+        witness: &Witness,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<(Self, String)> {
+        let made =
+            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(Error::other)?;
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                builder
+                    .with_no_client_auth()
+                    .with_single_cert(vec![made.cert.der().clone()], key)
+            })
+            .map_err(Error::other)?;
+        let server = Self::listen("127.0.0.1:0", Some(Arc::new(config)), witness, reply)?;
+        Ok((server, made.cert.pem()))
+    }
+
+    fn listen(
+        address: &str,
+        tls: Option<Arc<ServerConfig>>,
+        witness: &Witness,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(address)?;
-        let address = listener.local_addr()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, witness, reply) = (Arc::clone(&stop), witness.clone(), Arc::new(reply));
+        let server = Self {
+            address: listener.local_addr()?,
+            scheme: if tls.is_some() { "https" } else { "http" },
+            stop: Arc::default(),
+            connections: Arc::default(),
+        };
+        let (stop, connections) = (Arc::clone(&server.stop), Arc::clone(&server.connections));
+        let (witness, reply) = (witness.clone(), Arc::new(reply));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                if stopped.load(Ordering::SeqCst) {
+                if stop.load(Ordering::SeqCst) {
                     break;
                 }
-                let (witness, reply, stopped) =
-                    (witness.clone(), Arc::clone(&reply), Arc::clone(&stopped));
-                thread::spawn(move || serve(stream, &witness, &*reply, &stopped));
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (witness, reply, stop) =
+                    (witness.clone(), Arc::clone(&reply), Arc::clone(&stop));
+                let tls = tls.clone();
+                thread::spawn(move || {
+                    stream.set_read_timeout(Some(Duration::from_mins(2)))?;
+                    match tls {
+                        None => serve(stream, &witness, &*reply, &stop),
+                        Some(tls) => {
+                            let connection = ServerConnection::new(tls).map_err(Error::other)?;
+                            serve(
+                                StreamOwned::new(connection, stream),
+                                &witness,
+                                &*reply,
+                                &stop,
+                            )
+                        }
+                    }
+                });
             }
         });
-        Ok(Self { address, stop })
+        Ok(server)
     }
 
     /// Its base address.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 }
 
@@ -111,14 +170,12 @@ pub fn closed_port() -> Result<SocketAddr> {
 }
 
 fn serve(
-    stream: TcpStream,
+    stream: impl Read + Write,
     witness: &Witness,
     reply: &dyn Fn(&Request) -> Reply,
     stop: &AtomicBool,
 ) -> Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-    let mut input = BufReader::new(stream.try_clone()?);
-    let mut output = stream;
+    let mut input = BufReader::new(stream);
     while let Some(mut request) = read_request(&mut input)? {
         if stop.load(Ordering::SeqCst) {
             break;
@@ -139,16 +196,17 @@ fn serve(
                 break;
             }
         };
-        write!(
-            output,
+        let answer = format!(
             "HTTP/1.1 {status} -\r\nContent-Length: {}\r\nContent-Type: application/json\r\n{headers}\r\n{body}",
             body.len()
-        )?;
+        );
+        input.get_mut().write_all(answer.as_bytes())?;
+        input.get_mut().flush()?;
     }
     Ok(())
 }
 
-fn read_request(input: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
+fn read_request(input: &mut impl BufRead) -> Result<Option<Request>> {
     let mut line = String::new();
     if input.read_line(&mut line)? == 0 {
         return Ok(None);

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 /// Longer than anything should take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything that was seen.
 #[derive(Debug, Default)]

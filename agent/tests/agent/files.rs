@@ -1,0 +1,98 @@
+//! Rotation, restarts and containers that appear late.
+
+use std::{fs, io::Result};
+
+use crate::{
+    pod::{Pod, http, policy},
+    server::{Reply, Server, closed_port},
+    witness::{Tally, Witness},
+};
+
+#[test]
+fn rotation_loses_nothing_and_keeps_the_order() -> Result<()> {
+    const GENERATIONS: usize = 6;
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&server.url())?)])?;
+    pod.write("web", "0.log", 1..=1000)?;
+    let _agent = pod.start(&witness)?;
+    for generation in 1..=GENERATIONS {
+        witness.wait_lines(generation * 1000 - 900);
+        let time = format!("20261123-10{generation:02}00");
+        let next = generation * 1000 + 1..=generation * 1000 + 1000;
+        // The runtime still writes to the renamed file before it opens the new one.
+        fs::rename(
+            pod.log("web", "0.log"),
+            pod.log("web", &format!("0.log.{time}")),
+        )?;
+        let (late, rest) = (
+            *next.start()..=next.start() + 9,
+            next.start() + 10..=*next.end(),
+        );
+        pod.write("web", &format!("0.log.{time}"), late)?;
+        pod.write("web", "0.log", rest)?;
+    }
+    let lines = (GENERATIONS + 1) * 1000;
+    assert_eq!(witness.wait_lines(lines), Tally::perfect(lines));
+    Ok(())
+}
+
+#[test]
+fn files_that_are_rotated_away_and_deleted_while_the_sink_is_down_are_still_delivered() -> Result<()>
+{
+    let witness = Witness::default();
+    let address = closed_port()?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&format!("http://{address}"))?)])?;
+    pod.write("web", "0.log", 1..=1000)?;
+    let _agent = pod.start(&witness)?;
+    witness.wait_said("sink", &[("state", "Unreachable")]);
+    pod.rotate("web", "20261123-100000", 1001..=2000)?;
+    // The kubelet packs a rotated file and deletes it.
+    fs::remove_file(pod.log("web", "0.log.20261123-100000"))?;
+    let _server = Server::start_on(&address.to_string(), &witness, |_| Reply::Accept)?;
+    assert_eq!(witness.wait_lines(2000), Tally::perfect(2000));
+    Ok(())
+}
+
+#[test]
+fn restarts_and_late_containers_are_found() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&server.url())?)])?;
+    let _agent = pod.start(&witness)?;
+    witness.wait_said("bundle applied", &[]);
+    pod.write("web", "0.log", 1..=100)?;
+    witness.wait_lines(100);
+    // The last line of a container that ended has no end, and its successor begins.
+    pod.append(
+        "web",
+        "0.log",
+        b"2026-11-23T10:15:08Z stdout P line 000101 without end\n",
+    )?;
+    pod.write("web", "1.log", 102..=200)?;
+    witness.wait_lines(200);
+    pod.write("late", "0.log", 201..=300)?;
+    assert_eq!(witness.wait_lines(300), Tally::perfect(300));
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_was_away_reads_what_was_rotated_meanwhile() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&server.url())?)])?;
+    pod.write("web", "0.log", 1..=100)?;
+    let agent = pod.start(&witness)?;
+    witness.wait_lines(100);
+    agent.terminate()?;
+    pod.write("web", "0.log", 101..=200)?;
+    pod.rotate("web", "20261123-100000", 201..=300)?;
+    pod.rotate("web", "20261123-110000", 301..=400)?;
+    let _agent = pod.start(&witness)?;
+    assert_eq!(witness.wait_lines(400), Tally::perfect(400));
+    Ok(())
+}
