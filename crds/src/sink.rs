@@ -29,8 +29,11 @@ pub struct Sink {
 /// Splunk HTTP Event Collector (HEC), event endpoint.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-// On the object, so that the API server's answer does not repeat the address with the password in it.
+// On the object, because the API server's answer repeats the value of a field, and an address may hold a password.
 #[x_kube(
+    validation = ("self.endpoint.startsWith('https://') || self.endpoint.startsWith('http://')", "endpoint must begin with https:// or http://, for example https://hec.example.com:8088"),
+    validation = ("isURL(self.endpoint) && url(self.endpoint).getHostname() != ''", "endpoint is not a URL: write for example https://hec.example.com:8088"),
+    validation = ("!self.endpoint.contains('?') && !self.endpoint.contains('#')", "endpoint takes no query and no fragment: remove what stands behind ? or #"),
     validation = ("!has(self.tls) || self.endpoint.startsWith('https://')", "tls needs an endpoint that begins with https://"),
     validation = ("!self.endpoint.matches('^[a-zA-Z]*:?//[^/?#]*@')", "endpoint must not hold credentials: remove what stands before @ and name a Secret in tokenSecretRef")
 )]
@@ -38,11 +41,6 @@ pub struct SplunkSink {
     /// Address of the collector without a path: `/services/collector/event` is appended.
     /// `http://` is allowed, sends the token unencrypted and is warned about. Example: `https://hec.example.com:8088`.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(
-        validation = ("self.startsWith('https://') || self.startsWith('http://')", "endpoint must begin with https:// or http://, for example https://hec.example.com:8088"),
-        validation = ("isURL(self)", "endpoint is not a URL: write for example https://hec.example.com:8088"),
-        validation = ("!self.contains('?') && !self.contains('#')", "endpoint takes no query and no fragment: remove what stands behind ? or #")
-    )]
     pub endpoint: String,
     /// The HEC token.
     pub token_secret_ref: SecretKeyRef,
@@ -67,8 +65,11 @@ pub struct SplunkSink {
 /// An HTTP server that takes JSON lines.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-// On the object, so that the API server's answer does not repeat the address with the password in it.
+// On the object, because the API server's answer repeats the value of a field, and an address may hold a password.
 #[x_kube(
+    validation = ("self.url.startsWith('https://') || self.url.startsWith('http://')", "url must begin with https:// or http://, for example https://logs.example.com/ingest"),
+    validation = ("isURL(self.url) && url(self.url).getHostname() != ''", "url is not a URL: write for example https://logs.example.com/ingest"),
+    validation = ("!self.url.contains('#')", "url takes no fragment: remove what stands behind #"),
     validation = ("!has(self.tls) || self.url.startsWith('https://')", "tls needs a url that begins with https://"),
     validation = ("!self.url.matches('^[a-zA-Z]*:?//[^/?#]*@')", "url must not hold credentials: remove what stands before @ and name a Secret in headers[].valueSecretRef")
 )]
@@ -76,11 +77,6 @@ pub struct HttpSink {
     /// Address that each batch is posted to, as it is. `http://` is allowed, sends headers and lines unencrypted
     /// and is warned about. Example: `https://logs.example.com/ingest`.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(
-        validation = ("self.startsWith('https://') || self.startsWith('http://')", "url must begin with https:// or http://, for example https://logs.example.com/ingest"),
-        validation = ("isURL(self)", "url is not a URL: write for example https://logs.example.com/ingest"),
-        validation = ("!self.contains('#')", "url takes no fragment: remove what stands behind #")
-    )]
     pub url: String,
     /// Headers of each request. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -48,7 +48,7 @@ pub struct Known<'a> {
 /// Tells people what is so.
 pub struct Publisher {
     policies: Api<LoggingPolicy>,
-    recorder: Recorder,
+    client: Client,
     namespace: String,
     health: Arc<Health>,
 }
@@ -56,13 +56,9 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher for the operator in this namespace.
     pub fn new(client: Client, namespace: &str, health: Arc<Health>) -> Self {
-        let reporter = Reporter {
-            controller: names::FIELD_MANAGER.to_owned(),
-            instance: None,
-        };
         Self {
             policies: Api::all(client.clone()),
-            recorder: Recorder::new(client, reporter),
+            client,
             namespace: namespace.to_owned(),
             health,
         }
@@ -206,8 +202,15 @@ impl Publisher {
             action: action.to_owned(),
             secondary: None,
         };
+        let reporter = Reporter {
+            controller: names::FIELD_MANAGER.to_owned(),
+            instance: None,
+        };
+        // A recorder of its own for each Event: one that lives on takes Events of the same reason for repetitions and
+        // keeps the first one's words, while ours are told once, when they begin, and differ in what to do.
+        let recorder = Recorder::new(self.client.clone(), reporter);
         // The status says the same: an Event that cannot be written costs nobody anything.
-        if let Err(error) = self.recorder.publish(&event, about).await {
+        if let Err(error) = recorder.publish(&event, about).await {
             tracing::warn!(error = %chain(&error), "failed to write an Event");
         }
     }

@@ -1,0 +1,135 @@
+//! What the API server refuses of a policy, and what it says to write instead.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails while a test is prepared must fail the test"
+)]
+
+use std::time::Duration;
+
+use katonic_logging_e2e::{
+    cluster::{Cluster, Tier},
+    eventually::eventually,
+    program,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A spec that must be refused.
+#[derive(Deserialize)]
+struct Refused {
+    what: String,
+    spec: Value,
+    says: String,
+}
+
+fn policy(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "logging.katonic.ai/v1alpha1",
+        "kind": "LoggingPolicy",
+        "metadata": {"name": "p"},
+        "spec": spec,
+    })
+}
+
+async fn cluster_with_definitions() -> Cluster {
+    let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
+    let definitions = program::workspace().join("manifests/crds");
+    let definitions = definitions.to_str().unwrap();
+    cluster
+        .kubectl(&["apply", "-f", definitions])
+        .await
+        .unwrap()
+        .ok()
+        .unwrap();
+    let wait = [
+        "wait",
+        "--for=condition=Established",
+        "crd",
+        "--all",
+        "--timeout=30s",
+    ];
+    cluster.kubectl(&wait).await.unwrap().ok().unwrap();
+    cluster
+}
+
+#[tokio::test]
+async fn every_mistake_is_refused_with_what_to_write_instead() {
+    let cluster = cluster_with_definitions().await;
+    let mut wrong = Vec::new();
+    let refused: Vec<Refused> =
+        serde_saphyr::from_str(include_str!("policies/refused.yaml")).unwrap();
+    for Refused { what, spec, says } in refused {
+        let apply = ["apply", "--dry-run=server", "-f", "-"];
+        let answer = cluster
+            .kubectl_with(&apply, &policy(&spec).to_string())
+            .await
+            .unwrap();
+        if answer.success || !answer.stderr.contains(&says) {
+            wrong.push(format!("{what}: {answer:?}"));
+        }
+        if answer.stderr.contains("hunter2") {
+            wrong.push(format!("{what}: the answer repeats the password"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn good_policies_are_accepted_and_read_as_written() {
+    let cluster = cluster_with_definitions().await;
+    let samples = program::workspace().join("manifests/samples");
+    let samples = samples.to_str().unwrap();
+    cluster
+        .kubectl(&["apply", "-f", samples])
+        .await
+        .unwrap()
+        .ok()
+        .unwrap();
+    // Nothing was filled in that the files do not say: a pipeline sees no difference.
+    assert_eq!(
+        cluster
+            .kubectl(&["diff", "-f", samples])
+            .await
+            .unwrap()
+            .ok()
+            .unwrap(),
+        ""
+    );
+    let null =
+        policy(&json!({"sinks": [{"name": "s", "http": {"url": "https://h"}, "splunk": null}]}));
+    let applied = cluster
+        .kubectl_with(&["apply", "-f", "-"], &null.to_string())
+        .await
+        .unwrap();
+    applied.ok().unwrap();
+}
+
+#[tokio::test]
+async fn kubectl_explains_every_field() {
+    let cluster = cluster_with_definitions().await;
+    // Discovery follows the definition by a moment.
+    let explain = async |arguments: &[&str]| {
+        eventually("kubectl explains", Duration::from_secs(20), async || {
+            Ok(Some(cluster.kubectl(arguments).await?.ok()?))
+        })
+        .await
+        .unwrap()
+    };
+    let explained = explain(&["explain", "lp.spec.sinks.splunk.endpoint"]).await;
+    assert!(
+        explained.contains("https://hec.example.com:8088"),
+        "{explained}"
+    );
+    let tree = explain(&["explain", "lp.spec", "--recursive"]).await;
+    for field in [
+        "planes",
+        "selector",
+        "components",
+        "containers",
+        "suspend",
+        "sinks",
+    ] {
+        assert!(tree.contains(field), "{tree}");
+    }
+}
