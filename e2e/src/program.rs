@@ -1,0 +1,52 @@
+//! Programs of this workspace, built by cargo when they are asked for. Runs none of them.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// Builds a binary with the development profile and says where it is; at once when nothing has changed.
+///
+/// # Errors
+/// When it does not compile; the compiler's messages are on stderr.
+pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let output = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--package", package])
+        .args([
+            "--bin",
+            binary,
+            "--message-format",
+            "json-render-diagnostics",
+        ])
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("failed to start cargo")?;
+    if !output.status.success() {
+        bail!(
+            "failed to build {binary}: cargo ended with {}",
+            output.status
+        );
+    }
+    // Cargo prints one JSON object a line; the executable's path is in the artifact of the binary.
+    output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == binary)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("failed to find {binary} among what cargo built"))
+}
+
+/// The directory of the workspace.
+pub fn workspace() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
