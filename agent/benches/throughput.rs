@@ -1,4 +1,4 @@
-//! What the agent costs: lines delivered for each second of processor time, and memory, idle and busy.
+//! What the agent costs: lines delivered for each second of processor time, memory, and how long lines and pods wait.
 //!
 //! The agent runs as it is shipped, as a process over a log file of CRI lines of 150 bytes, and posts gzip to a Splunk
 //! HEC endpoint over loopback. The divisor is the processor time of the agent alone, kernel time included. Every
@@ -20,6 +20,10 @@ use flate2::read::GzDecoder;
 use katonic_log_config::{
     Bundle, ContainerFilter, CredentialKey, Endpoint, Policy, Selector, Sink, Splunk, Target, Tls,
     layout,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use serde_json::json;
 
@@ -48,8 +52,11 @@ fn main() -> Outcome<()> {
     // Long enough for the bundle to be applied and the files to be looked at several times.
     let _ = bodies.recv_timeout(QUIET);
     let idle_memory = memory(&idle, "VmRSS")?;
+    let latency = latency(directory.path(), &bodies)?;
     stop(&mut idle)?;
+    let held_up = held_up(directory.path(), &bodies)?;
 
+    fs::remove_dir_all(directory.path().join("logs/sample"))?;
     write_log(directory.path(), lines)?;
     let begun = Instant::now();
     let mut busy = start(directory.path())?;
@@ -95,6 +102,18 @@ fn main() -> Outcome<()> {
         busy_memory,
         "MiB",
         Some((16.0, busy_memory <= 16.0)),
+    );
+    report(
+        "line written to acknowledged, slowest of 20",
+        latency,
+        "ms",
+        Some((1200.0, latency <= 1200.0)),
+    );
+    report(
+        "pod held up at its end, slowest of 30",
+        held_up,
+        "ms",
+        Some((300.0, held_up <= 300.0)),
     );
     report("agent memory, idle again", after_memory, "MiB", None);
     Ok(())
@@ -187,6 +206,49 @@ fn prepare(directory: &Path, address: &str) -> Outcome<()> {
         "app.kubernetes.io/name=\"nucleus-frontend\"\npod-template-hash=\"7d4b9c6f5d\"\n",
     )?;
     Ok(())
+}
+
+fn append(directory: &Path, line: &str) -> Outcome<()> {
+    let container = directory.join("logs/sample");
+    fs::create_dir_all(&container)?;
+    let mut log = File::options()
+        .append(true)
+        .create(true)
+        .open(container.join("0.log"))?;
+    writeln!(log, "2026-11-23T10:15:07.123456789Z stdout F {line}")?;
+    Ok(())
+}
+
+/// Longest time in milliseconds from a line's being written to its arrival, at any moment of the agent's own clock.
+fn latency(directory: &Path, bodies: &Receiver<Vec<u8>>) -> Outcome<f64> {
+    let mut slowest = Duration::ZERO;
+    for number in 0..20 {
+        let begun = Instant::now();
+        append(directory, &format!("sample {number}"))?;
+        bodies.recv_timeout(Duration::from_secs(10))?;
+        slowest = slowest.max(begun.elapsed());
+        // Nothing comes: this only moves the next line to another moment.
+        let _ = bodies.recv_timeout(Duration::from_millis(37 * number % 200));
+    }
+    Ok(slowest.as_secs_f64() * 1000.0)
+}
+
+/// Longest time in milliseconds from SIGTERM to the agent's end, with a line that was written just before.
+fn held_up(directory: &Path, bodies: &Receiver<Vec<u8>>) -> Outcome<f64> {
+    let mut slowest = Duration::ZERO;
+    for number in 0..30 {
+        let mut agent = start(directory)?;
+        append(directory, &format!("first line of run {number}"))?;
+        bodies.recv_timeout(Duration::from_secs(10))?;
+        append(directory, &format!("last line of run {number}"))?;
+        let begun = Instant::now();
+        kill(Pid::from_raw(i32::try_from(agent.id())?), Signal::SIGTERM)?;
+        agent.wait()?;
+        slowest = slowest.max(begun.elapsed());
+        // The last line was delivered before the end.
+        bodies.try_recv()?;
+    }
+    Ok(slowest.as_secs_f64() * 1000.0)
 }
 
 /// Lines of a web server, which compress neither very well nor very badly.

@@ -57,6 +57,19 @@ pub(crate) struct Running {
     pub(crate) task: JoinHandle<()>,
 }
 
+impl Running {
+    fn start(route: Rc<Route>, shared: &Rc<Shared>) -> Self {
+        let delivery = Delivery::new(Rc::clone(&route), Rc::clone(shared));
+        let task = spawn_local(delivery.run());
+        Self { route, task }
+    }
+
+    fn restart(&mut self, shared: &Rc<Shared>) {
+        self.task.abort();
+        *self = Self::start(Rc::clone(&self.route), shared);
+    }
+}
+
 impl Agent {
     /// Prepares an agent; reads the cursors of the one before it.
     pub fn new(settings: Settings) -> Self {
@@ -73,7 +86,11 @@ impl Agent {
             pod: settings.pod.clone(),
             labels: RefCell::default(),
             execution_id_label: RefCell::default(),
-            files: RefCell::new(Files::new(&settings.log_dir, layout::CONTAINER)),
+            files: RefCell::new(Files::new(
+                &settings.log_dir,
+                layout::CONTAINER,
+                settings.most_held,
+            )),
             revision: Cell::default(),
             workshop: RefCell::new(Workshop::default()),
         };
@@ -131,8 +148,14 @@ impl Agent {
     pub(crate) fn scan(&mut self) -> bool {
         let source = &self.shared.source;
         let changes = source.files.borrow_mut().scan();
-        if changes.set {
+        if changes.set || changes.abandoned {
             source.revision.set(source.revision.get() + 1);
+        }
+        if changes.abandoned {
+            // Those that wait for a dead sink must let go of what they hold.
+            for running in self.routes.values_mut() {
+                running.restart(&self.shared);
+            }
         }
         for (container, restart) in changes.truncated {
             tell(
@@ -304,9 +327,8 @@ impl Agent {
                 progress,
             ))
         };
-        let delivery = Delivery::new(Rc::clone(&route), Rc::clone(&self.shared));
-        let task = spawn_local(delivery.run());
-        self.routes.insert(key, Running { route, task });
+        let running = Running::start(route, &self.shared);
+        self.routes.insert(key, running);
     }
 
     /// Saves the cursors; a failure is told and costs duplicates after a restart.

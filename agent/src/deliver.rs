@@ -30,6 +30,10 @@ const ENOUGH: u64 = 256 << 10;
 /// How often an open line is looked at when nothing happens.
 const RECHECK: Duration = Duration::from_secs(1);
 
+/// Splunk's default for one event (`limits.conf`, `maxEventSize`); it refuses a larger one as it refuses bad data, so
+/// such a record is cut before it is put aside. Only control characters, each six bytes of JSON, make one so large.
+const MAX_EVENT: usize = 5 << 20;
+
 /// Longest wait between attempts once the pod is ending: then there is no long run to be polite for.
 const LONGEST_AT_END: Duration = Duration::from_secs(1);
 
@@ -109,7 +113,17 @@ impl Delivery {
             let shared = Rc::clone(&self.shared);
             // Before looking, so that nothing that happens meanwhile is missed.
             let changed = shared.changed.notified();
-            self.route.sync(&shared.source);
+            let lost = self.route.sync(&shared.source);
+            if lost > 0 {
+                shared.dirty.set(true);
+                let mut details = self.describe();
+                details["lost"] = lost.into();
+                tell(
+                    Level::Error,
+                    "lines were given up with files that were deleted long ago",
+                    details,
+                );
+            }
             let pending = self.route.pending();
             if pending.any {
                 let due = *waiting_since.get_or_insert_with(Instant::now) + shared.flush;
@@ -182,6 +196,9 @@ impl Delivery {
                 Verdict::Split => {
                     let step = self.splitting.too_large(records, batch.body.size);
                     (step, "too large for the sink".to_owned())
+                }
+                Verdict::Refused { reason, .. } if records == 1 && batch.body.size > MAX_EVENT => {
+                    (self.splitting.too_large(1, batch.body.size), reason)
                 }
                 Verdict::Refused { record, reason } => {
                     (self.splitting.refused(records, record), reason)

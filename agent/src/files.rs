@@ -18,7 +18,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{cursor::FileKey, reader::ReadAt};
+use crate::{cursor::FileKey, reader::ReadAt, timestamp::Timestamp};
 
 /// A log file that is followed by another one is finished when nothing was added to it for this long.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -37,6 +37,7 @@ pub struct LogFile {
     modified: Cell<Option<SystemTime>>,
     finished: Cell<bool>,
     deleted: Cell<bool>,
+    abandoned: Cell<bool>,
 }
 
 /// Order of the generations of one container's log; the live one is the last.
@@ -62,6 +63,16 @@ impl LogFile {
     /// Whether it has no name any more: once it has been read, nothing is left of it.
     pub fn is_deleted(&self) -> bool {
         self.deleted.get()
+    }
+
+    /// Whether it is given up, because too much of the node's disk is held by files that were deleted.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.get()
+    }
+
+    /// When it was last written to.
+    pub fn modified(&self) -> Timestamp {
+        self.modified.get().map(Timestamp::from).unwrap_or_default()
     }
 
     /// How long nothing was written to it.
@@ -106,6 +117,8 @@ pub struct Changes {
     pub any: bool,
     /// Whether files appeared, were renamed or lost their name.
     pub set: bool,
+    /// Whether files were given up that were not read to their end.
+    pub abandoned: bool,
     /// Files that became shorter: what was in them is gone. Container and restart.
     pub truncated: Vec<(String, u32)>,
     /// Directories and files that could not be read, with the reason.
@@ -118,13 +131,16 @@ pub struct Files {
     directory: PathBuf,
     /// The agent's own container: reading its log would make more of it.
     own_container: String,
+    /// How many bytes of deleted files may be held.
+    most_held: u64,
     open: Vec<Rc<LogFile>>,
 }
 
 impl Files {
-    /// The files below a pod's log directory.
-    pub fn new(directory: &Path, own_container: &str) -> Self {
+    /// The files below a pod's log directory; of deleted ones, at most `most_held` bytes are kept for slow sinks.
+    pub fn new(directory: &Path, own_container: &str, most_held: u64) -> Self {
         Self {
+            most_held,
             directory: directory.to_owned(),
             own_container: own_container.to_owned(),
             open: Vec::new(),
@@ -201,8 +217,30 @@ impl Files {
             .retain(|file| !file.is_deleted() || Rc::strong_count(file) > 1);
         self.open.sort_by(|one, other| one.order(other));
         changes.any |= self.settle(SETTLED);
+        changes.abandoned = self.abandon();
         changes.set = before != self.names();
         changes
+    }
+
+    /// Gives up the oldest deleted files while too much is held: a dead sink must not fill the node's disk.
+    fn abandon(&self) -> bool {
+        let mut held: Vec<_> = self
+            .open
+            .iter()
+            .filter(|file| file.is_deleted() && !file.is_abandoned())
+            .collect();
+        held.sort_by_key(|file| file.modified());
+        let mut bytes: u64 = held.iter().map(|file| file.length()).sum();
+        let mut any = false;
+        for file in held {
+            if bytes <= self.most_held {
+                break;
+            }
+            bytes -= file.length();
+            file.abandoned.set(true);
+            any = true;
+        }
+        any
     }
 
     fn names(&self) -> Vec<(FileKey, Generation, bool)> {
@@ -286,6 +324,7 @@ impl Files {
             modified: Cell::new(metadata.modified().ok()),
             finished: Cell::new(false),
             deleted: Cell::new(false),
+            abandoned: Cell::new(false),
         };
         Ok(Some((Rc::new(file), true)))
     }
@@ -367,7 +406,7 @@ mod tests {
     impl Pod {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let files = Files::new(directory.path(), "agent");
+            let files = Files::new(directory.path(), "agent", 100);
             Self { directory, files }
         }
 
@@ -480,6 +519,23 @@ mod tests {
         drop(held);
         pod.files.scan();
         assert_eq!(pod.lengths(), []);
+    }
+
+    #[test]
+    fn of_deleted_files_only_so_much_is_held() {
+        let mut pod = Pod::new();
+        let long = "x".repeat(60);
+        for name in ["web/0.log", "web/1.log"] {
+            pod.append(name, &format!("{LINE}{long}\n"));
+        }
+        pod.files.scan();
+        let held: Vec<_> = pod.files.iter().cloned().collect();
+        fs::remove_file(pod.path("web/0.log")).unwrap();
+        assert!(!pod.files.scan().abandoned);
+        fs::remove_file(pod.path("web/1.log")).unwrap();
+        assert!(pod.files.scan().abandoned);
+        let abandoned: Vec<_> = held.iter().map(|file| file.is_abandoned()).collect();
+        assert_eq!(abandoned, [true, false], "the oldest first");
     }
 
     #[test]

@@ -66,10 +66,11 @@ struct Inside {
 }
 
 impl Reader {
-    /// Reads from an acknowledged place on.
-    pub fn at(position: Position) -> Self {
+    /// Reads from an acknowledged place on. A line that says no time has that of the line before, the first `time`.
+    pub fn at(position: Position, time: Timestamp) -> Self {
         Self {
             offset: position.start(),
+            last_time: time,
             from: position,
             ..Self::default()
         }
@@ -303,10 +304,18 @@ mod tests {
             }
         );
         // A flush after a restart: the open line had not been delivered.
-        let flushed = read_all(&mut Reader::at(position), &file, AtEnd::Flush);
+        let flushed = read_all(
+            &mut Reader::at(position, Timestamp::default()),
+            &file,
+            AtEnd::Flush,
+        );
         assert_eq!(contents(flushed), [b"a"]);
         file.extend_from_slice(b"2026-11-23T10:15:07.3Z stdout F b\n");
-        let rest = read_all(&mut Reader::at(position), &file, AtEnd::Wait);
+        let rest = read_all(
+            &mut Reader::at(position, Timestamp::default()),
+            &file,
+            AtEnd::Wait,
+        );
         assert_eq!(contents(rest), [b"ab"]);
     }
 
@@ -328,7 +337,7 @@ mod tests {
             let mut position = Position::default();
             let mut stops = stops.into_iter().chain(std::iter::repeat(usize::MAX));
             loop {
-                let mut reader = Reader::at(position);
+                let mut reader = Reader::at(position, Timestamp::default());
                 let mut left = stops.next().unwrap();
                 let reached = reader.read(&file, AtEnd::Flush, &mut Vec::new(), |record| {
                     if left == 0 {

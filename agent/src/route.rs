@@ -79,7 +79,7 @@ pub struct Counts {
     pub delivered: u64,
     /// Refused for their content.
     pub rejected: u64,
-    /// Given up at the end of the pod.
+    /// Given up: at the end of the pod, or because too much had to be kept for a sink that takes nothing.
     pub lost: u64,
 }
 
@@ -122,8 +122,23 @@ impl Track {
             }
     }
 
+    /// How many records are not acknowledged.
+    fn unsent(&self) -> u64 {
+        if self.done {
+            return 0;
+        }
+        let mut records = 0;
+        let mut reader = Reader::at(self.committed, self.file.modified());
+        let read = reader.read(&*self.file, AtEnd::Flush, &mut Vec::new(), |_| {
+            records += 1;
+            Taken::Yes
+        });
+        // What cannot even be read is at least one record.
+        records + u64::from(read.is_err())
+    }
+
     fn rewind(&mut self) {
-        self.reader = Reader::at(self.committed);
+        self.reader = Reader::at(self.committed, self.file.modified());
         self.seen = None;
     }
 }
@@ -201,11 +216,13 @@ impl Route {
         self.counts.get()
     }
 
-    /// Begins to read files that appeared and stops with those that no longer belong to it.
-    pub fn sync(&self, source: &Source) {
+    /// Begins to read files that appeared and stops with those that no longer belong to it; gives the number of
+    /// records that were in files that had to be given up.
+    pub fn sync(&self, source: &Source) -> u64 {
         if self.synced.replace(Some(source.revision.get())) == Some(source.revision.get()) {
-            return;
+            return 0;
         }
+        let mut lost = 0;
         let policy = self.policy.borrow();
         let labels = source.labels.borrow();
         let files = source.files.borrow();
@@ -217,6 +234,9 @@ impl Route {
             .filter(|file| policy.takes(&labels, &file.key.container))
         {
             let existing = old.iter().position(|track| Rc::ptr_eq(&track.file, file));
+            if file.is_abandoned() && existing.is_none() {
+                continue;
+            }
             let track = existing.map_or_else(
                 || {
                     let saved = parked.remove(&file.key).unwrap_or_default();
@@ -228,7 +248,7 @@ impl Route {
                     };
                     Track {
                         file: Rc::clone(file),
-                        reader: Reader::at(committed),
+                        reader: Reader::at(committed, file.modified()),
                         committed,
                         seen: None,
                         done: false,
@@ -237,8 +257,10 @@ impl Route {
                 },
                 |index| old.swap_remove(index),
             );
-            // Nothing is left of it on disk and nothing is left to send.
-            if !(track.done && track.file.is_deleted()) {
+            if track.file.is_abandoned() {
+                lost += track.unsent();
+            } else if !(track.done && track.file.is_deleted()) {
+                // Otherwise nothing is left of it on disk and nothing is left to send.
                 tracks.push(track);
             }
         }
@@ -248,6 +270,8 @@ impl Route {
             }
         }
         self.tracks.replace(tracks);
+        self.count(|counts| counts.lost += lost);
+        lost
     }
 
     /// What there is to read.
@@ -365,20 +389,10 @@ impl Route {
 
     /// Counts what is not acknowledged as lost; gives their number.
     pub fn give_up(&self, source: &Source) -> u64 {
-        self.sync(source);
-        let mut lost = 0;
-        let mut buffer = Vec::new();
-        for track in self.tracks.borrow().iter().filter(|track| !track.done) {
-            let read =
-                Reader::at(track.committed).read(&*track.file, AtEnd::Flush, &mut buffer, |_| {
-                    lost += 1;
-                    Taken::Yes
-                });
-            // What cannot even be read is at least one record.
-            lost += u64::from(read.is_err());
-        }
+        let abandoned = self.sync(source);
+        let lost = self.tracks.borrow().iter().map(Track::unsent).sum::<u64>();
         self.count(|counts| counts.lost += lost);
-        lost
+        abandoned + lost
     }
 
     /// What is saved. Of files that no longer exist nothing is.

@@ -21,6 +21,8 @@ pub struct Settings {
     pub termination_log: PathBuf,
     /// Longest time that a line waits for others, once it was seen.
     pub flush: Duration,
+    /// How many bytes of deleted log files are held open for a sink that does not take them.
+    pub most_held: u64,
     /// Longest time between SIGTERM and the end.
     pub drain: Duration,
     /// The pod.
@@ -29,6 +31,9 @@ pub struct Settings {
 
 /// With the 200 ms at which files are looked at, a line is on its way within a second.
 const FLUSH: Duration = Duration::from_millis(750);
+
+/// Five times what the kubelet keeps of a container's log by default.
+const MOST_HELD: u64 = 256 << 20;
 
 /// Below the 30 s that a pod is given by default.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -50,6 +55,7 @@ impl Settings {
             state_dir: layout::STATE_DIR.into(),
             termination_log: layout::TERMINATION_LOG.into(),
             flush: FLUSH,
+            most_held: MOST_HELD,
             drain: DRAIN,
             pod: Pod {
                 namespace: variable(layout::ENV_NAMESPACE),
@@ -69,6 +75,7 @@ impl Settings {
                 Long("flush-ms") => {
                     settings.flush = Duration::from_millis(parser.value()?.parse()?);
                 }
+                Long("most-held-bytes") => settings.most_held = parser.value()?.parse()?,
                 Long("drain-seconds") => {
                     settings.drain = Duration::from_secs(parser.value()?.parse()?);
                 }
@@ -90,6 +97,7 @@ impl Settings {
   --state-dir DIR         where cursors are saved [{}]
   --termination-log FILE  where the termination message goes [{}]
   --flush-ms N            longest wait of a line for others [{}]
+  --most-held-bytes N     how much of deleted log files is kept for a sink that takes nothing [{}]
   --drain-seconds N       longest time from SIGTERM to the end [{}]
 
 Environment: {}, {}, {}, {}
@@ -101,6 +109,7 @@ Environment: {}, {}, {}, {}
             layout::STATE_DIR,
             layout::TERMINATION_LOG,
             FLUSH.as_millis(),
+            MOST_HELD,
             DRAIN.as_secs(),
             layout::ENV_NAMESPACE,
             layout::ENV_POD,

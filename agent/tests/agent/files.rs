@@ -96,3 +96,30 @@ fn an_agent_that_was_away_reads_what_was_rotated_meanwhile() -> Result<()> {
     assert_eq!(witness.wait_lines(400), Tally::perfect(400));
     Ok(())
 }
+
+/// A dead sink must not fill the node's disk, and what it costs is told.
+#[test]
+fn what_is_given_up_with_deleted_files_is_counted() -> Result<()> {
+    let witness = Witness::default();
+    let address = closed_port()?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&format!("http://{address}"))?)])?;
+    pod.write("web", "0.log", 1..=1000)?;
+    let agent = pod.start_with(&witness, &["--most-held-bytes", "1000"])?;
+    witness.wait_said("sink", &[("state", "Unreachable")]);
+    pod.rotate("web", "20261123-100000", 1001..=2000)?;
+    fs::remove_file(pod.log("web", "0.log.20261123-100000"))?;
+    witness.wait_said(
+        "lines were given up with files that were deleted long ago",
+        &[("sink", "sink")],
+    );
+    let _server = Server::start_on(&address.to_string(), &witness, |_| Reply::Accept)?;
+    witness.wait("the second file", |seen| seen.records.len() >= 1000);
+    let (_, message) = agent.terminate()?;
+    assert_eq!(
+        (&message["delivered"], &message["lost"]),
+        (&1000.into(), &1000.into())
+    );
+    assert_eq!(witness.tally(2000).unique, 1000);
+    Ok(())
+}
