@@ -141,10 +141,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::start`].
     pub async fn start_or_skip(tier: Tier) -> Result<Option<Self>> {
-        if env::var_os(GIVEN).is_none()
-            && let Err(reason) = tier.available()
-        {
-            tier::skip(&reason)?;
+        if env::var_os(GIVEN).is_none() && !tier.available_or_skip()? {
             return Ok(None);
         }
         Self::start(tier).await.map(Some)

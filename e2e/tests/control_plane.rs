@@ -21,23 +21,17 @@ use kube::{
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-fn pod(name: &str) -> Pod {
-    serde_json::from_value(serde_json::json!({
-        "metadata": {"name": name},
-        "spec": {"containers": [{"name": "main", "image": images::WORKLOAD}]},
-    }))
-    .unwrap()
-}
-
 #[tokio::test]
 async fn a_pod_can_be_created_in_a_new_namespace() {
     let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
     cluster.namespace("compute").await.unwrap();
     let pods: Api<Pod> = Api::namespaced(cluster.client().await.unwrap(), "compute");
-    let created = pods
-        .create(&PostParams::default(), &pod("first"))
-        .await
-        .unwrap();
+    let pod: Pod = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "first"},
+        "spec": {"containers": [{"name": "main", "image": images::WORKLOAD}]},
+    }))
+    .unwrap();
+    let created = pods.create(&PostParams::default(), &pod).await.unwrap();
     // The default admission plugins are on: ServiceAccount has added its token.
     assert_eq!(
         created.spec.unwrap().service_account_name.as_deref(),

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{binaries::Binary, control_plane::Plan, network, run, supervisor::Process};
+use super::{binaries::Binary, control_plane::Plan, network, supervisor::Process};
 use crate::images;
 
 /// The path of containerd's socket in the run's directory.
@@ -124,8 +124,6 @@ BinaryName = {runc}
             "volumePluginDir": self.path("volume-plugins"),
             // Changed Secrets and ConfigMaps reach pods within seconds instead of a minute.
             "syncFrequency": "1s",
-            // A cgroup of this run, so that it can be found and removed by name.
-            "cgroupRoot": format!("/{}", run::name(self.run.directory())),
             "cgroupDriver": "cgroupfs",
             // The machine's other processes are none of the node's business.
             "cgroupsPerQOS": false,

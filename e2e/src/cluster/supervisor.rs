@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::program;
 
 pub mod isolation;
+mod mounts;
 pub mod serve;
 
 /// How long the supervisor may take for one answer, and for its end.

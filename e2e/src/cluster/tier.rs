@@ -52,20 +52,28 @@ impl Tier {
             Err(error) => Err(format!("a node needs util-linux: {error}")),
         }
     }
-}
 
-/// Says why a test is skipped, and adds it to the file that `KATONIC_E2E_SKIPPED` names, one `name<TAB>reason` a line.
-pub(super) fn skip(reason: &str) -> Result<()> {
-    let thread = thread::current();
-    let name = thread.name().unwrap_or("a test without a name");
-    say(&format!("skipped {name}: {reason}"));
-    let Some(path) = env::var_os("KATONIC_E2E_SKIPPED") else {
-        return Ok(());
-    };
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(format!("{name}\t{reason}\n").as_bytes()))
-        .with_context(|| format!("failed to count {name} as skipped"))
+    /// Whether this machine can run it; if not, the calling test is counted as skipped.
+    ///
+    /// It is added to the file that `KATONIC_E2E_SKIPPED` names, one `name<TAB>reason` a line.
+    ///
+    /// # Errors
+    /// When it cannot be counted.
+    pub fn available_or_skip(self) -> Result<bool> {
+        let Err(reason) = self.available() else {
+            return Ok(true);
+        };
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("a test without a name");
+        say(&format!("skipped {name}: {reason}"));
+        if let Some(path) = env::var_os("KATONIC_E2E_SKIPPED") {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .and_then(|mut file| file.write_all(format!("{name}\t{reason}\n").as_bytes()))
+                .with_context(|| format!("failed to count {name} as skipped"))?;
+        }
+        Ok(false)
+    }
 }

@@ -5,22 +5,25 @@
 //! kernel kills every process of the node, and their mounts and network go with the last of them.
 
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
-    mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::signal::{SigSet, Signal, kill},
     unistd::Pid,
 };
 
-use super::serve::{die_with_parent, serve};
+use super::{
+    mounts,
+    serve::{die_with_parent, serve},
+};
 use crate::cluster::network;
 
 /// The outer process: makes the namespaces, runs the inner process and waits for its end.
@@ -32,23 +35,28 @@ pub fn outer(directory: &Path) -> Result<()> {
         .local_addr()
         .context("failed to find the port of the forward")?
         .port();
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals.thread_block().context("failed to block signals")?;
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)
         .context("failed to make namespaces")?;
+    thread::spawn(move || forward(&listener));
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        if let (Ok(_), Ok(inner)) = (signals.wait(), receiver.recv()) {
+            let _ = kill(Pid::from_raw(inner), Signal::SIGKILL);
+        }
+    });
+    // Last, because from here on this thread can start processes, but no threads.
+    unshare(CloneFlags::CLONE_NEWPID).context("failed to make a process-id namespace")?;
     let mut inner = Command::new("/proc/self/exe")
         .arg("inner")
         .arg(directory)
         .arg(port.to_string())
         .spawn()
         .context("failed to start the inner supervisor")?;
-    let id = i32::try_from(inner.id()).context("a process id out of range")?;
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
-    signals.thread_block().context("failed to block signals")?;
-    thread::spawn(move || {
-        if signals.wait().is_ok() {
-            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
-        }
-    });
-    thread::spawn(move || forward(&listener));
+    sender
+        .send(i32::try_from(inner.id()).context("a process id out of range")?)
+        .context("failed to watch for signals")?;
     inner
         .wait()
         .context("failed to wait for the inner supervisor")?;
@@ -58,7 +66,7 @@ pub fn outer(directory: &Path) -> Result<()> {
 /// The inner process: process 1. Returns when the owner is gone.
 pub fn inner(directory: &Path, forward: u16) -> Result<()> {
     die_with_parent()?;
-    mounts(directory)?;
+    mounts::make(directory)?;
     for arguments in [
         format!("addr add {}/32 dev lo", network::NODE),
         "link set lo up".to_owned(),
@@ -83,31 +91,6 @@ fn run(program: &str, arguments: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// A view of the file system in which the node's fixed paths are the run's own.
-fn mounts(directory: &Path) -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).context("failed to make a mount namespace")?;
-    let none = None::<&str>;
-    // Nothing mounted here shows on the machine; among themselves, the node's processes share as they expect.
-    for flag in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
-        mount(none, "/", none, MsFlags::MS_REC | flag, none)
-            .context("failed to detach the mounts")?;
-    }
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)
-        .context("failed to mount /proc")?;
-    // Sockets, network namespaces and locks with fixed paths.
-    mount(
-        Some("tmpfs"),
-        "/run",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("mode=755"),
-    )
-    .context("failed to mount /run")?;
-    let logs = directory.join("var-log");
-    fs::create_dir_all(logs.join("pods")).context("failed to make the folder of the pods' logs")?;
-    mount(Some(&logs), "/var/log", none, MsFlags::MS_BIND, none).context("failed to mount /var/log")
 }
 
 fn forward(listener: &TcpListener) {
