@@ -70,6 +70,19 @@ pub struct Plan {
     pub planes: BTreeMap<Plane, PlanePlan>,
     /// Injection; none when no policy reaches a namespace that allows it.
     pub admission: Option<Admission>,
+    /// UID and generation of every policy that it was made for, by name.
+    made_for: BTreeMap<String, (String, i64)>,
+}
+
+impl Plan {
+    /// Whether the plan knows this very policy. Of one that came or changed later it says nothing, and so must its status.
+    pub fn is_made_for(&self, candidate: &Candidate) -> bool {
+        self.made_for
+            .get(&candidate.name)
+            .is_some_and(|(uid, generation)| {
+                *uid == candidate.uid && *generation == candidate.generation
+            })
+    }
 }
 
 /// Why there is no plan.
@@ -125,7 +138,21 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
     } else {
         Some(admission(installation, &injected, &observed.definition).map_err(Error::Admission)?)
     };
-    Ok(Plan { planes, admission })
+    let made_for = observed
+        .candidates
+        .iter()
+        .map(|candidate| {
+            (
+                candidate.name.clone(),
+                (candidate.uid.clone(), candidate.generation),
+            )
+        })
+        .collect();
+    Ok(Plan {
+        planes,
+        admission,
+        made_for,
+    })
 }
 
 /// The levels are those of Kubernetes' "Pod Security Standards": both forbid `hostPath`.
@@ -188,6 +215,19 @@ mod tests {
         let plan = plan_for(&observed(&[policy("a")]));
         assert!(plan.planes.values().all(|plane| plane.bundle.is_some()));
         assert_eq!(injected(&plan), ["katonic-compute", "katonic-platform"]);
+    }
+
+    #[test]
+    fn a_plan_knows_the_policies_that_it_was_made_for_and_no_others() {
+        let plan = plan_for(&observed(&[policy("a")]));
+        assert!(plan.is_made_for(&Candidate::readable(&policy("a"))));
+        assert!(!plan.is_made_for(&Candidate::readable(&policy("b"))));
+        let mut changed = policy("a");
+        changed.metadata.generation = Some(2);
+        assert!(!plan.is_made_for(&Candidate::readable(&changed)));
+        let mut recreated = policy("a");
+        recreated.metadata.uid = Some("another".into());
+        assert!(!plan.is_made_for(&Candidate::readable(&recreated)));
     }
 
     #[test]

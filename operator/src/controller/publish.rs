@@ -70,6 +70,10 @@ impl Publisher {
         let (mut ready, mut not_ready) = (0, 0);
         let mut changed = Vec::new();
         for candidate in candidates.into_values() {
+            if known.plan.is_some_and(|plan| !plan.is_made_for(&candidate)) {
+                // It came after the plan was made; the next pass has it.
+                continue;
+            }
             let coverage = count(&candidate, known);
             let facts = Facts {
                 plan: known.plan,
