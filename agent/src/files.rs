@@ -4,111 +4,24 @@
 //! that user 128 inotify instances in all (`fs.inotify.max_user_instances`): a full node of sidecars would take them
 //! from the kubelet. Asking a handful of open files for their size five times a second costs less than it saves.
 
+mod log_file;
+
 use std::{
-    cell::{Cell, RefCell},
-    cmp::Ordering,
     collections::BTreeMap,
-    fs::{self, File, Metadata},
-    io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     rc::Rc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use sha2::{Digest, Sha256};
+use log_file::{Generation, parse_name};
+pub use log_file::{LogFile, short_digest};
 
-use crate::{cursor::FileKey, reader::ReadAt, timestamp::Timestamp};
+use crate::cursor::FileKey;
 
 /// A log file that is followed by another one is finished when nothing was added to it for this long.
 const SETTLED: Duration = Duration::from_secs(1);
-
-/// How much of a file's beginning sets it apart: the time and stream of its first line and some of its text.
-const BEGINNING: usize = 256;
-
-/// One generation of a container's log, held open: it can be read to its end after it was renamed or deleted.
-#[derive(Debug)]
-pub struct LogFile {
-    /// What it is, whatever its name.
-    pub key: FileKey,
-    file: File,
-    generation: RefCell<Generation>,
-    length: Cell<u64>,
-    modified: Cell<Option<SystemTime>>,
-    finished: Cell<bool>,
-    deleted: Cell<bool>,
-    abandoned: Cell<bool>,
-}
-
-/// Order of the generations of one container's log; the live one is the last.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Generation {
-    /// Renamed by rotation; the kubelet appends a time that sorts as text.
-    Rotated(String),
-    /// Being written.
-    Live,
-}
-
-impl LogFile {
-    /// Its size when it was last looked at.
-    pub fn length(&self) -> u64 {
-        self.length.get()
-    }
-
-    /// Whether nothing more will be written to it.
-    pub fn is_finished(&self) -> bool {
-        self.finished.get()
-    }
-
-    /// Whether it has no name any more: once it has been read, nothing is left of it.
-    pub fn is_deleted(&self) -> bool {
-        self.deleted.get()
-    }
-
-    /// Whether it is given up, because too much of the node's disk is held by files that were deleted.
-    pub fn is_abandoned(&self) -> bool {
-        self.abandoned.get()
-    }
-
-    /// When it was last written to.
-    pub fn modified(&self) -> Timestamp {
-        self.modified.get().map(Timestamp::from).unwrap_or_default()
-    }
-
-    /// How long nothing was written to it.
-    pub fn quiet_for(&self) -> Duration {
-        self.modified
-            .get()
-            .and_then(|modified| modified.elapsed().ok())
-            .unwrap_or_default()
-    }
-
-    fn order(&self, other: &Self) -> Ordering {
-        (
-            &self.key.container,
-            self.key.restart,
-            &*self.generation.borrow(),
-        )
-            .cmp(&(
-                &other.key.container,
-                other.key.restart,
-                &*other.generation.borrow(),
-            ))
-    }
-
-    /// Takes over what the file system says of it; says whether it has changed.
-    fn observe(&self, metadata: &Metadata) -> bool {
-        let length = self.length.replace(metadata.len());
-        self.modified.set(metadata.modified().ok());
-        length != metadata.len()
-    }
-}
-
-impl ReadAt for LogFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
-    }
-}
 
 /// What happened to the files since they were last looked at.
 #[derive(Debug, Default)]
@@ -156,11 +69,7 @@ impl Files {
     pub fn poll(&self) -> bool {
         let mut changed = false;
         for file in &self.open {
-            if !file.is_finished()
-                && let Ok(metadata) = file.file.metadata()
-            {
-                changed |= file.observe(&metadata);
-            }
+            changed |= !file.is_finished() && file.look();
         }
         changed |= self.settle(SETTLED);
         changed
@@ -183,7 +92,7 @@ impl Files {
                 match self.find_or_open(&container, restart, &path) {
                     Ok(Some(found)) => {
                         changes.any |= found.1;
-                        found.0.generation.replace(generation);
+                        found.0.rename(generation);
                         present.push(found.0);
                     }
                     Ok(None) => {}
@@ -196,11 +105,8 @@ impl Files {
         }
         for file in &self.open {
             let named = present.iter().any(|other| Rc::ptr_eq(file, other));
-            let newly_deleted = !file.deleted.replace(!named) && !named;
-            // It has a name still, but not its content.
-            let is_truncated = |now: Metadata| now.len() < file.length() && now.nlink() > 0;
-            if newly_deleted && file.file.metadata().is_ok_and(is_truncated) {
-                file.finished.set(true);
+            if file.set_named(named) && file.is_truncated() {
+                file.finish();
                 let key = &file.key;
                 changes.truncated.push((key.container.clone(), key.restart));
             }
@@ -237,7 +143,7 @@ impl Files {
                 break;
             }
             bytes -= file.length();
-            file.abandoned.set(true);
+            file.abandon();
             any = true;
         }
         any
@@ -246,13 +152,7 @@ impl Files {
     fn names(&self) -> Vec<(FileKey, Generation, bool)> {
         self.open
             .iter()
-            .map(|file| {
-                (
-                    file.key.clone(),
-                    file.generation.borrow().clone(),
-                    file.is_deleted(),
-                )
-            })
+            .map(|file| (file.key.clone(), file.generation(), file.is_deleted()))
             .collect()
     }
 
@@ -260,7 +160,7 @@ impl Files {
     pub fn finish(&self) {
         self.settle(Duration::ZERO);
         for file in &self.open {
-            file.finished.set(true);
+            file.finish();
         }
     }
 
@@ -271,10 +171,7 @@ impl Files {
                 .open
                 .get(index + 1)
                 .is_some_and(|next| next.key.container == file.key.container);
-            if (followed || file.is_deleted())
-                && file.quiet_for() >= quiet
-                && !file.finished.replace(true)
-            {
+            if (followed || file.is_deleted()) && file.quiet_for() >= quiet && file.finish() {
                 changed = true;
             }
         }
@@ -299,54 +196,13 @@ impl Files {
         });
         if let Some(known) = known
             && metadata.len() >= known.length()
-            && beginning(&known.file)?.as_ref() == Some(&known.key.beginning)
+            && known.is_unchanged()?
         {
-            let changed = known.observe(&metadata);
-            return Ok(Some((Rc::clone(known), changed)));
+            return Ok(Some((Rc::clone(known), known.observe(&metadata))));
         }
-        let file = File::open(path)?;
-        // Of the file that was opened: the path may name another one by now.
-        let metadata = file.metadata()?;
-        let Some(beginning) = beginning(&file)? else {
-            return Ok(None);
-        };
-        let file = LogFile {
-            key: FileKey {
-                container: container.to_owned(),
-                restart,
-                device: metadata.dev(),
-                inode: metadata.ino(),
-                beginning,
-            },
-            file,
-            generation: RefCell::new(Generation::Live),
-            length: Cell::new(metadata.len()),
-            modified: Cell::new(metadata.modified().ok()),
-            finished: Cell::new(false),
-            deleted: Cell::new(false),
-            abandoned: Cell::new(false),
-        };
-        Ok(Some((Rc::new(file), true)))
+        let opened = LogFile::open(container, restart, path)?;
+        Ok(opened.map(|file| (Rc::new(file), true)))
     }
-}
-
-/// Digest of a file's first line or of its first [`BEGINNING`] bytes; none while it has neither.
-fn beginning(file: &File) -> io::Result<Option<String>> {
-    let mut buffer = [0; BEGINNING];
-    let got = file.read_at(&mut buffer, 0)?;
-    let end = match memchr::memchr(b'\n', &buffer[..got]) {
-        Some(newline) => newline,
-        None if got == BEGINNING => got,
-        None => return Ok(None),
-    };
-    Ok(Some(short_digest(&buffer[..end])))
-}
-
-/// The first eight bytes of SHA-256, in hex.
-pub fn short_digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    let start = digest.first_chunk().copied().unwrap_or_default();
-    format!("{:016x}", u64::from_be_bytes(start))
 }
 
 /// Names and paths in a directory; none, and an entry in `changes`, when it cannot be read.
@@ -374,25 +230,9 @@ fn list(directory: &Path, changes: &mut Changes) -> Vec<(String, PathBuf)> {
     }
 }
 
-/// Takes a file's name apart: `<restart>.log`, or `<restart>.log.<time>` once it was rotated.
-fn parse_name(name: &str) -> Option<(u32, Generation)> {
-    let (restart, rest) = name.split_once(".log")?;
-    let restart = restart.parse().ok()?;
-    if rest.is_empty() {
-        return Some((restart, Generation::Live));
-    }
-    // `.gz` and `.tmp` have another dot.
-    let time = rest.strip_prefix('.')?;
-    let is_time = !time.is_empty()
-        && time
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'-');
-    is_time.then(|| (restart, Generation::Rotated(time.to_owned())))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs::File, io::Write, time::SystemTime};
 
     use super::*;
 

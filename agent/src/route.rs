@@ -1,28 +1,27 @@
 //! A sink of a policy and how far it has come in each log file. Sends nothing.
 
+mod track;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
-    time::Duration,
 };
 
 use katonic_log_config::{Policy, Target};
 
+use track::{Track, order};
+
 use crate::{
-    assemble::Taken,
     batch::{Body, Limits, Packer},
     cri::Stream,
     cursor::{FileKey, Position, Progress, RouteKey},
     encode::{Format, Head, Origin},
-    files::{Files, LogFile, short_digest},
+    files::{Files, short_digest},
     pod::{Labels, Pod},
-    reader::{AtEnd, Reached, Reader},
+    reader::{AtEnd, Reached},
     sink,
 };
-
-/// A line that was begun is delivered as it stands when its file was quiet for this long.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// What all routes read from.
 #[derive(Debug)]
@@ -81,66 +80,6 @@ pub struct Counts {
     pub rejected: u64,
     /// Given up: at the end of the pod, or because too much had to be kept for a sink that takes nothing.
     pub lost: u64,
-}
-
-/// A log file on its way to a sink.
-#[derive(Debug)]
-struct Track {
-    file: Rc<LogFile>,
-    reader: Reader,
-    committed: Position,
-    /// The file's size when it was last read to its end, and whether that was the end of it all.
-    seen: Option<(u64, AtEnd)>,
-    /// Everything in it is acknowledged and nothing will be added.
-    done: bool,
-    heads: Option<[Head; 2]>,
-}
-
-impl Track {
-    fn at_end(&self) -> AtEnd {
-        if self.file.is_finished() {
-            AtEnd::Flush
-        } else if self.file.quiet_for() >= IDLE {
-            AtEnd::Idle
-        } else {
-            AtEnd::Wait
-        }
-    }
-
-    fn is_pending(&self) -> bool {
-        if self.done {
-            return false;
-        }
-        let Some((length, at_end)) = self.seen else {
-            return true;
-        };
-        length != self.file.length()
-            || match self.at_end() {
-                AtEnd::Wait => false,
-                AtEnd::Idle => at_end == AtEnd::Wait && self.reader.has_open_line(),
-                AtEnd::Flush => at_end != AtEnd::Flush,
-            }
-    }
-
-    /// How many records are not acknowledged.
-    fn unsent(&self) -> u64 {
-        if self.done {
-            return 0;
-        }
-        let mut records = 0;
-        let mut reader = Reader::at(self.committed, self.file.modified());
-        let read = reader.read(&*self.file, AtEnd::Flush, &mut Vec::new(), |_| {
-            records += 1;
-            Taken::Yes
-        });
-        // What cannot even be read is at least one record.
-        records + u64::from(read.is_err())
-    }
-
-    fn rewind(&mut self) {
-        self.reader = Reader::at(self.committed, self.file.modified());
-        self.seen = None;
-    }
 }
 
 /// A sink of a policy.
@@ -246,14 +185,7 @@ impl Route {
                     } else {
                         saved
                     };
-                    Track {
-                        file: Rc::clone(file),
-                        reader: Reader::at(committed, file.modified()),
-                        committed,
-                        seen: None,
-                        done: false,
-                        heads: None,
-                    }
+                    Track::new(Rc::clone(file), committed)
                 },
                 |index| old.swap_remove(index),
             );
@@ -471,18 +403,4 @@ impl Route {
         };
         Stream::ALL.map(|stream| Head::new(&self.format.borrow(), &origin, stream))
     }
-}
-
-/// All tracks, those of a container together, another container first at each turn.
-fn order(tracks: &[Track], turn: usize) -> Vec<usize> {
-    let starts: Vec<usize> = (0..tracks.len())
-        .filter(|index| {
-            *index == 0 || tracks[index - 1].file.key.container != tracks[*index].file.key.container
-        })
-        .collect();
-    let first = starts
-        .get(turn % starts.len().max(1))
-        .copied()
-        .unwrap_or_default();
-    (first..tracks.len()).chain(0..first).collect()
 }
