@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use katonic_log_config::{Bundle, layout};
+use katonic_log_config::{Bundle, Decoded, layout};
 use serde_json::json;
 use tokio::{
     select,
@@ -47,6 +47,8 @@ pub struct Agent {
     /// Counts of routes that are gone.
     pub(crate) retired: Counts,
     version: Option<Version>,
+    /// The bundle in force, as it was mounted.
+    last_good: Option<Vec<u8>>,
     problems: BTreeMap<String, String>,
 }
 
@@ -98,6 +100,7 @@ impl Agent {
             source,
             mount: Mount::new(&settings.bundle_dir),
             changed: Notify::new(),
+            reloaded: Notify::new(),
             phase: Cell::new(Phase::Running),
             flush: settings.flush,
             dirty: Cell::default(),
@@ -110,6 +113,7 @@ impl Agent {
             resting,
             retired: Counts::default(),
             version: None,
+            last_good: None,
             problems: BTreeMap::new(),
         }
     }
@@ -199,45 +203,68 @@ impl Agent {
         }
         if changed {
             self.apply_bundle();
+            self.shared.reloaded.notify_waiters();
         }
     }
 
     fn apply_bundle(&mut self) {
-        match self.shared.mount.load() {
-            Ok(None) => {
-                self.apply(
-                    &Bundle {
-                        execution_id_label: None,
-                        policies: Vec::new(),
-                    },
-                    false,
-                );
-                tell(Level::Info, "no bundle", json!({}));
+        let bytes = match self.shared.mount.read_bundle() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // Not the operator's doing, so it is tried again without waiting for a change.
+                self.version = None;
+                self.problem("bundle".into(), Some(error.to_string()));
+                return;
             }
-            Ok(Some(decoded)) => {
-                for one in &decoded.unsupported {
-                    tell(
-                        Level::Warn,
-                        "a policy is newer than this agent and is left out",
-                        json!({"policy": one.policy, "reason": one.reason}),
-                    );
-                }
-                // A policy that cannot be read may be one whose cursors are still needed.
-                let complete = decoded.unsupported.is_empty();
-                self.apply(&decoded.bundle, complete);
+        };
+        self.problem("bundle".into(), None);
+        let Some(bytes) = bytes else {
+            self.last_good = None;
+            let none = Bundle {
+                execution_id_label: None,
+                policies: Vec::new(),
+            };
+            self.apply(&none, false);
+            tell(Level::Info, "no bundle", json!({}));
+            return;
+        };
+        match Bundle::decode(&bytes) {
+            Ok(decoded) => {
+                self.apply_decoded(&decoded);
+                self.last_good = Some(bytes);
+            }
+            Err(error) => {
                 tell(
-                    Level::Info,
-                    "bundle applied",
-                    json!({"revision": decoded.revision.to_string(), "policies": decoded.bundle.policies.len(),
-                        "routes": self.routes.len()}),
+                    Level::Error,
+                    "the bundle cannot be used; the last good one stays in force",
+                    json!({"reason": with_causes(&error)}),
                 );
+                // The labels may be others by now.
+                let last_good = self.last_good.as_deref().map(Bundle::decode);
+                if let Some(Ok(decoded)) = last_good {
+                    self.apply_decoded(&decoded);
+                }
             }
-            Err(error) => tell(
-                Level::Error,
-                "the bundle cannot be used; the last good one stays in force",
-                json!({"reason": with_causes(&error)}),
-            ),
         }
+    }
+
+    fn apply_decoded(&mut self, decoded: &Decoded) {
+        for one in &decoded.unsupported {
+            tell(
+                Level::Warn,
+                "a policy is newer than this agent and is left out",
+                json!({"policy": one.policy, "reason": one.reason}),
+            );
+        }
+        // A policy that cannot be read may be one whose cursors are still needed.
+        let complete = decoded.unsupported.is_empty();
+        self.apply(&decoded.bundle, complete);
+        tell(
+            Level::Info,
+            "bundle applied",
+            json!({"revision": decoded.revision.to_string(), "policies": decoded.bundle.policies.len(),
+                "routes": self.routes.len()}),
+        );
     }
 
     fn apply(&mut self, bundle: &Bundle, complete: bool) {

@@ -1,4 +1,4 @@
-//! The mounted bundle Secret: when it changes, and what it says. Applies nothing.
+//! The mounted bundle Secret: when it changes, and what is in it. Decodes and applies nothing.
 
 use std::{
     fs, io,
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use katonic_log_config::{Bundle, DecodeError, Decoded, layout};
+use katonic_log_config::layout;
 
 /// A Secret volume. The kubelet replaces all of its files at once by pointing the link `..data` elsewhere.
 #[derive(Clone, Debug)]
@@ -21,17 +21,6 @@ pub enum Version {
     Linked(PathBuf),
     /// Without such a link: each file's name, size, time and inode.
     Files(Vec<(PathBuf, u64, i64, u64)>),
-}
-
-/// Why there is no new bundle. The last good one stays in force.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// There, and not readable.
-    #[error("failed to read the bundle")]
-    Read(#[source] io::Error),
-    /// Not a bundle, or a newer one than this agent knows.
-    #[error("failed to decode the bundle")]
-    Decode(#[source] DecodeError),
 }
 
 impl Mount {
@@ -69,15 +58,15 @@ impl Mount {
         }
     }
 
-    /// The bundle; none when the Secret has none, which means that there are no policies.
+    /// The bundle's bytes; none when the Secret has none, which means that there are no policies.
     ///
     /// # Errors
-    /// See [`LoadError`].
-    pub fn load(&self) -> Result<Option<Decoded>, LoadError> {
+    /// When it is there and cannot be read.
+    pub fn read_bundle(&self) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.current().join(layout::BUNDLE_FILE)) {
-            Ok(bytes) => Bundle::decode(&bytes).map(Some).map_err(LoadError::Decode),
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(LoadError::Read(error)),
+            Err(error) => Err(error),
         }
     }
 }
@@ -110,10 +99,13 @@ mod tests {
     fn without_a_link_a_changed_file_is_the_change() {
         let directory = tempfile::tempdir().unwrap();
         let mount = Mount::new(directory.path());
-        assert!(mount.load().unwrap().is_none(), "no bundle, no policies");
+        assert!(
+            mount.read_bundle().unwrap().is_none(),
+            "no bundle, no policies"
+        );
         let before = mount.version();
         fs::write(directory.path().join(layout::BUNDLE_FILE), "garbage").unwrap();
         assert_ne!(mount.version(), before);
-        assert!(matches!(mount.load(), Err(LoadError::Decode(_))));
+        assert_eq!(mount.read_bundle().unwrap().unwrap(), b"garbage");
     }
 }

@@ -11,7 +11,7 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -25,6 +25,10 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// For the whole of an exchange, so that a sink that stalls is told from one that is slow.
 const RESPONSE: Duration = Duration::from_mins(1);
+
+/// A connection that was not used for so long may be gone without a word, to a firewall or a load balancer; finding out
+/// would cost a whole [`RESPONSE`], perhaps at the end of the pod.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What is read of an answer's body; more than that of it is of no use.
 const MAX_ANSWER: usize = 64 << 10;
@@ -81,7 +85,7 @@ pub struct Client {
     path: Uri,
     headers: HeaderMap,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    connection: Option<SendRequest<Full<Bytes>>>,
+    connection: Option<(SendRequest<Full<Bytes>>, Instant)>,
 }
 
 impl std::fmt::Debug for Client {
@@ -142,7 +146,9 @@ impl Client {
     /// # Errors
     /// When there is no answer; whether the sink has the body is then unknown.
     pub async fn post(&mut self, body: Bytes) -> Result<Response, Failure> {
-        if let Some(mut kept) = self.connection.take() {
+        if let Some((mut kept, used)) = self.connection.take()
+            && used.elapsed() < IDLE
+        {
             // A kept connection may have been closed by the sink in the meantime: that is no failure of the sink.
             if kept.ready().await.is_ok() {
                 match self.exchange(kept, body.clone()).await {
@@ -211,7 +217,7 @@ impl Client {
             .map_err(|_| Failure::ResponseTimeout)?
             .map_err(Failure::Exchange)?;
         if whole {
-            self.connection = Some(connection);
+            self.connection = Some((connection, Instant::now()));
         }
         Ok(response)
     }

@@ -9,8 +9,10 @@ use std::{
 
 use serde_json::json;
 use tokio::{
+    select,
     sync::Notify,
-    time::{Instant, sleep, timeout_at},
+    task::yield_now,
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -27,7 +29,7 @@ use crate::{
 /// This much to read is sent at once, without waiting for more.
 const ENOUGH: u64 = 256 << 10;
 
-/// How often an open line is looked at when nothing happens.
+/// How often an open line, or a file that cannot be read, is looked at when nothing happens.
 const RECHECK: Duration = Duration::from_secs(1);
 
 /// Splunk's default for one event (`limits.conf`, `maxEventSize`); it refuses a larger one as it refuses bad data, so
@@ -57,6 +59,8 @@ pub struct Shared {
     pub mount: Mount,
     /// Wakes them when there is something new to read or the phase changes.
     pub changed: Notify,
+    /// Ends the wait before the next attempt: a credential may have been replaced.
+    pub reloaded: Notify,
     /// How far the agent is.
     pub phase: Cell<Phase>,
     /// Longest time that a line waits for others to be sent with it.
@@ -138,14 +142,19 @@ impl Delivery {
                         return batch;
                     }
                     waiting_since = None;
+                    // Others have their turn, whatever there is to read.
+                    yield_now().await;
                 } else {
                     // Elapsed or changed: either way it is looked at again.
                     let _ = timeout_at(due, changed).await;
                 }
             } else if shared.phase.get() == Phase::Ended {
                 return None;
-            } else if self.route.has_open_line() {
-                let _ = timeout_at(Instant::now() + RECHECK, changed).await;
+            } else if self.route.needs_time() {
+                let changed = timeout_at(Instant::now() + RECHECK, changed).await;
+                if changed.is_err() {
+                    self.route.retry_failed();
+                }
             } else {
                 changed.await;
             }
@@ -273,7 +282,12 @@ impl Delivery {
                 return;
             }
             if running {
-                let _ = timeout_at(end, self.shared.changed.notified()).await;
+                select! {
+                    () = sleep_until(end) => return,
+                    () = self.shared.reloaded.notified() => return,
+                    // Perhaps of phase.
+                    () = self.shared.changed.notified() => {}
+                }
             } else {
                 sleep(end - Instant::now()).await;
             }

@@ -104,7 +104,10 @@ impl Files {
             }
         }
         for file in &self.open {
-            let named = present.iter().any(|other| Rc::ptr_eq(file, other));
+            let named = present.iter().any(|other| Rc::ptr_eq(file, other))
+                // Where a directory cannot be listed, nothing is known of its files.
+                || changes.failed.contains_key(&self.directory)
+                || changes.failed.contains_key(&self.directory.join(&file.key.container));
             if file.set_named(named) && file.is_truncated() {
                 file.finish();
                 let key = &file.key;

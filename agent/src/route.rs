@@ -209,24 +209,39 @@ impl Route {
     /// What there is to read.
     pub fn pending(&self) -> Pending {
         let mut pending = Pending::default();
-        for track in self
-            .tracks
-            .borrow()
-            .iter()
-            .filter(|track| track.is_pending())
-        {
-            pending.any = true;
-            pending.bytes += track.file.length().saturating_sub(track.reader.offset());
+        let mut waiting_for = None;
+        for track in self.tracks.borrow_mut().iter_mut() {
+            track.reopen();
+            let container = track.file.key.container.clone();
+            if waiting_for.as_ref() == Some(&container) {
+                continue;
+            }
+            if track.is_pending() {
+                pending.any = true;
+                pending.bytes += track.unread();
+            } else if track.blocks_later_files() {
+                waiting_for = Some(container);
+            }
         }
         pending
     }
 
-    /// Whether a line was begun that only time will end.
-    pub fn has_open_line(&self) -> bool {
-        self.tracks
-            .borrow()
-            .iter()
-            .any(|track| track.reader.has_open_line())
+    /// Whether something is to be looked at again after a while, though nothing happens.
+    pub fn needs_time(&self) -> bool {
+        let needs_time = |track: &Track| track.failed || track.reader.has_open_line();
+        self.tracks.borrow().iter().any(needs_time)
+    }
+
+    /// Tries files again that could not be read.
+    pub fn retry_failed(&self) {
+        for track in self
+            .tracks
+            .borrow_mut()
+            .iter_mut()
+            .filter(|track| track.failed)
+        {
+            track.rewind();
+        }
     }
 
     /// Makes the next batch; none when no line is complete. A file that cannot be read is passed over and named.
@@ -262,10 +277,8 @@ impl Route {
                 Ok(reached) => reached,
                 Err(error) => {
                     failed.push((track.file.key.clone(), error));
-                    waiting_for = Some(container.to_owned());
                     track.rewind();
-                    // Not again before the file changes.
-                    track.seen = Some((length, at_end));
+                    track.failed = true;
                     continue;
                 }
             };

@@ -122,6 +122,10 @@ impl LogFile {
     pub(super) fn observe(&self, metadata: &Metadata) -> bool {
         let length = self.length.replace(metadata.len());
         self.modified.set(metadata.modified().ok());
+        if length < metadata.len() {
+            // Somebody still writes to it, against all expectation.
+            self.finished.set(false);
+        }
         length != metadata.len()
     }
 

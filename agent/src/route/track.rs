@@ -21,6 +21,8 @@ pub(super) struct Track {
     pub(super) committed: Position,
     /// The file's size when it was last read to its end, and whether that was the end of it all.
     pub(super) seen: Option<(u64, AtEnd)>,
+    /// It could not be read, and waits for its next chance; later files of the container do not wait for it.
+    pub(super) failed: bool,
     /// Everything in it is acknowledged and nothing will be added.
     pub(super) done: bool,
     pub(super) heads: Option<[Head; 2]>,
@@ -34,6 +36,7 @@ impl Track {
             file,
             committed,
             seen: None,
+            failed: false,
             done: false,
             heads: None,
         }
@@ -50,7 +53,7 @@ impl Track {
     }
 
     pub(super) fn is_pending(&self) -> bool {
-        if self.done {
+        if self.done || self.failed {
             return false;
         }
         let Some((length, at_end)) = self.seen else {
@@ -82,6 +85,25 @@ impl Track {
     pub(super) fn rewind(&mut self) {
         self.reader = Reader::at(self.committed, self.file.modified());
         self.seen = None;
+        self.failed = false;
+    }
+
+    /// A file that was taken for finished and grew after all has more to read.
+    pub(super) fn reopen(&mut self) {
+        if self.done && self.file.length() > self.committed.next {
+            self.done = false;
+            self.rewind();
+        }
+    }
+
+    /// Whether the next file of the same container must wait: its lines are later.
+    pub(super) fn blocks_later_files(&self) -> bool {
+        !self.done && !self.failed
+    }
+
+    /// About how many bytes there are to read.
+    pub(super) fn unread(&self) -> u64 {
+        self.file.length().saturating_sub(self.reader.offset())
     }
 }
 

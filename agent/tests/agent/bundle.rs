@@ -86,6 +86,30 @@ fn a_replaced_token_is_used_at_once_and_never_shown() -> Result<()> {
 }
 
 #[test]
+fn labels_that_change_while_the_bundle_is_garbage_still_count() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    let mut later = policy("p", http(&server.url())?);
+    later
+        .selector
+        .match_labels
+        .insert("app".to_owned(), "later".to_owned());
+    pod.set_policies(vec![later])?;
+    pod.write("web", "0.log", 1..=10)?;
+    let _agent = pod.start(&witness)?;
+    witness.wait_said("bundle applied", &[]);
+    pod.set(layout::BUNDLE_FILE, Some(b"garbage"))?;
+    witness.wait_said(
+        "the bundle cannot be used; the last good one stays in force",
+        &[],
+    );
+    std::fs::write(pod.path("labels"), "app=\"later\"\n")?;
+    assert_eq!(witness.wait_lines(10), Tally::perfect(10));
+    Ok(())
+}
+
+#[test]
 fn another_address_takes_over_where_the_first_one_was() -> Result<()> {
     let witness = Witness::default();
     let first = Server::start(&witness, |_| Reply::Accept)?;

@@ -123,3 +123,48 @@ fn what_is_given_up_with_deleted_files_is_counted() -> Result<()> {
     assert_eq!(witness.tally(2000).unique, 1000);
     Ok(())
 }
+
+/// A pod may end just after a rotation, with a file that is not known to be finished and another one after it.
+#[test]
+fn a_pod_that_ends_just_after_a_rotation_loses_nothing() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&server.url())?)])?;
+    pod.write("web", "0.log", 1..=100)?;
+    let agent = pod.start(&witness)?;
+    witness.wait_lines(100);
+    pod.rotate("web", "20261123-100000", 101..=200)?;
+    pod.rotate("web", "20261123-100001", 201..=300)?;
+    pod.write("web", "1.log", 301..=400)?;
+    let (_, message) = agent.terminate()?;
+    assert_eq!(witness.tally(400), Tally::perfect(400));
+    assert_eq!(
+        (&message["delivered"], &message["lost"]),
+        (&400.into(), &0.into())
+    );
+    Ok(())
+}
+
+/// What the runtime writes to a file that seemed to be finished is found.
+#[test]
+fn a_finished_file_that_grows_after_all_is_read_on() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&server.url())?)])?;
+    pod.write("web", "0.log", 1..=100)?;
+    pod.rotate("web", "20261123-100000", 101..=200)?;
+    let _agent = pod.start(&witness)?;
+    // The second file is read when the first one is taken for finished.
+    witness.wait_lines(200);
+    pod.write("web", "0.log.20261123-100000", 201..=210)?;
+    let Tally {
+        unique,
+        missing,
+        duplicates,
+        ..
+    } = witness.wait_lines(210);
+    assert_eq!((unique, missing, duplicates), (210, 0, 0));
+    Ok(())
+}
