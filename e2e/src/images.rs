@@ -3,6 +3,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -98,6 +99,9 @@ impl Image {
     pub fn build(self) -> Result<PathBuf> {
         let program = self.build_program()?;
         let archive = self.archive();
+        if is_newer(&archive, &program) {
+            return Ok(archive);
+        }
         let folder = archive.parent().context("an archive without a folder")?;
         fs::create_dir_all(folder)
             .with_context(|| format!("failed to make {}", folder.display()))?;
@@ -108,11 +112,10 @@ impl Image {
         if self == Self::Agent && size > AGENT_LIMIT {
             bail!("the agent's image has {size} bytes, more than {AGENT_LIMIT}");
         }
-        if fs::read(&archive).is_ok_and(|present| present == bytes) {
-            return Ok(archive);
-        }
         // Others may be reading the old one.
-        let unfinished = tempfile::NamedTempFile::new_in(folder)
+        let unfinished = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(folder)
             .context("failed to make a file for the archive")?;
         fs::write(unfinished.path(), &bytes).context("failed to write the archive")?;
         unfinished
@@ -169,6 +172,25 @@ impl Image {
     }
 }
 
+/// Whether the archive is newer than the program in it and than the program that writes it.
+fn is_newer(archive: &Path, program: &Path) -> bool {
+    let modified = |path: &Path| {
+        fs::metadata(path)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
+    let Some(archive) = modified(archive) else {
+        return false;
+    };
+    [Some(program.to_owned()), env::current_exe().ok()]
+        .into_iter()
+        .all(|source| {
+            source
+                .and_then(|path| modified(&path))
+                .is_some_and(|source| archive > source)
+        })
+}
+
 fn workspace() -> &'static Path {
     let harness = Path::new(env!("CARGO_MANIFEST_DIR"));
     harness.parent().unwrap_or(harness)
@@ -194,4 +216,30 @@ fn host_triple() -> Result<String> {
         .lines()
         .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
         .context("failed to find the host's target in the output of rustc -vV")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_containerfiles_make_the_same_images() {
+        for (image, file) in [(Image::Agent, "agent"), (Image::Operator, "operator")] {
+            let path = workspace().join(format!("manifests/images/Containerfile.{file}"));
+            let text = fs::read_to_string(path).unwrap();
+            let program = image.program();
+            let entrypoint = format!("ENTRYPOINT [\"/{program}\"]");
+            let build = format!("--package {} --bin {program} --target", image.package());
+            for line in [
+                entrypoint,
+                build,
+                format!("COPY --from=build /{program} /{program}"),
+                "FROM scratch".to_owned(),
+            ] {
+                assert!(text.contains(&line), "Containerfile.{file} lacks {line}");
+            }
+            let user = text.lines().find_map(|line| line.strip_prefix("USER "));
+            assert_eq!(user, image.contents().user);
+        }
+    }
 }

@@ -1,0 +1,232 @@
+//! What each program of a cluster is called, which Go module it comes from, and how it is built. Builds nothing.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::cluster::Tier;
+
+/// One program of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Binary {
+    /// The store of the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// The command line of Kubernetes, as users have it.
+    Kubectl,
+    /// Deployments, Jobs, garbage collection, service accounts.
+    KubeControllerManager,
+    /// Puts pods onto the node.
+    KubeScheduler,
+    /// The node's agent.
+    Kubelet,
+    /// Services, by nftables.
+    KubeProxy,
+    /// The container runtime.
+    Containerd,
+    /// The process that containerd starts for each pod.
+    ContainerdShim,
+    /// The command line of containerd: loads images.
+    Ctr,
+    /// Starts containers.
+    Runc,
+    /// The CNI plugin that gives pods an interface.
+    Bridge,
+    /// The CNI plugin for a pod's own `lo`.
+    Loopback,
+    /// The CNI plugin that gives pods an address.
+    HostLocal,
+}
+
+/// A Go module directory under `e2e/cluster/`, and how its programs are built.
+pub(super) struct Module {
+    pub(super) directory: &'static str,
+    /// The required module whose version is the version of the programs.
+    pub(super) versioned_by: &'static str,
+    pub(super) cgo: bool,
+    pub(super) tags: &'static str,
+}
+
+const KUBERNETES: Module = Module {
+    directory: "kubernetes",
+    versioned_by: "k8s.io/kubernetes",
+    cgo: false,
+    tags: "",
+};
+const ETCD: Module = Module {
+    directory: "etcd",
+    versioned_by: "go.etcd.io/etcd/server/v3",
+    cgo: false,
+    tags: "",
+};
+const CONTAINERD: Module = Module {
+    directory: "containerd",
+    versioned_by: "github.com/containerd/containerd/v2",
+    cgo: false,
+    tags: "no_btrfs no_zfs no_devmapper no_aufs",
+};
+// Pods run under the RuntimeDefault seccomp profile, which runc knows only with cgo and libseccomp.
+const RUNC: Module = Module {
+    directory: "runc",
+    versioned_by: "github.com/opencontainers/runc",
+    cgo: true,
+    tags: "seccomp",
+};
+const CNI: Module = Module {
+    directory: "cni",
+    versioned_by: "github.com/containernetworking/plugins",
+    cgo: false,
+    tags: "",
+};
+
+impl Binary {
+    /// Every program, in the order in which they are built: what the lowest tier needs comes first.
+    pub const ALL: [Self; 14] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::Kubectl,
+        Self::KubeControllerManager,
+        Self::KubeScheduler,
+        Self::Kubelet,
+        Self::KubeProxy,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::Runc,
+        Self::Bridge,
+        Self::Loopback,
+        Self::HostLocal,
+    ];
+
+    /// The programs that a cluster of this tier runs.
+    pub fn of(tier: Tier) -> &'static [Self] {
+        match tier {
+            Tier::ApiServer => &Self::ALL[..3],
+            Tier::Controllers => &Self::ALL[..5],
+            Tier::Node => &Self::ALL,
+        }
+    }
+
+    /// The program's file name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Kubectl => "kubectl",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::Runc => "runc",
+            Self::Bridge => "bridge",
+            Self::Loopback => "loopback",
+            Self::HostLocal => "host-local",
+        }
+    }
+
+    pub(super) fn module(self) -> &'static Module {
+        match self {
+            Self::Etcd => &ETCD,
+            Self::KubeApiserver
+            | Self::Kubectl
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubelet
+            | Self::KubeProxy => &KUBERNETES,
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => &CONTAINERD,
+            Self::Runc => &RUNC,
+            Self::Bridge | Self::Loopback | Self::HostLocal => &CNI,
+        }
+    }
+
+    pub(super) fn package(self) -> String {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => {
+                format!("github.com/containerd/containerd/v2/cmd/{}", self.name())
+            }
+            Self::Runc => "github.com/opencontainers/runc".to_owned(),
+            Self::Bridge | Self::Loopback => {
+                format!(
+                    "github.com/containernetworking/plugins/plugins/main/{}",
+                    self.name()
+                )
+            }
+            Self::HostLocal => {
+                "github.com/containernetworking/plugins/plugins/ipam/host-local".to_owned()
+            }
+            _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
+        }
+    }
+
+    /// The version that the module directory asks for, such as `1.37.2`.
+    pub(super) fn version(self) -> Result<String> {
+        let module = self.module();
+        let path = module.source().join("go.mod");
+        let go_mod = fs::read_to_string(&path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        go_mod
+            .lines()
+            .filter_map(|line| {
+                line.trim()
+                    .trim_start_matches("require ")
+                    .strip_prefix(module.versioned_by)
+            })
+            .find_map(|rest| {
+                rest.split_whitespace()
+                    .next()?
+                    .strip_prefix('v')
+                    .map(str::to_owned)
+            })
+            .with_context(|| {
+                format!(
+                    "failed to find the version of {} in {}",
+                    module.versioned_by,
+                    path.display()
+                )
+            })
+    }
+}
+
+impl Module {
+    pub(super) fn source(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("cluster")
+            .join(self.directory)
+    }
+
+    pub(super) fn arguments(&self, version: &str) -> Vec<String> {
+        let mut ldflags = "-s -w".to_owned();
+        if self.directory == "kubernetes" {
+            // Without them every component calls itself v0.0.0, and clients refuse to talk to it.
+            let mut parts = version.split('.');
+            let variable = "k8s.io/component-base/version";
+            for (name, value) in [
+                ("gitVersion", format!("v{version}")),
+                ("gitMajor", parts.next().unwrap_or_default().to_owned()),
+                ("gitMinor", parts.next().unwrap_or_default().to_owned()),
+                ("gitTreeState", "clean".to_owned()),
+            ] {
+                let _ = write!(ldflags, " -X {variable}.{name}={value}");
+            }
+        }
+        let mut arguments = vec![
+            "build".to_owned(),
+            "-trimpath".to_owned(),
+            "-buildvcs=false".to_owned(),
+        ];
+        if !self.tags.is_empty() {
+            arguments.extend(["-tags".to_owned(), self.tags.to_owned()]);
+        }
+        arguments.extend(["-ldflags".to_owned(), ldflags]);
+        arguments
+    }
+}
