@@ -1,14 +1,16 @@
 //! The agent as a whole: applies the bundle, looks at files and credentials, saves cursors. Sends nothing itself.
 
+mod reload;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    error::Error,
+    io,
     rc::Rc,
     time::Duration,
 };
 
-use katonic_log_config::{Bundle, Decoded, layout};
+use katonic_log_config::layout;
 use serde_json::json;
 use tokio::{
     select,
@@ -20,10 +22,9 @@ use tokio::{
 
 use crate::{
     bundle::{Mount, Version},
-    cursor::{Cursors, RouteKey, Store},
+    cursor::{Crash, Cursors, RouteKey, Store},
     deliver::{Delivery, Phase, Shared},
     files::Files,
-    pod::read_labels,
     route::{Counts, Route, Source, Workshop},
     settings::Settings,
     tell::{Level, tell},
@@ -42,6 +43,7 @@ pub struct Agent {
     pub(crate) shared: Rc<Shared>,
     pub(crate) routes: BTreeMap<RouteKey, Running>,
     store: Store,
+    saving: Option<JoinHandle<io::Result<()>>>,
     /// Cursors of routes that no bundle has named yet.
     resting: Cursors,
     /// Counts of routes that are gone.
@@ -110,6 +112,7 @@ impl Agent {
             shared: Rc::new(shared),
             routes: BTreeMap::new(),
             store,
+            saving: None,
             resting,
             retired: Counts::default(),
             version: None,
@@ -143,9 +146,7 @@ impl Agent {
         if self.scan() {
             self.shared.changed.notify_waiters();
         }
-        if self.shared.dirty.replace(false) {
-            self.save().await;
-        }
+        self.save_aside().await;
     }
 
     /// Looks at the directories; says whether there is anything new.
@@ -182,200 +183,51 @@ impl Agent {
         changes.any || changes.set
     }
 
-    /// Applies bundle, credentials and labels if any of them has changed.
-    pub(crate) fn reload(&mut self) {
-        let source = &self.shared.source;
-        let mut changed = false;
-        match read_labels(&self.settings.labels_file) {
-            Ok(labels) => {
-                self.problems.remove("labels");
-                if *source.labels.borrow() != labels {
-                    source.labels.replace(labels);
-                    changed = true;
-                }
-            }
-            Err(error) => self.problem("labels".into(), Some(error.to_string())),
-        }
-        let version = self.shared.mount.version();
-        if self.version.as_ref() != Some(&version) {
-            self.version = Some(version);
-            changed = true;
-        }
-        if changed {
-            self.apply_bundle();
-            self.shared.reloaded.notify_waiters();
-        }
-    }
-
-    fn apply_bundle(&mut self) {
-        let bytes = match self.shared.mount.read_bundle() {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                // Not the operator's doing, so it is tried again without waiting for a change.
-                self.version = None;
-                self.problem("bundle".into(), Some(error.to_string()));
-                return;
-            }
-        };
-        self.problem("bundle".into(), None);
-        let Some(bytes) = bytes else {
-            self.last_good = None;
-            let none = Bundle {
-                execution_id_label: None,
-                policies: Vec::new(),
-            };
-            self.apply(&none, false);
-            tell(Level::Info, "no bundle", json!({}));
-            return;
-        };
-        match Bundle::decode(&bytes) {
-            Ok(decoded) => {
-                self.apply_decoded(&decoded);
-                self.last_good = Some(bytes);
-            }
-            Err(error) => {
-                tell(
-                    Level::Error,
-                    "the bundle cannot be used; the last good one stays in force",
-                    json!({"reason": with_causes(&error)}),
-                );
-                // The labels may be others by now.
-                let last_good = self.last_good.as_deref().map(Bundle::decode);
-                if let Some(Ok(decoded)) = last_good {
-                    self.apply_decoded(&decoded);
-                }
-            }
-        }
-    }
-
-    fn apply_decoded(&mut self, decoded: &Decoded) {
-        for one in &decoded.unsupported {
-            tell(
-                Level::Warn,
-                "a policy is newer than this agent and is left out",
-                json!({"policy": one.policy, "reason": one.reason}),
-            );
-        }
-        // A policy that cannot be read may be one whose cursors are still needed.
-        let complete = decoded.unsupported.is_empty();
-        self.apply(&decoded.bundle, complete);
-        tell(
-            Level::Info,
-            "bundle applied",
-            json!({"revision": decoded.revision.to_string(), "policies": decoded.bundle.policies.len(),
-                "routes": self.routes.len()}),
-        );
-    }
-
-    fn apply(&mut self, bundle: &Bundle, complete: bool) {
-        let source = &self.shared.source;
-        source
-            .execution_id_label
-            .replace(bundle.execution_id_label.clone());
-        source.revision.set(source.revision.get() + 1);
-        let labels = source.labels.borrow().clone();
-        let mut wanted = BTreeMap::new();
-        for policy in bundle
-            .policies
-            .iter()
-            .filter(|policy| policy.selector.matches(&labels))
-        {
-            for sink in &policy.sinks {
-                let key = RouteKey {
-                    policy_uid: policy.uid.clone(),
-                    sink: sink.name.clone(),
-                };
-                wanted.insert(key, (policy, &sink.target));
-            }
-        }
-        let gone: Vec<RouteKey> = self
-            .routes
-            .keys()
-            .filter(|key| !wanted.contains_key(key))
-            .cloned()
-            .collect();
-        for key in gone {
-            if let Some(running) = self.routes.remove(&key) {
-                running.task.abort();
-                self.resting
-                    .insert(key, running.route.progress(&self.shared.source));
-            }
-        }
-        for (key, (policy, target)) in wanted {
-            let changed = match self.routes.get(&key) {
-                Some(running) => {
-                    running.route.forget_heads();
-                    running.route.update(policy, target)
-                }
-                None => true,
-            };
-            if changed {
-                self.start(key, policy, target);
-            }
-        }
-        if complete {
-            // By policy, not by pod: labels may come back.
-            let known = |key: &RouteKey| {
-                let policy = bundle
-                    .policies
-                    .iter()
-                    .find(|policy| policy.uid == key.policy_uid);
-                policy.is_some_and(|policy| policy.sinks.iter().any(|sink| sink.name == key.sink))
-            };
-            let (kept, dropped) = std::mem::take(&mut self.resting)
-                .into_iter()
-                .partition(|(key, _)| known(key));
-            self.resting = kept;
-            for progress in Cursors::into_values(dropped) {
-                self.retired.delivered += progress.delivered;
-                self.retired.rejected += progress.rejected;
-            }
-        }
-        self.shared.dirty.set(true);
-        self.shared.changed.notify_waiters();
-    }
-
-    /// Starts a route, or starts it anew with another sink; either way where its cursors are.
-    fn start(
-        &mut self,
-        key: RouteKey,
-        policy: &katonic_log_config::Policy,
-        target: &katonic_log_config::Target,
-    ) {
-        let route = if let Some(running) = self.routes.remove(&key) {
-            running.task.abort();
-            running.route
-        } else {
-            let progress = self.resting.remove(&key).unwrap_or_default();
-            Rc::new(Route::new(
-                key.clone(),
-                policy.clone(),
-                target.clone(),
-                progress,
-            ))
-        };
-        let running = Running::start(route, &self.shared);
-        self.routes.insert(key, running);
-    }
-
-    /// Saves the cursors; a failure is told and costs duplicates after a restart.
-    pub(crate) async fn save(&mut self) {
+    fn cursors(&self) -> Cursors {
         let mut cursors = self.resting.clone();
         for (key, running) in &self.routes {
             cursors.insert(key.clone(), running.route.progress(&self.shared.source));
         }
-        let store = self.store.clone();
-        // The disk may be slow, and deliveries go on meanwhile.
-        let saved = spawn_blocking(move || store.save(&cursors)).await;
-        let reason = match saved {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+        cursors
+    }
+
+    /// Begins to save the cursors beside everything else, because the disk may be slow; looks how the last time went.
+    async fn save_aside(&mut self) {
+        if self
+            .saving
+            .as_ref()
+            .is_some_and(|saving| !saving.is_finished())
+        {
+            return;
+        }
+        self.finish_saving().await;
+        if self.shared.dirty.replace(false) {
+            let (store, cursors) = (self.store.clone(), self.cursors());
+            self.saving = Some(spawn_blocking(move || store.save(&cursors, Crash::Node)));
+        }
+    }
+
+    /// Waits for the end of what [`Agent::save_aside`] has begun. A failure costs duplicates after a restart.
+    async fn finish_saving(&mut self) {
+        let Some(saving) = self.saving.take() else {
+            return;
+        };
+        let reason = match saving.await {
+            Ok(saved) => saved.err().map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         };
         if reason.is_some() {
             self.shared.dirty.set(true);
         }
         self.problem("cursors".into(), reason);
+    }
+
+    /// Saves the cursors for an agent that is started again.
+    pub(crate) async fn save_at_the_end(&mut self) {
+        // It would put older cursors over these.
+        self.finish_saving().await;
+        let saved = self.store.save(&self.cursors(), Crash::Process);
+        self.problem("cursors".into(), saved.err().map(|error| error.to_string()));
     }
 
     /// Tells a problem once, until it is another one.
@@ -393,15 +245,4 @@ impl Agent {
             self.problems.insert(what, reason);
         }
     }
-}
-
-/// An error with all that it stems from.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

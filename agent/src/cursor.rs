@@ -84,6 +84,15 @@ pub struct Store {
 
 const FILE: &str = "cursors";
 
+/// What saved cursors must survive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Crash {
+    /// Of the agent. Enough at the end of the pod, which must not wait for a busy disk.
+    Process,
+    /// Of the node, too.
+    Node,
+}
+
 /// Why there are no cursors to begin with. Reading then begins at the start of every file: twice rather than never.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -126,11 +135,11 @@ impl Store {
             .collect())
     }
 
-    /// Saves the cursors: after a crash at any moment either these or the last ones are there.
+    /// Saves the cursors: after a crash of the process at any moment either these or the last ones are there.
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub fn save(&self, cursors: &Cursors) -> io::Result<()> {
+    pub fn save(&self, cursors: &Cursors, against: Crash) -> io::Result<()> {
         let entries: Vec<Entry> = cursors
             .iter()
             .map(|(route, progress)| Entry {
@@ -144,6 +153,9 @@ impl Store {
         let mut file = File::create(&temporary)?;
         file.write_all(&Sha256::digest(&json))?;
         file.write_all(&json)?;
+        if against == Crash::Process {
+            return fs::rename(&temporary, self.directory.join(FILE));
+        }
         file.sync_all()?;
         fs::rename(&temporary, self.directory.join(FILE))?;
         File::open(&self.directory)?.sync_all()
@@ -188,15 +200,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(&directory.path().join("made"));
         assert_eq!(store.load().unwrap(), Cursors::new());
-        store.save(&cursors()).unwrap();
-        assert_eq!(store.load().unwrap(), cursors());
+        for against in [Crash::Process, Crash::Node] {
+            store.save(&cursors(), against).unwrap();
+            assert_eq!(store.load().unwrap(), cursors());
+        }
     }
 
     #[test]
     fn a_torn_file_is_never_believed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path());
-        store.save(&cursors()).unwrap();
+        store.save(&cursors(), Crash::Node).unwrap();
         let whole = fs::read(directory.path().join(FILE)).unwrap();
         for length in 0..whole.len() {
             fs::write(directory.path().join(FILE), &whole[..length]).unwrap();

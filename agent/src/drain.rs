@@ -63,7 +63,7 @@ impl Agent {
                 counts,
             });
         }
-        self.save().await;
+        self.save_at_the_end().await;
         let message = termination::message(total, sinks);
         if let Err(error) = termination::write(&self.settings.termination_log, &message) {
             tell(
