@@ -27,7 +27,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const RESPONSE: Duration = Duration::from_mins(1);
 
 /// A connection that was not used for so long may be gone without a word, to a firewall or a load balancer; finding out
-/// would cost a whole [`RESPONSE`], perhaps at the end of the pod.
+/// would cost a whole the time for an answer, perhaps at the end of the pod.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// What is read of an answer's body; more than that of it is of no use.
@@ -58,7 +58,7 @@ pub enum Failure {
     /// Nothing listens there, or the name means nothing.
     #[error("failed to connect: {0}")]
     Connect(#[source] std::io::Error),
-    /// Not within [`CONNECT`].
+    /// Not within the time for connecting.
     #[error("no connection within {} s", CONNECT.as_secs())]
     ConnectTimeout,
     /// The certificate, most often.
@@ -73,7 +73,7 @@ pub enum Failure {
     /// Broken off on the way.
     #[error("the exchange was broken off: {0}")]
     Exchange(#[source] hyper::Error),
-    /// Not within [`RESPONSE`].
+    /// Not within the time for an answer.
     #[error("no answer within {} s", RESPONSE.as_secs())]
     ResponseTimeout,
 }
