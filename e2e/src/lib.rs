@@ -32,8 +32,11 @@
 //! run (a panic keeps them anyway), `KATONIC_E2E_SKIPPED` names the file to which skipped tests are added.
 
 pub mod cluster;
+pub mod demo;
 pub mod eventually;
 pub mod images;
+pub mod operator;
 pub mod program;
 pub mod receiver;
 pub mod simulated;
+pub mod suite;

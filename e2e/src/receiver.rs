@@ -27,7 +27,7 @@ use tokio::sync::watch;
 pub use fault::{Fault, Times};
 pub use record::Record;
 pub use tally::Tally;
-pub use tls::Authority;
+pub use tls::{Authority, ServerIdentity};
 
 /// What a receiver expects of a sender.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Receiver {
     shared: Arc<Shared>,
     address: SocketAddr,
-    tls: Option<tls::ServerIdentity>,
+    tls: Option<ServerIdentity>,
     serving: Option<server::Serving>,
 }
 
@@ -132,20 +132,19 @@ impl Receiver {
         Self::listen(address, protocol, None).await
     }
 
-    /// Listens for HTTPS, with a certificate for the address (and `localhost`) from `authority`.
+    /// Listens for HTTPS.
     pub async fn start_tls(
         address: SocketAddr,
         protocol: Protocol,
-        authority: &Authority,
+        identity: &ServerIdentity,
     ) -> Result<Self> {
-        let identity = authority.server(address.ip())?;
-        Self::listen(address, protocol, Some(identity)).await
+        Self::listen(address, protocol, Some(identity.clone())).await
     }
 
     async fn listen(
         address: SocketAddr,
         protocol: Protocol,
-        tls: Option<tls::ServerIdentity>,
+        tls: Option<ServerIdentity>,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             protocol: Mutex::new(protocol),

@@ -44,15 +44,25 @@ pub struct Pod {
 impl Pod {
     /// A pod without containers and without a bundle.
     pub fn new(namespace: &str, name: &str, labels: &[(&str, &str)]) -> Result<Self> {
-        let folder =
-            TempDir::with_prefix("katonic-pod-").context("failed to make a pod's folder")?;
         let number = PODS.fetch_add(1, Ordering::Relaxed);
         let uid = format!("00000000-0000-4000-8000-{:08x}{number:04x}", process::id());
+        Self::with_uid(namespace, name, &uid, labels)
+    }
+
+    /// The folders of a pod that an API server knows under this UID.
+    pub fn with_uid(
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        labels: &[(&str, &str)],
+    ) -> Result<Self> {
+        let folder =
+            TempDir::with_prefix("katonic-pod-").context("failed to make a pod's folder")?;
         let secret = MountedSecret::new(folder.path().join("bundle"))?;
         let pod = Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            uid,
+            uid: uid.to_owned(),
             secret,
             folder,
         };

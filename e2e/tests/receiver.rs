@@ -292,7 +292,8 @@ async fn health_needs_no_token_and_other_paths_and_methods_are_none() -> Result<
 async fn https_is_answered_with_a_certificate_of_the_receivers_authority() -> Result<()> {
     let authority = Authority::new()?;
     let rules = Protocol::Splunk(Rules::with_token(TOKEN));
-    let receiver = Receiver::start_tls(anywhere(), rules, &authority).await?;
+    let receiver =
+        Receiver::start_tls(anywhere(), rules, &authority.server([127, 0, 0, 1].into())?).await?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(
         authority.certificate_pem().as_bytes(),

@@ -11,7 +11,8 @@ pub struct Record {
     pub line: String,
     /// What is said of the line: HEC's `fields`, or the members of a JSON line but for the message.
     pub fields: Map<String, Value>,
-    /// The members that HEC knows beside `event` and `fields` (`time`, `host`, `source`, `sourcetype`, `index`).
+    /// The members that HEC knows beside `event` and `fields`: `host`, `source`, `sourcetype`, `index`, and `time` as
+    /// the text that was sent.
     pub envelope: Map<String, Value>,
 }
 
@@ -71,5 +72,17 @@ impl fmt::Display for Record {
             "{namespace}/{pod} {container} {stream}: {}",
             self.line
         )
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            namespace,
+            pod,
+            container,
+            stream,
+        } = self;
+        write!(formatter, "{namespace}/{pod} {container} {stream}")
     }
 }

@@ -82,7 +82,7 @@ async fn connection(stream: TcpStream, tls: Option<ServerIdentity>, shared: Arc<
         None => serve(stream, shared).await,
         Some(identity) => {
             // A failed handshake is the sender's refusal.
-            if let Ok(stream) = identity.0.accept(stream).await {
+            if let Ok(stream) = identity.acceptor().accept(stream).await {
                 serve(stream, shared).await;
             }
         }

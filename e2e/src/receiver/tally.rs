@@ -1,6 +1,9 @@
 //! Counts numbered lines: what came once, twice, late or not at all. It does not care where they came from.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+};
 
 use super::{Record, record::Source};
 
@@ -60,6 +63,24 @@ impl Tally {
     /// Whether all of `lines` came, no matter how often.
     pub fn is_complete(&self, lines: usize) -> bool {
         self.expected == lines && self.missing == 0
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            expected,
+            unique,
+            missing,
+            duplicates,
+            out_of_order,
+            unnumbered,
+        } = self;
+        write!(
+            formatter,
+            "{unique} of {expected} lines, {missing} missing, {duplicates} duplicates, \
+             {out_of_order} out of order, {unnumbered} without a number"
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -24,11 +24,51 @@ impl fmt::Debug for Authority {
 
 /// A receiver's certificate and key.
 #[derive(Clone)]
-pub(crate) struct ServerIdentity(pub(crate) TlsAcceptor);
+pub struct ServerIdentity {
+    certificate: String,
+    key: String,
+    acceptor: TlsAcceptor,
+}
 
 impl fmt::Debug for ServerIdentity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("ServerIdentity(…)")
+    }
+}
+
+impl ServerIdentity {
+    /// From PEM: a certificate and its key.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self> {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .context("failed to read the server's certificate")?;
+        let private = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .context("failed to read the server's key")?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .context("failed to choose TLS versions")?
+            .with_no_client_auth()
+            .with_single_cert(chain, private)
+            .context("failed to use the server's certificate")?;
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
+    }
+
+    /// The certificate as PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate
+    }
+
+    /// The key as PEM.
+    pub fn key_pem(&self) -> &str {
+        &self.key
+    }
+
+    pub(super) fn acceptor(&self) -> &TlsAcceptor {
+        &self.acceptor
     }
 }
 
@@ -51,8 +91,8 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A certificate for a server at this address.
-    pub(crate) fn server(&self, address: IpAddr) -> Result<ServerIdentity> {
+    /// A certificate for a server at this address, and its key.
+    pub fn server(&self, address: IpAddr) -> Result<ServerIdentity> {
         let names = vec![address.to_string(), "localhost".to_owned()];
         let mut params = CertificateParams::new(names).context("failed to name the certificate")?;
         // A distinguished name of its own: one equal to the issuer's would look self-signed to a verifier.
@@ -63,14 +103,6 @@ impl Authority {
         let certificate = params
             .signed_by(&key, &self.issuer)
             .context("failed to sign the server's certificate")?;
-        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .context("failed to choose TLS versions")?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .context("failed to use the server's certificate")?;
-        Ok(ServerIdentity(TlsAcceptor::from(Arc::new(config))))
+        ServerIdentity::from_pem(&certificate.pem(), &key.serialize_pem())
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn read(json: &str) -> Result<Record, Reply> {
             }
             ("fields", _) => return Err(Reply::IndexedFields),
             ("time", _) if !is_plain_time(raw.get()) => return Err(Reply::IndexedFields),
-            ("time", value) => drop(envelope.insert(name, value)),
+            // As text: nanoseconds do not fit into a floating-point number.
+            ("time", _) => drop(envelope.insert(name, raw.get().trim_matches('"').into())),
             ("host" | "source" | "sourcetype" | "index", value @ Value::String(_)) => {
                 envelope.insert(name, value);
             }

@@ -1,0 +1,208 @@
+//! The whole product before one's eyes: installs it on a cluster of the demo's own and counts what arrives.
+//!
+//! Everything in the last line is measured in the run; nothing of it is assumed.
+
+mod local;
+mod node;
+mod show;
+mod sink;
+mod workloads;
+
+use std::{env, fmt, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use katonic_logging_crds::LoggingPolicy;
+use kube::{Api, runtime::wait::await_condition};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    cluster::{Cluster, GIVEN, Tier},
+    operator::condition,
+    receiver::{Receiver, Tally},
+};
+use sink::Sink;
+
+/// Lines of the Job.
+const LINES: usize = 20_000;
+
+/// The policy of the sample.
+const POLICY: &str = "application-logs";
+
+/// The container of the Job whose lines are counted; the container `run` beside it is user code.
+const SUPPORTING: &str = "dataset-sync";
+
+/// How long any one step may take; none takes a tenth of it on two idle cores.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// What a run has measured.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The lines of the Job's supporting container.
+    tally: Tally,
+    /// Records of the container that runs user code: there must be none.
+    user_records: usize,
+    /// What the agent itself says that it delivered, rejected and lost of the Job.
+    account: Account,
+    /// From `kubectl apply` of the policy to its condition `Ready`.
+    ready_after: Duration,
+    /// What was different from the usual.
+    note: Option<String>,
+}
+
+/// An agent's termination message.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+struct Account {
+    delivered: usize,
+    rejected: usize,
+    lost: usize,
+}
+
+impl Outcome {
+    /// Whether the product did what it promises.
+    pub fn holds(&self) -> bool {
+        let Account {
+            delivered,
+            rejected,
+            lost,
+        } = self.account;
+        self.tally.is_complete(LINES)
+            && self.tally.duplicates == 0
+            && self.user_records == 0
+            && (delivered, rejected, lost) == (LINES, 0, 0)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally {
+            unique, duplicates, ..
+        } = self.tally;
+        // As many as the Job prints, not as many as the lines that came say there are: it may be that none came.
+        let missing = LINES.saturating_sub(unique);
+        write!(
+            formatter,
+            "demo: {unique} of {LINES} lines delivered, {missing} missing, {duplicates} duplicates, \
+             policy {POLICY} Ready after {:.1} s",
+            self.ready_after.as_secs_f64()
+        )?;
+        if self.user_records > 0 {
+            let records = self.user_records;
+            write!(
+                formatter,
+                ", {records} records of user code that should not be there"
+            )?;
+        }
+        match &self.note {
+            Some(note) => write!(formatter, " ({note})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs the demo; `keep` leaves the cluster up where there is a node.
+///
+/// # Errors
+/// When a step fails; what it left behind is cleaned up.
+pub async fn run(keep: bool) -> Result<Outcome> {
+    match Tier::Node.available() {
+        Ok(()) => {
+            only_its_own_cluster()?;
+            node::run(keep).await
+        }
+        Err(reason) => without_node(keep, &reason).await,
+    }
+}
+
+/// Runs the demo as on a machine that cannot run a node, because of `reason`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn without_node(keep: bool, reason: &str) -> Result<Outcome> {
+    only_its_own_cluster()?;
+    local::run(keep, reason).await
+}
+
+fn only_its_own_cluster() -> Result<()> {
+    ensure!(
+        env::var_os(GIVEN).is_none(),
+        "the demo never touches a cluster but its own: unset {GIVEN}"
+    );
+    Ok(())
+}
+
+/// Applies the sample policy and waits until the operator says that it is in force.
+async fn apply_policy(cluster: &Cluster, receiver: &Receiver) -> Result<Duration> {
+    let manifest = Sink::policy(receiver)?;
+    let policies: Api<LoggingPolicy> = Api::all(cluster.client().await?);
+    // Before the policy is there, so that no moment of its life is missed.
+    let ready = tokio::spawn(timeout(
+        PATIENCE,
+        await_condition(policies.clone(), POLICY, is_ready),
+    ));
+    let applied = Instant::now();
+    let said = cluster
+        .kubectl_with(&["apply", "-f", "-"], &manifest)
+        .await?
+        .ok()?;
+    show::output("kubectl apply -f application-logs.yaml", &said);
+    let waited = ready.await.context("failed to watch the policy")?;
+    if waited.is_err() {
+        let policy = policies
+            .get(POLICY)
+            .await
+            .context("failed to read the policy")?;
+        let status = policy.status.unwrap_or_default();
+        bail!(
+            "the policy is not Ready after {PATIENCE:?}: {:?}",
+            status.conditions
+        );
+    }
+    Ok(applied.elapsed())
+}
+
+fn is_ready(policy: Option<&LoggingPolicy>) -> bool {
+    policy.is_some_and(|policy| {
+        let status = policy.status.as_ref();
+        status
+            .and_then(|status| condition(status, "Ready"))
+            .is_some_and(|ready| {
+                ready.status == "True" && ready.observed_generation == policy.metadata.generation
+            })
+    })
+}
+
+/// Waits for the Job's lines and judges what came.
+async fn collect(
+    receiver: &Receiver,
+    job: &str,
+    account: Account,
+    ready_after: Duration,
+    note: Option<String>,
+) -> Result<Outcome> {
+    // Not forever, and not an error: what is missing is the result.
+    let _ = receiver
+        .until("the Job's lines", PATIENCE, |received| {
+            tally_of(&received.records, job).is_complete(LINES)
+        })
+        .await;
+    let outcome = receiver.inspect(|received| Outcome {
+        tally: tally_of(&received.records, job),
+        user_records: received
+            .records
+            .iter()
+            .filter(|record| record.field("container") == "run")
+            .count(),
+        account,
+        ready_after,
+        note,
+    });
+    Ok(outcome)
+}
+
+fn tally_of(records: &[crate::receiver::Record], job: &str) -> Tally {
+    Tally::of(
+        records
+            .iter()
+            .filter(|record| record.field("pod") == job && record.field("container") == SUPPORTING),
+    )
+}
