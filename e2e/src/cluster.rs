@@ -92,19 +92,28 @@ impl Cluster {
         Self::start_with(tier, Options::default()).await
     }
 
+    /// A cluster that somebody else runs, as the current context of this kubeconfig has it. It is neither started nor
+    /// stopped, and what touches its node or its components is refused.
+    ///
+    /// # Errors
+    /// When there is no kubectl and none can be built.
+    pub async fn given(kubeconfig: PathBuf) -> Result<Self> {
+        let binaries = spawn_blocking(|| Binaries::find(&[Binary::Kubectl])).await??;
+        let folder = tempfile::tempdir().context("failed to make a folder for kubeconfigs")?;
+        Ok(Self(Kind::Given(Given {
+            kubeconfig,
+            binaries,
+            folder,
+        })))
+    }
+
     /// Starts a cluster that differs from the usual.
     ///
     /// # Errors
     /// As [`Cluster::start`].
     pub async fn start_with(tier: Tier, options: Options) -> Result<Self> {
         if let Some(kubeconfig) = env::var_os(GIVEN) {
-            let binaries = spawn_blocking(|| Binaries::find(&[Binary::Kubectl])).await??;
-            let folder = tempfile::tempdir().context("failed to make a folder for kubeconfigs")?;
-            return Ok(Self(Kind::Given(Given {
-                kubeconfig: kubeconfig.into(),
-                binaries,
-                folder,
-            })));
+            return Self::given(kubeconfig.into()).await;
         }
         if let Err(reason) = tier.available() {
             bail!("{tier:?}: {reason}");

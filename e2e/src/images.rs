@@ -5,12 +5,15 @@ use std::{
     env, fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cluster::progress::Progress;
+use crate::{
+    cluster::progress::Progress,
+    program::{self, workspace},
+};
 
 pub mod archive;
 
@@ -136,29 +139,21 @@ impl Image {
             format!("--remap-path-prefix={}=/source", workspace().display()),
             format!("--remap-path-prefix={}=/cargo", home.display()),
         ];
-        let cargo = || {
-            let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command
-                .args([
-                    "build",
-                    "--release",
-                    "--locked",
-                    "--package",
-                    self.package(),
-                    "--bin",
-                    self.program(),
-                ])
-                .args(["--target", &triple])
-                .arg("--target-dir")
-                .arg(&target)
-                .current_dir(workspace())
-                .env("RUSTFLAGS", flags.join(" "))
-                .env_remove("CARGO_ENCODED_RUSTFLAGS")
-                .stdin(Stdio::null());
-            command
-        };
         let progress = Progress::start(&format!("building {}, static", self.program()));
-        let output = cargo().output().context("failed to run cargo")?;
+        let output = program::cargo()
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                self.package(),
+            ])
+            .args(["--bin", self.program(), "--target", &triple, "--target-dir"])
+            .arg(&target)
+            .env("RUSTFLAGS", flags.join(" "))
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .output()
+            .context("failed to run cargo")?;
         if !output.status.success() {
             progress.failed();
             bail!(
@@ -189,11 +184,6 @@ fn is_newer(archive: &Path, program: &Path) -> bool {
                 .and_then(|path| modified(&path))
                 .is_some_and(|source| archive > source)
         })
-}
-
-fn workspace() -> &'static Path {
-    let harness = Path::new(env!("CARGO_MANIFEST_DIR"));
-    harness.parent().unwrap_or(harness)
 }
 
 fn target_directory() -> PathBuf {

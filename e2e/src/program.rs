@@ -15,8 +15,7 @@ use serde_json::Value;
 /// # Errors
 /// When it does not compile; the compiler's messages are on stderr.
 pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(["build", "--quiet", "--locked", "--package", package])
         .args([
             "--bin",
@@ -24,8 +23,6 @@ pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
             "--message-format",
             "json-render-diagnostics",
         ])
-        .current_dir(workspace())
-        .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .context("failed to start cargo")?;
@@ -43,6 +40,32 @@ pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
         .filter(|message| message["target"]["name"] == binary)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .with_context(|| format!("failed to find {binary} among what cargo built"))
+}
+
+/// Cargo, in the workspace, as if called from a shell.
+///
+/// A Cargo that runs this program has described the program's own package in the environment. Build scripts ask for
+/// some of that, so passed on it would make whole crates be built again each time the caller is another.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let about_the_caller = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+            "CARGO_PRIMARY_",
+        ];
+        if about_the_caller
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.current_dir(workspace()).stdin(Stdio::null());
+    cargo
 }
 
 /// The directory of the workspace.

@@ -1,6 +1,6 @@
 //! The harness without a node: the API server serves, refuses and records; a restart of it goes unnoticed afterwards.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -216,4 +216,43 @@ async fn two_clusters_side_by_side_know_nothing_of_each_other() {
         .unwrap();
     assert!(of(&first).await.get_opt("mine").await.unwrap().is_some());
     assert!(of(&second).await.get_opt("mine").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_given_cluster_is_used_but_its_node_and_components_are_left_alone() {
+    let running = Cluster::start(Tier::Controllers).await.unwrap();
+    let given = Cluster::given(running.kubeconfig().to_owned())
+        .await
+        .unwrap();
+    given.namespace("compute").await.unwrap();
+    let found = given
+        .kubectl(&["get", "namespace", "compute", "-o", "name"])
+        .await
+        .unwrap();
+    assert_eq!(found.ok().unwrap().trim(), "namespace/compute");
+    let account = given.client_for("compute", "default").await.unwrap();
+    assert!(
+        Api::<Pod>::all(account)
+            .list(&ListParams::default())
+            .await
+            .is_err()
+    );
+
+    for refused in [
+        given.stop_component(Component::ApiServer),
+        given.load_image(Path::new("image.tar")).await,
+        given.pod_logs("compute", "pod", "uid").map(|_| ()),
+        given.audit_log().map(|_| ()),
+    ] {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("KATONIC_E2E_KUBECONFIG"), "{error}");
+    }
+    drop(given);
+    assert!(
+        running
+            .kubectl(&["get", "namespaces"])
+            .await
+            .unwrap()
+            .success
+    );
 }
