@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     bundle::{Mount, Version},
     cursor::{Crash, Cursors, RouteKey, Store},
-    deliver::{Delivery, Phase, Shared},
+    deliver::{Delivery, Phase, Shared, sync},
     files::Files,
     route::{Counts, Route, Source, Workshop},
     settings::Settings,
@@ -160,6 +160,12 @@ impl Agent {
             // Those that wait for a dead sink must let go of what they hold.
             for running in self.routes.values_mut() {
                 running.restart(&self.shared);
+            }
+        }
+        if changes.set || changes.abandoned {
+            // Also those that wait for a sink, before the kubelet deletes what they have not seen.
+            for running in self.routes.values() {
+                sync(&running.route, &self.shared);
             }
         }
         for (container, restart) in changes.truncated {

@@ -27,7 +27,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const RESPONSE: Duration = Duration::from_mins(1);
 
 /// A connection that was not used for so long may be gone without a word, to a firewall or a load balancer; finding out
-/// would cost a whole the time for an answer, perhaps at the end of the pod.
+/// would cost the time of a whole exchange, perhaps at the end of the pod.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// What is read of an answer's body; more than that of it is of no use.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     select,
     sync::Notify,
@@ -117,17 +117,7 @@ impl Delivery {
             let shared = Rc::clone(&self.shared);
             // Before looking, so that nothing that happens meanwhile is missed.
             let changed = shared.changed.notified();
-            let lost = self.route.sync(&shared.source);
-            if lost > 0 {
-                shared.dirty.set(true);
-                let mut details = self.describe();
-                details["lost"] = lost.into();
-                tell(
-                    Level::Error,
-                    "lines were given up with files that were deleted long ago",
-                    details,
-                );
-            }
+            sync(&self.route, &shared);
             let pending = self.route.pending();
             if pending.any {
                 let due = *waiting_since.get_or_insert_with(Instant::now) + shared.flush;
@@ -340,7 +330,26 @@ impl Delivery {
         }
     }
 
-    fn describe(&self) -> serde_json::Value {
-        json!({"policy": self.route.policy_name(), "sink": self.route.key.sink})
+    fn describe(&self) -> Value {
+        describe(&self.route)
     }
+}
+
+/// Shows a route the files that there are by now.
+pub fn sync(route: &Route, shared: &Shared) {
+    let lost = route.sync(&shared.source);
+    if lost > 0 {
+        shared.dirty.set(true);
+        let mut details = describe(route);
+        details["lost"] = lost.into();
+        tell(
+            Level::Error,
+            "lines were given up with files that were deleted long ago",
+            details,
+        );
+    }
+}
+
+fn describe(route: &Route) -> Value {
+    json!({"policy": route.policy_name(), "sink": route.key.sink})
 }

@@ -17,7 +17,7 @@ use crate::{
     cri::Stream,
     cursor::{FileKey, Position, Progress, RouteKey},
     encode::{Format, Head, Origin},
-    files::{Files, short_digest},
+    files::{Files, LogFile, short_digest},
     pod::{Labels, Pod},
     reader::{AtEnd, Reached},
     sink,
@@ -57,7 +57,8 @@ pub struct Batch {
 
 #[derive(Debug)]
 struct End {
-    track: usize,
+    /// By file, not by place among the tracks: those may be others by the time of the answer.
+    file: Rc<LogFile>,
     position: Position,
     done: bool,
 }
@@ -157,6 +158,8 @@ impl Route {
 
     /// Begins to read files that appeared and stops with those that no longer belong to it; gives the number of
     /// records that were in files that had to be given up.
+    ///
+    /// From then on the route holds the files, so they can be deleted while it waits for its sink.
     pub fn sync(&self, source: &Source) -> u64 {
         if self.synced.replace(Some(source.revision.get())) == Some(source.revision.get()) {
             return 0;
@@ -285,7 +288,7 @@ impl Route {
             let done = reached == Reached::End && at_end == AtEnd::Flush;
             track.seen = (reached == Reached::End).then_some((length, at_end));
             ends.push(End {
-                track: index,
+                file: Rc::clone(&track.file),
                 position: track.reader.position(),
                 done,
             });
@@ -372,7 +375,10 @@ impl Route {
     fn advance(&self, ends: &[End]) {
         let mut tracks = self.tracks.borrow_mut();
         for end in ends {
-            if let Some(track) = tracks.get_mut(end.track) {
+            let track = tracks
+                .iter_mut()
+                .find(|track| Rc::ptr_eq(&track.file, &end.file));
+            if let Some(track) = track {
                 track.committed = end.position;
                 track.done = end.done;
                 if end.done && track.file.is_deleted() {

@@ -46,13 +46,18 @@ fn files_that_are_rotated_away_and_deleted_while_the_sink_is_down_are_still_deli
     let mut pod = Pod::new()?;
     pod.set_policies(vec![policy("p", http(&format!("http://{address}"))?)])?;
     pod.write("web", "0.log", 1..=1000)?;
-    let _agent = pod.start(&witness)?;
+    let agent = pod.start(&witness)?;
     witness.wait_said("sink", &[("state", "Unreachable")]);
-    pod.rotate("web", "20261123-100000", 1001..=2000)?;
-    // The kubelet packs a rotated file and deletes it.
-    fs::remove_file(pod.log("web", "0.log.20261123-100000"))?;
+    for round in 1..=4 {
+        let time = format!("20261123-10000{round}");
+        pod.rotate("web", &time, round * 1000 + 1..=round * 1000 + 1000)?;
+        // The kubelet rotates no faster than the agent looks.
+        agent.wait_open("/web/0.log", round + 1)?;
+        // It packs a rotated file and deletes it.
+        fs::remove_file(pod.log("web", &format!("0.log.{time}")))?;
+    }
     let _server = Server::start_on(&address.to_string(), &witness, |_| Reply::Accept)?;
-    assert_eq!(witness.wait_lines(2000), Tally::perfect(2000));
+    assert_eq!(witness.wait_lines(5000), Tally::perfect(5000));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
+    time::Instant,
 };
 
 use katonic_log_config::{
@@ -20,7 +21,7 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::witness::{Witness, numbered};
+use crate::witness::{PATIENCE, Witness, numbered};
 
 /// A pod's folders.
 #[derive(Debug)]
@@ -184,6 +185,28 @@ impl Agent {
         let status = self.child.wait()?;
         let message = fs::read(&self.termination)?;
         Ok((status.code(), serde_json::from_slice(&message)?))
+    }
+
+    /// Waits until the agent holds so many files open whose path contains this.
+    pub fn wait_open(&self, path: &str, files: usize) -> Result<()> {
+        let directory = format!("/proc/{}/fd", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open = fs::read_dir(&directory)?
+                .flatten()
+                .filter_map(|entry| fs::read_link(entry.path()).ok())
+                .filter(|target| target.to_string_lossy().contains(path))
+                .count();
+            if open >= files {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(std::io::Error::other(format!(
+                    "only {open} of {files} files are open"
+                )));
+            }
+            thread::yield_now();
+        }
     }
 
     /// SIGKILL.

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 /// Longer than anything should take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything that was seen.
 #[derive(Debug, Default)]
