@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use katonic_logging_e2e::{
-    cluster::{Cluster, Tier, run, stop_kept},
+    cluster::{Cluster, Tier, run, supervisor::Process},
     eventually::eventually,
     images,
 };
@@ -181,11 +181,23 @@ async fn nothing_remains_of_a_cluster_that_is_dropped() {
     let directory = cluster.directory().unwrap().to_owned();
     let network = fs::read_link(format!("/proc/{}/ns/net", cluster.supervisor().unwrap())).unwrap();
     let networks = [network];
-    let running = traces(&directory, &networks).unwrap();
-    assert!(
-        running.processes.len() > 7,
-        "the test must see what it looks for: {running:#?}"
-    );
+    let sleeper = Process::new("sleeper", Path::new("/bin/sleep")).with(["1000"]);
+    cluster.spawn(&sleeper).unwrap();
+    let running = eventually(
+        "the process runs in the cluster's network",
+        WITHIN,
+        async || {
+            let traces = traces(&directory, &networks)?;
+            let sleeps = traces.networks.len() > 7
+                && traces
+                    .processes
+                    .iter()
+                    .any(|process| process.ends_with("/bin/sleep 1000 "));
+            Ok(sleeps.then_some(traces))
+        },
+    )
+    .await
+    .unwrap();
     assert!(!running.cgroups.is_empty());
     drop(cluster);
     assert_eq!(traces(&directory, &networks).unwrap(), Traces::default());
@@ -252,6 +264,6 @@ async fn a_kept_cluster_outlives_its_owner_until_it_is_stopped() {
     let kept = cluster.keep().unwrap();
     assert!(kept.kubeconfig.exists());
     assert_eq!(traces(&directory, &[]).unwrap().processes.len(), 3);
-    stop_kept().unwrap();
+    kept.stop().unwrap();
     gone(&directory, &[]).await.unwrap();
 }

@@ -23,6 +23,17 @@ pub struct Kept {
     pub kubeconfig: PathBuf,
     /// SIGTERM to this process ends the cluster.
     pub supervisor: u32,
+    directory: PathBuf,
+}
+
+impl Kept {
+    /// Ends the cluster; returns when nothing of it is left.
+    ///
+    /// # Errors
+    /// When it does not end within 30 s.
+    pub fn stop(&self) -> Result<()> {
+        stop(&self.directory)
+    }
 }
 
 const SUPERVISOR: &str = "supervisor.pid";
@@ -43,6 +54,7 @@ impl Cluster {
         Ok(Kept {
             kubeconfig: own.kubeconfig.clone(),
             supervisor: own.supervisor.id(),
+            directory: own.directory().to_owned(),
         })
     }
 }
@@ -56,27 +68,32 @@ pub fn stop_kept() -> Result<()> {
         if !directory.join(KEPT).exists() {
             continue;
         }
-        // A free lock: the supervisor has ended, its process id may be somebody else's by now.
-        if run::is_dead(&directory) {
-            continue;
-        }
-        let id = fs::read_to_string(directory.join(SUPERVISOR))
-            .context("failed to find the supervisor")?;
-        let id = id
-            .trim()
-            .parse()
-            .context("failed to read the supervisor's process id")?;
-        kill(Pid::from_raw(id), Signal::SIGTERM).context("failed to end the supervisor")?;
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while directory.exists() {
-            if Instant::now() > deadline {
-                bail!("the cluster in {} does not end", directory.display());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        say(&format!("stopped {}", run::name(&directory)));
+        stop(&directory)?;
     }
     run::sweep_all()
+}
+
+fn stop(directory: &Path) -> Result<()> {
+    // A free lock: the supervisor has ended, its process id may be somebody else's by now.
+    if run::is_dead(directory) {
+        return Ok(());
+    }
+    let id =
+        fs::read_to_string(directory.join(SUPERVISOR)).context("failed to find the supervisor")?;
+    let id = id
+        .trim()
+        .parse()
+        .context("failed to read the supervisor's process id")?;
+    kill(Pid::from_raw(id), Signal::SIGTERM).context("failed to end the supervisor")?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while directory.exists() {
+        if Instant::now() > deadline {
+            bail!("the cluster in {} does not end", directory.display());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    say(&format!("stopped {}", run::name(directory)));
+    Ok(())
 }
 
 pub(super) fn note_supervisor(directory: &Path, id: u32) -> Result<()> {
