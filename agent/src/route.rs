@@ -176,7 +176,8 @@ impl Route {
             .filter(|file| policy.takes(&labels, &file.key.container))
         {
             let existing = old.iter().position(|track| Rc::ptr_eq(&track.file, file));
-            if file.is_abandoned() && existing.is_none() {
+            // It may have been read to its end already, and is only waiting to be let go.
+            if file.is_deleted() && existing.is_none() {
                 continue;
             }
             let track = existing.map_or_else(

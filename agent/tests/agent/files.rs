@@ -48,16 +48,26 @@ fn files_that_are_rotated_away_and_deleted_while_the_sink_is_down_are_still_deli
     pod.write("web", "0.log", 1..=1000)?;
     let agent = pod.start(&witness)?;
     witness.wait_said("sink", &[("state", "Unreachable")]);
-    for round in 1..=4 {
-        let time = format!("20261123-10000{round}");
-        pod.rotate("web", &time, round * 1000 + 1..=round * 1000 + 1000)?;
-        // The kubelet rotates no faster than the agent looks.
+    let time = |round: usize| format!("20261123-10000{round}");
+    for round in 1..=6 {
+        pod.rotate("web", &time(round), round * 1000 + 1..=round * 1000 + 1000)?;
+        // The kubelet rotates no faster than the agent looks. It packs what was rotated before and deletes it.
         agent.wait_open("/web/0.log", round + 1)?;
-        // It packs a rotated file and deletes it.
-        fs::remove_file(pod.log("web", &format!("0.log.{time}")))?;
+        if round > 1 {
+            fs::remove_file(pod.log("web", &format!("0.log.{}", time(round - 1))))?;
+        }
     }
     let _server = Server::start_on(&address.to_string(), &witness, |_| Reply::Accept)?;
-    assert_eq!(witness.wait_lines(5000), Tally::perfect(5000));
+    witness.wait_lines(7000);
+    // What was read and let go of is not read again, whatever happens next.
+    pod.rotate("web", &time(7), 7001..=8000)?;
+    witness.wait_lines(8000);
+    let (_, message) = agent.terminate()?;
+    assert_eq!(witness.tally(8000), Tally::perfect(8000));
+    assert_eq!(
+        (&message["delivered"], &message["lost"]),
+        (&8000.into(), &0.into())
+    );
     Ok(())
 }
 

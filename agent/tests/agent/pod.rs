@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use katonic_log_config::{
@@ -205,7 +205,7 @@ impl Agent {
                     "only {open} of {files} files are open"
                 )));
             }
-            thread::yield_now();
+            thread::park_timeout(Duration::from_millis(10));
         }
     }
 
