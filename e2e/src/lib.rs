@@ -31,6 +31,7 @@
 //! `KATONIC_E2E_CACHE` is where built programs are kept, `KATONIC_E2E_KEEP_LOGS` keeps the components' logs of every
 //! run (a panic keeps them anyway), `KATONIC_E2E_SKIPPED` names the file to which skipped tests are added.
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod eventually;

@@ -15,14 +15,28 @@ use serde_json::Value;
 /// # Errors
 /// When it does not compile; the compiler's messages are on stderr.
 pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
+    // With the features that the whole workspace wants, like the tests: nothing is built for this alone.
+    build_with(package, binary, &["--workspace"])
+}
+
+/// Builds a binary as it is shipped, with the features of its own package; for measurements.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_release(package: &str, binary: &str) -> Result<PathBuf> {
+    build_with(package, binary, &["--release", "--package", package])
+}
+
+fn build_with(package: &str, binary: &str, flags: &[&str]) -> Result<PathBuf> {
     let output = cargo()
-        .args(["build", "--quiet", "--locked", "--package", package])
+        .args(["build", "--quiet", "--locked"])
         .args([
             "--bin",
             binary,
             "--message-format",
             "json-render-diagnostics",
         ])
+        .args(flags)
         .stderr(Stdio::inherit())
         .output()
         .context("failed to start cargo")?;
@@ -38,6 +52,10 @@ pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
         .filter(|message| message["target"]["name"] == binary)
+        .filter(|message| {
+            let id = message["package_id"].as_str();
+            id.is_some_and(|id| id.contains(package))
+        })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .with_context(|| format!("failed to find {binary} among what cargo built"))
 }

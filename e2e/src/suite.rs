@@ -3,11 +3,9 @@
 mod results;
 
 use std::{
-    env,
-    ffi::OsString,
-    fmt,
+    env, fmt,
     io::{BufRead as _, BufReader, Write as _},
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
 };
 
@@ -63,14 +61,12 @@ pub fn run() -> Result<Summary> {
     let threads = thread::available_parallelism()
         .map_or(2, usize::from)
         .min(MOST_AT_ONCE);
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+    let mut cargo = program::cargo()
         .args(["test", "--workspace", "--locked", "--no-fail-fast"])
-        .current_dir(program::workspace())
         .env("KATONIC_E2E_SKIPPED", skipped.path())
         .env("RUST_TEST_THREADS", threads.to_string())
         // A changed snapshot is a failure, not a file to review.
         .env("INSTA_UPDATE", "no")
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .context("failed to start cargo")?;
