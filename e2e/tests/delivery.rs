@@ -89,22 +89,6 @@ impl World {
         })
         .await
         .unwrap();
-        // The API server takes a new admission policy up within a second or two; a dry run says when.
-        let pods: Api<Pod> = Api::namespaced(self.installed.client.clone(), COMPUTE);
-        let probe = pod("probe", &json!({}), &[container("probe", &["pause"])]);
-        let dry_run = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        eventually("pods are injected", WITHIN, async || {
-            let created = pods.create(&dry_run, &probe).await?;
-            Ok(created
-                .spec
-                .and_then(|spec| spec.init_containers)
-                .map(|_| ()))
-        })
-        .await
-        .unwrap();
     }
 
     /// Runs a Job to its end and returns its pod.

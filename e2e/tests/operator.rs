@@ -181,24 +181,12 @@ async fn pods_created_from_then_on_get_the_agent_and_are_counted() {
         .await
         .unwrap();
     let _operator = in_force_with_uncovered_pod(&installed).await;
-    let after = eventually("a new pod gets the agent", SOON, async || {
-        let created = pods
-            .create(
-                &PostParams {
-                    dry_run: true,
-                    ..PostParams::default()
-                },
-                &pod("after", "web"),
-            )
-            .await?;
-        Ok((!init_containers(&created).is_empty()).then_some(created))
-    })
-    .await
-    .unwrap();
-    assert_eq!(init_containers(&after), [layout::CONTAINER]);
-    pods.create(&PostParams::default(), &pod("after", "web"))
+    // The policy says no more than that the pod before lacks it: injection is in force, and no moment is waited for.
+    let after = pods
+        .create(&PostParams::default(), &pod("after", "web"))
         .await
         .unwrap();
+    assert_eq!(init_containers(&after), [layout::CONTAINER]);
     let policies = installed.policies();
     eventually("one of two pods is covered", SOON, async || {
         let status = policies.get("logs").await?.status.unwrap_or_default();
@@ -867,4 +855,79 @@ async fn the_operator_asks_for_nothing_that_its_rules_refuse_and_an_idle_one_wri
         "{metrics}"
     );
     assert!(!metrics.contains("rotated") && !operator.log().unwrap().contains("rotated"));
+}
+
+#[tokio::test]
+async fn the_operator_may_try_a_pod_and_never_create_one() {
+    let installed = installed().await;
+    let operator = installed
+        .cluster
+        .client_for(names::OPERATOR_NAMESPACE, "katonic-logging")
+        .await
+        .unwrap();
+    let pods: Api<Pod> = Api::namespaced(operator, PLATFORM);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    pods.create(&dry_run, &pod("trial", "web")).await.unwrap();
+    eventually("the API server has the policy", SOON, async || {
+        let refused = pods
+            .create(&PostParams::default(), &pod("real", "web"))
+            .await;
+        if refused.is_ok() {
+            // Before the API server has taken the policy up; the test is about what follows.
+            let grace = DeleteParams::default().grace_period(0);
+            let pods: Api<Pod> = Api::namespaced(installed.client.clone(), PLATFORM);
+            pods.delete("real", &grace).await?;
+        }
+        let message = refused.err().map(|error| error.to_string());
+        Ok(message.filter(|message| message.contains("in dry runs only")))
+    })
+    .await
+    .unwrap();
+    pods.create(&dry_run, &pod("trial", "web")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_namespace_that_refuses_the_agent_is_told_in_the_servers_words() {
+    let installed = installed().await;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "big-containers", "namespace": COMPUTE},
+        "spec": {"limits": [{"type": "Container", "min": {"memory": "1Gi"}}]},
+    });
+    let apply = ["apply", "-f", "-"];
+    installed
+        .cluster
+        .kubectl_with(&apply, &quota.to_string())
+        .await
+        .unwrap()
+        .ok()
+        .unwrap();
+    let _operator = Operator::start(&installed.cluster, "one").await.unwrap();
+    installed
+        .sink_secret("splunk", "token", "abc")
+        .await
+        .unwrap();
+    installed
+        .create(&splunk_policy("logs", ENDPOINT, "splunk"))
+        .await
+        .unwrap();
+    let status = installed
+        .ready("logs", "False", "PodsRefused")
+        .await
+        .unwrap();
+    let message = &condition(&status, "Stalled").unwrap().message;
+    assert!(
+        message.contains("minimum memory usage per Container is 1Gi"),
+        "{message}"
+    );
+    installed
+        .cluster
+        .kubectl(&["delete", "limitrange", "-n", COMPUTE, "big-containers"])
+        .await
+        .unwrap()
+        .ok()
+        .unwrap();
+    installed.ready("logs", "True", "InForce").await.unwrap();
 }

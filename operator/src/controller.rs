@@ -12,6 +12,7 @@ use katonic_logging_core::{
     bundle::LastGood,
     installation::{Installation, Problem},
     plan::{Plan, plan},
+    probe::Finding,
     status::Report,
 };
 use kube::Client;
@@ -27,11 +28,13 @@ use crate::{
 
 mod apply;
 mod observe;
+mod prober;
 mod publish;
 mod sources;
 
 use apply::Applier;
 use observe::SinkSecrets;
+use prober::Prober;
 use publish::Publisher;
 use sources::{PlaneSources, Sources};
 
@@ -40,6 +43,9 @@ const GATHER: Duration = Duration::from_secs(1);
 
 /// How long a pass may take before it is given up and begun anew.
 const PASS_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// How long to wait before a namespace is asked again whether its pods are injected; API servers take a second or two.
+const PROBE: Duration = Duration::from_millis(100);
 
 /// How often what could not be written is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -127,6 +133,7 @@ struct Controller {
     planes: Option<PlaneSources>,
     sink_secrets: SinkSecrets,
     applier: Applier,
+    prober: Prober,
     publisher: Publisher,
     last_good: BTreeMap<String, LastGood>,
     /// Namespaces that were planes once and may still hold a bundle of ours.
@@ -142,12 +149,45 @@ struct InForce {
     problem: Option<Problem>,
 }
 
+/// When the next pass is due if nothing changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    /// Never: everything is as it should be, or waits for a person.
+    Settled,
+    /// At once: the API server is about to take up what was written.
+    Soon,
+    /// After a while: something was not written.
+    Retry,
+}
+
+impl Next {
+    fn after(report: &Report, left: bool) -> Self {
+        let failed = report
+            .bundles
+            .values()
+            .chain(&report.admission)
+            .any(|failure| !failure.name_taken);
+        let refused = report
+            .injection
+            .values()
+            .any(|finding| *finding != Finding::Pending);
+        if failed || refused || !left {
+            Self::Retry
+        } else if report.injection.is_empty() {
+            Self::Settled
+        } else {
+            Self::Soon
+        }
+    }
+}
+
 impl Controller {
     fn new(client: Client, namespace: String, health: Arc<Health>) -> Self {
         let signal = Arc::new(Signal::default());
         Self {
             sources: Sources::watch(&client, &namespace, &signal),
             sink_secrets: SinkSecrets::new(client.clone(), &namespace),
+            prober: Prober::new(client.clone()),
             applier: Applier::new(client.clone(), health.clone()),
             publisher: Publisher::new(client.clone(), &namespace, health.clone()),
             installation: InForce::default(),
@@ -167,50 +207,52 @@ impl Controller {
         let mut retry = RETRY.0;
         let mut again = None;
         loop {
+            let changed = self.signal.changed(GATHER);
             let change = match again {
                 Some(wait) => {
-                    let changed = self.signal.changed(GATHER);
-                    tokio::time::timeout(wait, changed)
-                        .await
-                        .unwrap_or(Change::Plan)
+                    // Whatever woke it, or nothing: what is not settled is tried again.
+                    let _ = tokio::time::timeout(wait, changed).await;
+                    Change::Plan
                 }
-                None => self.signal.changed(GATHER).await,
+                None => changed.await,
             };
             self.health.begins();
             let passed = tokio::time::timeout(PASS_TIMEOUT, self.pass(change)).await;
             self.health.ended();
-            let done = passed.unwrap_or_else(|_| {
+            let next = passed.unwrap_or_else(|_| {
                 tracing::error!("a pass took longer than two minutes and is begun anew");
-                false
+                Next::Retry
             });
-            (again, retry) = if done {
-                (None, RETRY.0)
-            } else {
-                (Some(retry), (retry * 2).min(RETRY.1))
+            (again, retry) = match next {
+                Next::Settled => (None, RETRY.0),
+                Next::Soon => (Some(PROBE), RETRY.0),
+                Next::Retry => (Some(retry), (retry * 2).min(RETRY.1)),
             };
         }
     }
 
-    /// One pass; whether everything was written.
-    async fn pass(&mut self, change: Change) -> bool {
+    /// One pass.
+    async fn pass(&mut self, change: Change) -> Next {
         if !self.sources.are_synced() {
-            return true;
+            return Next::Settled;
         }
-        let mut done = true;
+        let mut next = Next::Settled;
         if change == Change::Plan || self.plan.is_none() {
             let began = Instant::now();
             let reconciled = self.reconcile().await;
             self.health
                 .metrics
                 .reconciled(Outcome::of(&reconciled), began.elapsed());
-            done = reconciled.unwrap_or_else(|error| {
+            next = reconciled.unwrap_or_else(|error| {
                 tracing::error!(error = %chain(error.as_ref()), "failed to reconcile");
-                false
+                Next::Retry
             });
         }
-        if self.plan.is_none() && self.installation.problem.is_none() {
+        let hopeless =
+            self.installation.installation.is_none() && self.installation.problem.is_some();
+        if self.plan.is_none() && !hopeless {
             // Nothing is known yet that a status could tell.
-            return done;
+            return next;
         }
         let facts = publish::Known {
             plan: self.plan.as_ref(),
@@ -223,20 +265,20 @@ impl Controller {
             .publisher
             .publish(&self.sources, facts, Timestamp::now())
             .await;
-        done && published
+        if published { next } else { Next::Retry }
     }
 
-    /// Makes the plan and applies it; whether everything was written.
-    async fn reconcile(&mut self) -> anyhow::Result<bool> {
+    /// Makes the plan and applies it.
+    async fn reconcile(&mut self) -> anyhow::Result<Next> {
         self.take_installation().await;
         let Some(installation) = &self.installation.installation else {
-            return Ok(true);
+            return Ok(Next::Settled);
         };
         let Some(planes) = &self.planes else {
-            return Ok(true);
+            return Ok(Next::Settled);
         };
         if !planes.namespaces_are_synced() {
-            return Ok(true);
+            return Ok(Next::Settled);
         }
         let observed = observe::observe(
             &self.sources,
@@ -251,6 +293,15 @@ impl Controller {
             .applier
             .apply(&plan, &self.sources, planes, &mut self.former)
             .await;
+        if let (Some(admission), Some(versions)) =
+            (&plan.admission, self.applier.admission_versions())
+            && self.report.admission.is_none()
+        {
+            self.report.injection = self
+                .prober
+                .probe(admission, &installation.agent, &versions)
+                .await;
+        }
         for plane in plan.planes.values() {
             if !self.report.bundles.contains_key(&plane.namespace) {
                 let told = plane
@@ -264,14 +315,7 @@ impl Controller {
             }
         }
         self.plan = Some(plan);
-        let waiting = |failure: &katonic_logging_core::status::Failure| !failure.name_taken;
-        let failed = self
-            .report
-            .bundles
-            .values()
-            .chain(&self.report.admission)
-            .any(waiting);
-        Ok(!failed && self.former.is_empty())
+        Ok(Next::after(&self.report, self.former.is_empty()))
     }
 
     /// Puts the installation in force that is written, or keeps the last good one.

@@ -28,6 +28,8 @@ pub struct Admission {
     pub policy: MutatingAdmissionPolicy,
     /// Where it is done.
     pub binding: MutatingAdmissionPolicyBinding,
+    /// The namespaces of the binding.
+    pub namespaces: BTreeSet<String>,
 }
 
 /// The UID of the definition of the policies, which owns what is cluster-wide: without policies there is nothing to inject.
@@ -46,6 +48,7 @@ pub fn admission(
     Ok(Admission {
         policy: policy(installation, definition)?,
         binding: binding(namespaces, definition),
+        namespaces: namespaces.clone(),
     })
 }
 

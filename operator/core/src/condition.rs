@@ -58,6 +58,10 @@ pub enum Reason {
     AdmissionNotWritten,
     /// A bundle could not be written.
     BundleNotWritten,
+    /// The API server does not inject pods yet.
+    InjectionPending,
+    /// The API server refuses pods that carry the agent.
+    PodsRefused,
     /// Something of the same name is there and is not ours.
     NameTaken,
     /// The pods have not been listed yet.
@@ -86,6 +90,8 @@ impl Reason {
             Self::PodSecurity => "PodSecurity",
             Self::AdmissionNotWritten => "AdmissionNotWritten",
             Self::BundleNotWritten => "BundleNotWritten",
+            Self::InjectionPending => "InjectionPending",
+            Self::PodsRefused => "PodsRefused",
             Self::NameTaken => "NameTaken",
             Self::PodsUnknown => "PodsUnknown",
             Self::InstallationInvalid => "InstallationInvalid",
@@ -101,6 +107,7 @@ impl Reason {
             Self::Invalid
                 | Self::OverBudget
                 | Self::PodSecurity
+                | Self::PodsRefused
                 | Self::NameTaken
                 | Self::InstallationInvalid
         )

@@ -42,7 +42,8 @@ pub fn event(previous: Option<&LoggingPolicyStatus>, next: &LoggingPolicyStatus)
     }
     let recovered = is_ready && before.is_some_and(|(was_ready, ..)| !was_ready);
     // Pods come and go, and are listed: that is no news for a person.
-    let passing = ["PodsUnknown", "PodsWithoutAgent"].contains(&reason.as_str());
+    let passing =
+        ["InjectionPending", "PodsUnknown", "PodsWithoutAgent"].contains(&reason.as_str());
     (recovered || (!is_ready && !passing)).then(|| Event {
         warning: !is_ready,
         reason,

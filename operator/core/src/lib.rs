@@ -22,6 +22,7 @@ pub mod installation;
 pub mod names;
 pub mod plan;
 pub mod policy;
+pub mod probe;
 pub mod quantity;
 pub mod sidecar;
 pub mod status;

@@ -17,6 +17,7 @@ use crate::{
     names,
     plan::{Plan, PlanePlan, PlaneState},
     policy::{Policy, Sink},
+    probe::Finding,
 };
 
 /// What writing the plan came to; what is not named was written.
@@ -26,6 +27,8 @@ pub struct Report {
     pub bundles: BTreeMap<String, Failure>,
     /// The admission policy or its binding.
     pub admission: Option<Failure>,
+    /// What a dry run has shown of namespaces in which injection is not in force.
+    pub injection: BTreeMap<String, Finding>,
 }
 
 /// Why something was not written.
@@ -229,6 +232,27 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
             Reason::AdmissionNotWritten
         };
         return no(reason, failure.message.clone());
+    }
+    for Reached { plan, .. } in reached {
+        let namespace = &plan.namespace;
+        match facts.report.injection.get(namespace) {
+            None => {}
+            Some(Finding::Pending) => {
+                return Answer::unknown(
+                    Type::Injected,
+                    Reason::InjectionPending,
+                    format!("the API server does not inject pods of namespace {namespace} yet"),
+                );
+            }
+            Some(Finding::Refused(message)) => {
+                return no(
+                    Reason::PodsRefused,
+                    format!(
+                        "a trial pod with the log agent is refused in namespace {namespace}: {message}"
+                    ),
+                );
+            }
+        }
     }
     let mut counted = Vec::new();
     for Reached { plane, plan, .. } in reached {

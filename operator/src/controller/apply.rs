@@ -24,7 +24,10 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::sources::{Owned, PlaneSource, PlaneSources, Sources};
+use super::{
+    prober::Versions,
+    sources::{Owned, PlaneSource, PlaneSources, Sources},
+};
 use crate::{cache::chain, health::Health, metrics::Outcome};
 
 /// Writes objects, and remembers what it wrote: an object that is as it was left is not written again.
@@ -124,6 +127,15 @@ impl Applier {
         }
         self.leave(former).await;
         report
+    }
+
+    /// Versions of the admission policy and of its binding as they were left.
+    pub fn admission_versions(&self) -> Option<Versions> {
+        let version = |key| Some(self.written.get(key)?.resource_version.clone());
+        Some((
+            version("MutatingAdmissionPolicy")?,
+            version("MutatingAdmissionPolicyBinding")?,
+        ))
     }
 
     fn remember(&mut self, key: &str, written: Option<Written>) {

@@ -229,6 +229,34 @@ fn what_could_not_be_written_is_told_in_the_servers_words() {
 }
 
 #[test]
+fn injection_is_claimed_only_after_a_dry_run_has_shown_it() {
+    let mut pending = world();
+    pending
+        .report
+        .injection
+        .insert("katonic-compute".into(), Finding::Pending);
+    let status = pending.status();
+    says(
+        &status,
+        "InjectionPending",
+        "katonic-compute",
+        "Reconciling",
+    );
+    assert_eq!(of(&status, "Injected").status, "Unknown");
+    let mut refused = world();
+    refused.report.injection.insert(
+        "katonic-platform".into(),
+        Finding::Refused("exceeded quota".into()),
+    );
+    says(
+        &refused.status(),
+        "PodsRefused",
+        "exceeded quota",
+        "Stalled",
+    );
+}
+
+#[test]
 fn an_installation_that_cannot_be_used_is_told_on_every_policy() {
     let mut world = world();
     world.problem = Some(installation::Problem::missing("katonic-logging"));
