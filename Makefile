@@ -16,7 +16,7 @@ demo: ## Show the whole product on a cluster of its own; KEEP=1 leaves it up.
 demo-stop: ## Take down what `make demo KEEP=1` left up.
 	@$(E2E) demo -- stop
 
-bench: ## Measure what docs/benchmarks.md promises.
+bench: ## Measure the budgets; a table, and target/bench/results.json.
 	@$(E2E) bench
 
 images: ## Build both images as OCI archives into target/images.
