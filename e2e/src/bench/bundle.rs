@@ -3,7 +3,7 @@
 //! Both are measured from outside, in turns, on a store that waits for the disk as in production: from the first
 //! write until a watch has shown both Secrets. What remains between them is the operator's.
 
-use std::time::Duration;
+use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, future::try_join};
@@ -20,6 +20,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
+    process::{Child, Command},
     sync::mpsc,
     task::{JoinSet, spawn_blocking},
     time::{Instant, timeout},
@@ -27,7 +28,7 @@ use tokio::{
 
 use super::Figure;
 use crate::{
-    cluster::{Cluster, Options, Tier, progress::Progress, supervisor::Process},
+    cluster::{Cluster, Options, Tier, progress::Progress},
     operator::{COMPUTE, Installed, PLATFORM, splunk_policy},
     program,
 };
@@ -62,7 +63,7 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
     for namespace in BARE {
         installed.cluster.namespace(namespace).await?;
     }
-    start_operator(&installed.cluster, &program).await?;
+    let _operator = start_operator(&installed.cluster, &program).await?;
     installed.sink_secret("splunk", "token", "measured").await?;
     let policy = splunk_policy(POLICY, "https://hec.example.com:8088", "splunk");
     installed.create(&policy).await?;
@@ -105,16 +106,24 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
     ])
 }
 
-async fn start_operator(cluster: &Cluster, program: &std::path::Path) -> Result<()> {
+/// Starts the operator with the rights of its service account; it dies with this process.
+async fn start_operator(cluster: &Cluster, program: &Path) -> Result<Child> {
     let kubeconfig = cluster
         .kubeconfig_for(names::OPERATOR_NAMESPACE, "katonic-logging")
         .await?;
-    let operator = Process::new("operator", program)
-        .with(["controller", "--identity", "bench"])
-        .with(["--namespace", names::OPERATOR_NAMESPACE])
-        .with(["--health-address", "127.0.0.1:0"])
-        .with_variable("KUBECONFIG", &kubeconfig.to_string_lossy());
-    cluster.spawn(&operator)
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program)
+        .args(["controller", "--identity", "bench"])
+        .args(["--namespace", names::OPERATOR_NAMESPACE])
+        .args(["--health-address", "127.0.0.1:0"])
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("failed to start the operator (setpriv comes with util-linux)")
 }
 
 /// The API server, and what its watches show.
