@@ -16,10 +16,10 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// # use std::time::Duration;
 /// # use katonic_logging_e2e::eventually::eventually;
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let mut left = 3;
+/// let left = std::cell::Cell::new(3);
 /// let answer = eventually("the counter reaches zero", Duration::from_secs(5), async || {
-///     left -= 1;
-///     Ok((left == 0).then_some("zero"))
+///     left.set(left.get() - 1);
+///     Ok((left.get() == 0).then_some("zero"))
 /// });
 /// assert_eq!(answer.await.unwrap(), "zero");
 /// # });
