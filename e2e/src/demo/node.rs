@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cluster::{
         Cluster, Tier,
-        binaries::Binaries,
+        binaries::{Binaries, Binary},
         progress::{Progress, say},
         supervisor::Process,
     },
@@ -225,12 +225,22 @@ async fn leave_up(cluster: Cluster, sink: &Sink, address: std::net::SocketAddr) 
         },
     )
     .await?;
+    let kubectl = spawn_blocking(|| Binaries::find(&[Binary::Kubectl])).await??;
+    let kubectl = kubectl.path(Binary::Kubectl)?.display().to_string();
     let kept = cluster.keep()?;
-    println!(
-        "\nThe cluster stays up.\n  use it:          export KUBECONFIG={}\n  what arrives:    tail -f {}\n  take it down:    make demo-stop\n",
-        kept.kubeconfig.display(),
-        log.display()
-    );
+    println!("\nThe cluster stays up.");
+    for (what, how) in [
+        (
+            "use it",
+            format!("export KUBECONFIG={}", kept.kubeconfig.display()),
+        ),
+        ("its kubectl", kubectl),
+        ("what arrives", format!("tail -f {}", log.display())),
+        ("take it down", "make demo-stop".to_owned()),
+    ] {
+        println!("  {what:13} {how}");
+    }
+    println!();
     Ok(())
 }
 
