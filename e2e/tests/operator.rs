@@ -283,7 +283,8 @@ async fn drift_is_repaired_within_a_second() {
 
     let policies = admission_policies(&installed);
     let spec = policies.get(names::ADMISSION).await.unwrap().spec;
-    let patch = Patch::Merge(json!({"spec": {"failurePolicy": "Fail"}}));
+    let patch =
+        Patch::Merge(json!({"metadata": {"labels": null}, "spec": {"failurePolicy": "Fail"}}));
     policies
         .patch(names::ADMISSION, &PatchParams::default(), &patch)
         .await

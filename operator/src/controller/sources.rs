@@ -8,7 +8,7 @@ use k8s_openapi::{
         core::v1::{ConfigMap, Namespace, Secret},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use katonic_logging_core::{
     Candidate, Installation, admission, bundle::LastGood, coverage, names, plan,
@@ -45,10 +45,14 @@ impl Owned {
             .as_ref()
             .and_then(|labels| labels.get(names::MANAGED_BY_LABEL))
             .is_some_and(|manager| manager == names::FIELD_MANAGER);
-        let owned = metadata.owner_references.iter().flatten().any(|owner| {
-            owner.kind == LoggingPolicy::kind(&())
-                && owner.api_version == LoggingPolicy::api_version(&())
-        });
+        let is_ours = |owner: &OwnerReference| {
+            let policy = owner.kind == LoggingPolicy::kind(&())
+                && owner.api_version == LoggingPolicy::api_version(&());
+            policy
+                || (owner.kind == "CustomResourceDefinition"
+                    && owner.name == names::POLICY_DEFINITION)
+        };
+        let owned = metadata.owner_references.iter().flatten().any(is_ours);
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
