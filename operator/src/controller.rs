@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::{
     bundle::LastGood,
+    credential::Lookup,
     installation::{Installation, Problem},
-    plan::{Plan, plan},
-    probe::Finding,
+    plan::{Observed, Plan, plan},
     status::Report,
 };
 use kube::Client;
@@ -44,8 +44,9 @@ const GATHER: Duration = Duration::from_secs(1);
 /// How long a pass may take before it is given up and begun anew.
 const PASS_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long to wait before a namespace is asked again whether its pods are injected; API servers take a second or two.
-const PROBE: Duration = Duration::from_millis(100);
+/// How long to wait before a namespace is asked again whether its pods are injected, at first and at most; API servers take
+/// a second or two.
+const PROBE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// How often what could not be written is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -161,19 +162,19 @@ enum Next {
 }
 
 impl Next {
-    fn after(report: &Report, left: bool) -> Self {
+    fn after(report: &Report, observed: &Observed, left: bool) -> Self {
         let failed = report
             .bundles
             .values()
             .chain(&report.admission)
             .any(|failure| !failure.name_taken);
-        let refused = report
-            .injection
+        let unreadable = observed
+            .credentials
             .values()
-            .any(|finding| *finding != Finding::Pending);
-        if failed || refused || !left {
+            .any(|lookup| matches!(lookup, Lookup::Unreadable(_)));
+        if failed || unreadable || !observed.refusals.is_empty() || !left {
             Self::Retry
-        } else if report.injection.is_empty() {
+        } else if report.injection_pending.is_empty() {
             Self::Settled
         } else {
             Self::Soon
@@ -204,7 +205,7 @@ impl Controller {
     }
 
     async fn work(mut self) -> std::convert::Infallible {
-        let mut retry = RETRY.0;
+        let (mut soon, mut retry) = (PROBE.0, RETRY.0);
         let mut again = None;
         loop {
             let changed = self.signal.changed(GATHER);
@@ -223,10 +224,10 @@ impl Controller {
                 tracing::error!("a pass took longer than two minutes and is begun anew");
                 Next::Retry
             });
-            (again, retry) = match next {
-                Next::Settled => (None, RETRY.0),
-                Next::Soon => (Some(PROBE), RETRY.0),
-                Next::Retry => (Some(retry), (retry * 2).min(RETRY.1)),
+            (again, soon, retry) = match next {
+                Next::Settled => (None, PROBE.0, RETRY.0),
+                Next::Soon => (Some(soon), (soon * 2).min(PROBE.1), RETRY.0),
+                Next::Retry => (Some(retry), PROBE.0, (retry * 2).min(RETRY.1)),
             };
         }
     }
@@ -238,15 +239,13 @@ impl Controller {
         }
         let mut next = Next::Settled;
         if change == Change::Plan || self.plan.is_none() {
-            let began = Instant::now();
-            let reconciled = self.reconcile().await;
-            self.health
-                .metrics
-                .reconciled(Outcome::of(&reconciled), began.elapsed());
-            next = reconciled.unwrap_or_else(|error| {
-                tracing::error!(error = %chain(error.as_ref()), "failed to reconcile");
-                Next::Retry
-            });
+            match self.reconcile().await {
+                Ok(after) => next = after,
+                Err(error) => {
+                    tracing::error!(error = %chain(error.as_ref()), "failed to reconcile");
+                    next = Next::Retry;
+                }
+            }
         }
         let hopeless =
             self.installation.installation.is_none() && self.installation.problem.is_some();
@@ -277,10 +276,12 @@ impl Controller {
         let Some(planes) = &self.planes else {
             return Ok(Next::Settled);
         };
-        if !planes.namespaces_are_synced() {
+        if !planes.are_listed() {
+            // What is not known yet would be told as missing.
             return Ok(Next::Settled);
         }
-        let observed = observe::observe(
+        let began = Instant::now();
+        let mut observed = observe::observe(
             &self.sources,
             planes,
             &mut self.sink_secrets,
@@ -288,7 +289,17 @@ impl Controller {
             &self.namespace,
         )
         .await;
-        let plan = plan(installation, &observed)?;
+        if !observed.candidates.is_empty() {
+            observed.refusals = self
+                .prober
+                .refusals(observed.namespaces.keys(), &installation.agent)
+                .await;
+        }
+        let plan = plan(installation, &observed);
+        self.health
+            .metrics
+            .reconciled(Outcome::of(&plan), began.elapsed());
+        let plan = plan?;
         self.report = self
             .applier
             .apply(&plan, &self.sources, planes, &mut self.former)
@@ -297,9 +308,9 @@ impl Controller {
             (&plan.admission, self.applier.admission_versions())
             && self.report.admission.is_none()
         {
-            self.report.injection = self
+            self.report.injection_pending = self
                 .prober
-                .probe(admission, &installation.agent, &versions)
+                .pending(admission, &installation.agent, &versions)
                 .await;
         }
         for plane in plan.planes.values() {
@@ -315,7 +326,7 @@ impl Controller {
             }
         }
         self.plan = Some(plan);
-        Ok(Next::after(&self.report, self.former.is_empty()))
+        Ok(Next::after(&self.report, &observed, self.former.is_empty()))
     }
 
     /// Puts the installation in force that is written, or keeps the last good one.
@@ -361,6 +372,10 @@ impl Controller {
         ] {
             self.former.remove(namespace);
         }
+        // A namespace that becomes a plane again begins anew.
+        let former = &self.former;
+        self.last_good
+            .retain(|namespace, _| !former.contains(namespace));
         if self
             .planes
             .as_ref()

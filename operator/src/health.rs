@@ -35,7 +35,7 @@ struct Progress {
 }
 
 impl Health {
-    /// The instance waits for the lease, or has listed what it watches.
+    /// The instance has joined the election: it works, or is ready to take over.
     pub fn set_ready(&self) {
         self.progress().ready = true;
     }
@@ -96,7 +96,7 @@ async fn readyz(State(health): State<Arc<Health>>) -> Response {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "what is watched has not been listed yet\n",
+            "the election has not been joined yet\n",
         )
             .into_response()
     }

@@ -73,14 +73,14 @@ impl Default for Metrics {
         let reconciles = Family::default();
         registry.register(
             "reconciles",
-            "Times that the plan was made and applied",
+            "Times that a plan was made",
             reconciles.clone(),
         );
         // From 1 ms to half a minute.
         let duration = Histogram::new(exponential_buckets(0.001, 2.0, 15));
         registry.register_with_unit(
             "reconcile_duration",
-            "How long making and applying the plan took",
+            "How long observing the cluster and making the plan took",
             Unit::Seconds,
             duration.clone(),
         );
@@ -110,7 +110,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A plan was made and applied.
+    /// A plan was made, or could not be.
     pub fn reconciled(&self, outcome: Outcome, took: Duration) {
         self.reconciles
             .get_or_create(&OutcomeLabels {

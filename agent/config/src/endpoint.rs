@@ -56,8 +56,18 @@ impl TryFrom<String> for Endpoint {
             Some("http" | "https") => {}
             _ => return Err(InvalidEndpoint::Scheme),
         }
+        // `port_u16` is silent about a port that is none; the default one would then be used.
+        let has_port = authority
+            .rsplit_once(']')
+            .map_or(authority, |(_, rest)| rest)
+            .contains(':');
+        let port_is_good = if has_port {
+            uri.port_u16().is_some_and(|port| port > 0)
+        } else {
+            true
+        };
         match uri.host() {
-            Some(host) if !host.is_empty() && uri.port_u16() != Some(0) => Ok(Self(uri)),
+            Some(host) if !host.is_empty() && port_is_good => Ok(Self(uri)),
             _ => Err(InvalidEndpoint::Malformed),
         }
     }
@@ -127,6 +137,8 @@ mod tests {
             "https://:8088",
             "https://a b",
             "https://a:0",
+            "https://a:80888",
+            "https://a:",
             "https://a/#b",
         ] {
             assert!(parse(text).is_err(), "{text:?}");

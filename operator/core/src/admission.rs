@@ -18,7 +18,7 @@ use crate::{
     cel,
     installation::Installation,
     names,
-    sidecar::{LOCAL_VOLUMES, sidecar},
+    sidecar::{LOCAL_VOLUMES, VOLUMES, sidecar},
 };
 
 /// Both objects; neither does anything without the other.
@@ -126,12 +126,21 @@ fn policy(
 fn match_conditions() -> Vec<MatchCondition> {
     let container = cel::string(layout::CONTAINER);
     let mirror = cel::string(names::MIRROR_ANNOTATION);
+    let volumes: Vec<String> = VOLUMES.iter().map(|name| cel::string(name)).collect();
+    // A second container or volume of the same name would make a valid pod invalid.
+    let taken = format!(
+        "!object.spec.containers.exists(c, c.name == {container}) && (!has(object.spec.volumes) || !object.spec.volumes.exists(v, v.name in [{}]))",
+        volumes.join(", ")
+    );
     [
         (
             "not-yet-injected",
             format!("!has(object.spec.initContainers) || !object.spec.initContainers.exists(c, c.name == {container})"),
         ),
         ("not-a-mirror-pod", format!("!has(object.metadata.annotations) || !({mirror} in object.metadata.annotations)")),
+        ("no-name-taken", taken),
+        // The agent's requests on top of the containers' could exceed what such a pod sets for all of them.
+        ("no-pod-level-resources", "!has(object.spec.resources)".to_owned()),
         ("not-windows", r#"!has(object.spec.os) || object.spec.os.name != "windows""#.to_owned()),
     ]
     .map(|(name, expression)| MatchCondition { name: name.to_owned(), expression })

@@ -124,6 +124,7 @@ pub struct Error {
     source: config::bundle::EncodeError,
 }
 
+#[derive(Clone)]
 struct Entry<'a> {
     candidate: &'a Candidate,
     policy: config::Policy,
@@ -172,27 +173,61 @@ pub fn render(
     };
     let mut data = encode(&entries)?;
     if size(&data) > BUDGET {
-        let (mut fits, mut exceeds) = (0, entries.len());
-        while fits + 1 < exceeds {
-            let middle = usize::midpoint(fits, exceeds);
-            if size(&encode(&entries[..middle])?) > BUDGET {
-                exceeds = middle;
-            } else {
-                fits = middle;
-            }
-        }
-        for entry in entries.drain(fits..) {
-            let outcome = outcomes.entry(entry.candidate.name.clone()).or_default();
+        let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
+        fit(
+            std::mem::take(&mut entries),
+            &mut fitting,
+            &mut left_out,
+            &encode,
+        )?;
+        for candidate in left_out {
+            let outcome: &mut PolicyOutcome = outcomes.entry(candidate.name.clone()).or_default();
             outcome.over_budget = true;
+            // What it was before may still fit.
+            let kept = kept(candidate, last_good);
+            let in_force = if let Some(kept) = kept {
+                fitting.push(kept);
+                let fits = size(&encode(&fitting)?) <= BUDGET;
+                if !fits {
+                    fitting.pop();
+                }
+                fits
+            } else {
+                false
+            };
             outcome
                 .sinks
                 .values_mut()
-                .for_each(|sink| sink.in_force = false);
+                .for_each(|sink| sink.in_force = in_force);
         }
+        entries = fitting;
         data = encode(&entries)?;
     }
     let secret = (!entries.is_empty()).then(|| secret(namespace, &entries, data));
     Ok(Rendered { secret, outcomes })
+}
+
+/// Keeps of `entries`, from the first on, each that still fits. A group that fits is taken at once, one that does not is
+/// halved: few that are too large cost few encodings.
+fn fit<'a>(
+    mut entries: Vec<Entry<'a>>,
+    fitting: &mut Vec<Entry<'a>>,
+    left_out: &mut Vec<&'a Candidate>,
+    encode: &impl Fn(&[Entry<'_>]) -> Result<BTreeMap<String, ByteString>, Error>,
+) -> Result<(), Error> {
+    let before = fitting.len();
+    fitting.extend(entries.iter().cloned());
+    if size(&encode(fitting)?) <= BUDGET {
+        return Ok(());
+    }
+    fitting.truncate(before);
+    if let [entry] = &entries[..] {
+        left_out.push(entry.candidate);
+        return Ok(());
+    }
+    let younger = entries.split_off(entries.len() / 2);
+    fit(entries, fitting, left_out, encode)?;
+    fit(younger, fitting, left_out, encode)
 }
 
 /// What the agents of a plane are told of a policy, whatever becomes of its sinks.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use katonic_logging_crds::SecretKeyRef;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::policy::{CredentialSource, Usage};
 
@@ -126,7 +127,7 @@ pub fn resolve(
                 "key `{key}` of Secret {namespace}/{name} has characters that no HTTP header can carry: store the plain text, not its base64 form twice"
             ),
         ),
-        Usage::Certificates if !contains(bytes, b"-----BEGIN CERTIFICATE-----") => fault(
+        Usage::Certificates if !are_certificates(bytes) => fault(
             Fault::CredentialInvalid,
             format!("key `{key}` of Secret {namespace}/{name} holds no PEM certificate"),
         ),
@@ -134,10 +135,10 @@ pub fn resolve(
     }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
+/// As the agent reads them: every certificate must parse as PEM, and there must be one.
+fn are_certificates(bytes: &[u8]) -> bool {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    certificates.is_ok_and(|certificates| !certificates.is_empty())
 }
 
 #[cfg(test)]
@@ -190,6 +191,11 @@ mod tests {
 
     #[test]
     fn certificates_must_be_pem() {
+        let cut_short = found("-----BEGIN CERTIFICATE-----\nMIIB\n");
+        assert_eq!(
+            resolve(Usage::Certificates, &cut_short).unwrap_err().0,
+            Fault::CredentialInvalid
+        );
         assert_eq!(
             resolve(Usage::Certificates, &found("MIIB")).unwrap_err().0,
             Fault::CredentialInvalid
@@ -197,7 +203,12 @@ mod tests {
         assert!(
             resolve(
                 Usage::Certificates,
-                &found("-----BEGIN CERTIFICATE-----\nMIIB\n")
+                &found(
+                    "-----BEGIN CERTIFICATE-----
+MIIB
+-----END CERTIFICATE-----
+"
+                )
             )
             .is_ok()
         );

@@ -197,30 +197,46 @@ fn problem<T>(message: String) -> Result<T, Problem> {
 
 /// A pod whose image reference does not parse never starts (`InvalidImageName`), so it is checked here.
 fn check_image(image: &str) -> Result<(), Problem> {
-    let name = image.split('@').next().unwrap_or_default();
-    let path = name
-        .rsplit_once('/')
-        .map_or(name, |(_, last)| last)
-        .split(':')
-        .next()
-        .unwrap_or_default();
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:/@".contains(&byte);
-    let lower =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-    let edges = |part: &str| {
-        part.bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric())
-            && part
-                .bytes()
-                .last()
-                .is_some_and(|byte| byte.is_ascii_alphanumeric())
+    let (name, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let is_digest = |digest: &str| {
+        digest.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64
+                && hex
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        })
     };
-    if image.bytes().all(allowed)
-        && edges(image)
-        && edges(path)
-        && path.bytes().all(lower)
-        && !image.contains("//")
+    let (host, path) = match name.split_once('/') {
+        // As Docker's reference grammar tells a host from a path.
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+            (Some(host), path)
+        }
+        _ => (None, name),
+    };
+    let (path, tag) = path
+        .split_once(':')
+        .map_or((path, None), |(path, tag)| (path, Some(tag)));
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_component = |part: &str| {
+        let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        part.bytes()
+            .all(|byte| lower(byte) || b"._-".contains(&byte))
+            && part.bytes().next().is_some_and(lower)
+            && part.bytes().last().is_some_and(lower)
+    };
+    let is_tag = |tag: &str| {
+        (1..=128).contains(&tag.len()) && tag.bytes().all(is_word) && !tag.starts_with(['.', '-'])
+    };
+    let is_host = |host: &str| {
+        host.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte))
+    };
+    if digest.is_none_or(is_digest)
+        && tag.is_none_or(is_tag)
+        && host.is_none_or(is_host)
+        && path.split('/').all(is_component)
     {
         Ok(())
     } else {
@@ -246,6 +262,17 @@ fn check_resources(resources: &Resources) -> Result<(), Problem> {
                     "logging.agent.resources.{field}.{resource} is `{quantity}`, which is not a quantity: write for example 10m or 32Mi"
                 ));
             }
+        }
+    }
+    // `32m` of memory is a thirtieth of a byte; a pod with it never starts.
+    for (field, memory) in [
+        ("requests", resources.requests.get("memory")),
+        ("limits", resources.limits.get("memory")),
+    ] {
+        if memory.is_some_and(|memory| Quantity::parse(memory) < Quantity::parse("8Mi")) {
+            return problem(format!(
+                "logging.agent.resources.{field}.memory is less than 8Mi, too little for the agent to start: write for example 32Mi"
+            ));
         }
     }
     for (resource, request) in &resources.requests {

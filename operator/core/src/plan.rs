@@ -20,6 +20,8 @@ pub struct Observed {
     pub candidates: Vec<Candidate>,
     /// Namespaces that exist.
     pub namespaces: BTreeMap<String, Namespace>,
+    /// Those of them that take pods and refuse them with the agent, with the API server's words.
+    pub refusals: BTreeMap<String, String>,
     /// What was found of the referenced Secrets.
     pub credentials: BTreeMap<SecretKeyRef, Lookup>,
     /// What the agents of each namespace were told last.
@@ -48,6 +50,8 @@ pub enum PlaneState {
     NamespaceMissing,
     /// Its namespace forbids what the agent needs (`hostPath`, user 0): a pod with it would be refused.
     PodSecurity(String),
+    /// A trial pod with the agent was refused there; the API server's words.
+    PodsRefused(String),
 }
 
 /// One plane of the plan.
@@ -110,7 +114,10 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
     let mut injected = BTreeSet::new();
     for plane in Plane::ALL {
         let namespace = installation.namespace(plane).to_owned();
-        let state = state(observed.namespaces.get(&namespace));
+        let state = state(
+            observed.namespaces.get(&namespace),
+            observed.refusals.get(&namespace),
+        );
         let rendered = render(
             context,
             plane,
@@ -156,7 +163,7 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
 }
 
 /// The levels are those of Kubernetes' "Pod Security Standards": both forbid `hostPath`.
-fn state(namespace: Option<&Namespace>) -> PlaneState {
+fn state(namespace: Option<&Namespace>, refusal: Option<&String>) -> PlaneState {
     match namespace {
         None => PlaneState::NamespaceMissing,
         Some(namespace) if namespace.terminating => PlaneState::NamespaceMissing,
@@ -166,7 +173,9 @@ fn state(namespace: Option<&Namespace>) -> PlaneState {
         }) if level == "baseline" || level == "restricted" => {
             PlaneState::PodSecurity(level.clone())
         }
-        Some(_) => PlaneState::Available,
+        Some(_) => refusal.map_or(PlaneState::Available, |message| {
+            PlaneState::PodsRefused(message.clone())
+        }),
     }
 }
 
@@ -190,6 +199,7 @@ mod tests {
                 .map(|name| (name.to_owned(), Namespace::default()))
                 .into(),
             credentials: [(secret, Lookup::Found(Credential::new(b"abc".to_vec())))].into(),
+            refusals: BTreeMap::new(),
             last_good: BTreeMap::new(),
             definition: DefinitionUid("uid".into()),
             operator_namespace: names::OPERATOR_NAMESPACE.into(),
@@ -259,6 +269,20 @@ mod tests {
         assert_eq!(
             plan.planes[&Plane::Compute].state,
             PlaneState::PodSecurity("restricted".into())
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_refuses_pods_with_the_agent_is_not_bound() {
+        let mut observed = observed(&[policy("a")]);
+        observed
+            .refusals
+            .insert("katonic-compute".into(), "exceeded quota".into());
+        let plan = plan_for(&observed);
+        assert_eq!(injected(&plan), ["katonic-platform"]);
+        assert_eq!(
+            plan.planes[&Plane::Compute].state,
+            PlaneState::PodsRefused("exceeded quota".into())
         );
     }
 

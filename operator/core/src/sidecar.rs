@@ -18,6 +18,9 @@ const POD_INFO: &str = "katonic-podinfo";
 const STATE: &str = "katonic-log-state";
 const NO_TOKEN: &str = "katonic-no-token";
 
+/// Names of all volumes of ours.
+pub const VOLUMES: [&str; 5] = [POD_LOGS, names::BUNDLE, POD_INFO, STATE, NO_TOKEN];
+
 /// Volumes of ours that would keep the cluster autoscaler from removing a node: a `hostPath`, and an `emptyDir` on disk.
 pub const LOCAL_VOLUMES: [&str; 2] = [POD_LOGS, STATE];
 

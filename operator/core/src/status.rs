@@ -1,6 +1,6 @@
 //! The status of a policy, from what is so: never from what is hoped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -17,7 +17,6 @@ use crate::{
     names,
     plan::{Plan, PlanePlan, PlaneState},
     policy::{Policy, Sink},
-    probe::Finding,
 };
 
 /// What writing the plan came to; what is not named was written.
@@ -27,8 +26,8 @@ pub struct Report {
     pub bundles: BTreeMap<String, Failure>,
     /// The admission policy or its binding.
     pub admission: Option<Failure>,
-    /// What a dry run has shown of namespaces in which injection is not in force.
-    pub injection: BTreeMap<String, Finding>,
+    /// Namespaces in which a dry run has not yet shown injection in force.
+    pub injection_pending: BTreeSet<String>,
 }
 
 /// Why something was not written.
@@ -76,7 +75,7 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
         planes: known.map(|policy| planes(policy).join(",")),
         pods: known.and_then(|policy| pods(policy, facts.coverage)),
         sink_count: known.map(|policy| count(policy.sinks.len())),
-        sinks: known.map_or_else(Vec::new, |policy| sinks(policy, &reached)),
+        sinks: known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts)),
     }
 }
 
@@ -214,6 +213,14 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
                     ),
                 );
             }
+            PlaneState::PodsRefused(message) => {
+                return no(
+                    Reason::PodsRefused,
+                    format!(
+                        "namespace {namespace} of plane {plane} takes pods and refuses them with the log agent, so its pods are left alone: {message}"
+                    ),
+                );
+            }
             PlaneState::PodSecurity(level) => {
                 return no(
                     Reason::PodSecurity,
@@ -235,23 +242,12 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
     }
     for Reached { plan, .. } in reached {
         let namespace = &plan.namespace;
-        match facts.report.injection.get(namespace) {
-            None => {}
-            Some(Finding::Pending) => {
-                return Answer::unknown(
-                    Type::Injected,
-                    Reason::InjectionPending,
-                    format!("the API server does not inject pods of namespace {namespace} yet"),
-                );
-            }
-            Some(Finding::Refused(message)) => {
-                return no(
-                    Reason::PodsRefused,
-                    format!(
-                        "a trial pod with the log agent is refused in namespace {namespace}: {message}"
-                    ),
-                );
-            }
+        if facts.report.injection_pending.contains(namespace) {
+            return Answer::unknown(
+                Type::Injected,
+                Reason::InjectionPending,
+                format!("the API server does not inject pods of namespace {namespace} yet"),
+            );
         }
     }
     let mut counted = Vec::new();
@@ -456,14 +452,21 @@ fn pods(policy: &Policy, coverage: &BTreeMap<Plane, Coverage>) -> Option<PodCoun
     })
 }
 
-fn sinks(policy: &Policy, reached: &[Reached<'_>]) -> Vec<SinkStatus> {
+fn sinks(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Vec<SinkStatus> {
+    let written = !reached.is_empty()
+        && reached.iter().all(|reached| {
+            reached.plan.state != PlaneState::NamespaceMissing
+                && !facts.report.bundles.contains_key(&reached.plan.namespace)
+        });
     let status = |sink: &Sink| {
         let outcome = sink_outcome(reached, &sink.config.name);
         let fault = outcome.as_ref().and_then(|outcome| outcome.faults.first());
         let reason = match fault {
             _ if policy.suspend => Reason::Suspended.as_str(),
             Some((fault, _)) => fault.reason(),
-            None if outcome.as_ref().is_some_and(|outcome| outcome.in_force) => "Configured",
+            None if written && outcome.as_ref().is_some_and(|outcome| outcome.in_force) => {
+                "Configured"
+            }
             None => "NotConfigured",
         };
         let messages: Vec<String> = outcome
@@ -474,7 +477,7 @@ fn sinks(policy: &Policy, reached: &[Reached<'_>]) -> Vec<SinkStatus> {
         SinkStatus {
             name: sink.config.name.clone(),
             kind: sink.kind.to_owned(),
-            in_force: !policy.suspend && outcome.is_some_and(|outcome| outcome.in_force),
+            in_force: !policy.suspend && written && outcome.is_some_and(|outcome| outcome.in_force),
             reason: reason.to_owned(),
             message: (!messages.is_empty()).then(|| messages.join("; ")),
         }
@@ -482,13 +485,10 @@ fn sinks(policy: &Policy, reached: &[Reached<'_>]) -> Vec<SinkStatus> {
     policy.sinks.iter().map(status).collect()
 }
 
-/// A sink over all planes that can be served: in force where it is so in each of them.
+/// A sink over all planes that the policy reaches: told where it is told in each of them.
 fn sink_outcome(reached: &[Reached<'_>], sink: &str) -> Option<SinkOutcome> {
     reached
         .iter()
-        .filter(|reached| {
-            reached.plan.state != PlaneState::NamespaceMissing || reached.outcome.is_some()
-        })
         .filter_map(|reached| reached.outcome?.sinks.get(sink).cloned())
         .reduce(|one, other| SinkOutcome {
             in_force: one.in_force && other.in_force,

@@ -143,6 +143,7 @@ pub async fn observe(
         credentials: sink_secrets.look_up(&references, &versions).await,
         candidates,
         namespaces: planes.namespaces(),
+        refusals: BTreeMap::new(),
         last_good,
         definition: DefinitionUid(definition.unwrap_or_default()),
         operator_namespace: operator_namespace.to_owned(),

@@ -48,6 +48,7 @@ pub struct Known<'a> {
 /// Tells people what is so.
 pub struct Publisher {
     policies: Api<LoggingPolicy>,
+    unreadable: BTreeMap<String, LoggingPolicyStatus>,
     client: Client,
     namespace: String,
     health: Arc<Health>,
@@ -58,6 +59,7 @@ impl Publisher {
     pub fn new(client: Client, namespace: &str, health: Arc<Health>) -> Self {
         Self {
             policies: Api::all(client.clone()),
+            unreadable: BTreeMap::new(),
             client,
             namespace: namespace.to_owned(),
             health,
@@ -65,11 +67,15 @@ impl Publisher {
     }
 
     /// Writes every status that has changed; whether all of them were written.
-    pub async fn publish(&self, sources: &Sources, known: Known<'_>, now: Timestamp) -> bool {
+    pub async fn publish(&mut self, sources: &Sources, known: Known<'_>, now: Timestamp) -> bool {
         let candidates = sources.policies.all().unwrap_or_default();
         let (mut ready, mut not_ready) = (0, 0);
         let mut changed = Vec::new();
-        for candidate in candidates.into_values() {
+        for mut candidate in candidates.into_values() {
+            // A policy that cannot be read has no status that can: what was written is remembered instead.
+            if candidate.policy.is_err() && candidate.status.is_none() {
+                candidate.status = self.unreadable.get(&candidate.uid).cloned();
+            }
             if known.plan.is_some_and(|plan| !plan.is_made_for(&candidate)) {
                 // It came after the plan was made; the next pass has it.
                 continue;
@@ -90,6 +96,10 @@ impl Publisher {
                 not_ready += 1;
             }
             if candidate.status.as_ref() != Some(&status) {
+                if candidate.policy.is_err() {
+                    self.unreadable
+                        .insert(candidate.uid.clone(), status.clone());
+                }
                 changed.push((candidate, status));
             }
         }

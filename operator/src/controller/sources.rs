@@ -179,6 +179,7 @@ impl Sources {
             && self.definition.is_synced()
             && self.installation.is_synced()
             && (self.admission_policy.is_synced() || self.admission_policy.error().is_some())
+            && (self.admission_binding.is_synced() || self.admission_binding.error().is_some())
     }
 
     /// `installation.yaml` as it is written.
@@ -233,9 +234,13 @@ impl PlaneSources {
         self.planes.get(&plane)
     }
 
-    /// Whether it is known which of the namespaces exist.
-    pub fn namespaces_are_synced(&self) -> bool {
-        self.planes.values().all(|source| source.object.is_synced())
+    /// Whether everything has been listed, or is known not to be to be had.
+    pub fn are_listed(&self) -> bool {
+        self.planes.values().all(|source| {
+            source.object.is_synced()
+                && (source.bundle.is_synced() || source.bundle.error().is_some())
+                && (source.pods.is_synced() || source.pods.error().is_some())
+        })
     }
 
     /// The namespaces that exist.

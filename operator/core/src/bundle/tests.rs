@@ -227,6 +227,33 @@ fn where_not_everything_fits_the_oldest_stay() {
 }
 
 #[test]
+fn a_credential_that_is_too_large_leaves_out_its_own_policy_and_no_other() {
+    let mut large = policy("a-large");
+    if let Some(splunk) = &mut large.spec.sinks[0].splunk {
+        splunk.token_secret_ref = secret_ref("large");
+    }
+    let policies = [large, policy("b"), policy("c")];
+    let mut credentials = with_splunk_secret("abc");
+    credentials.insert(secret_ref("large"), found("small"));
+    let before = render_all(&policies, &credentials, None);
+    credentials.insert(secret_ref("large"), found(&"x".repeat(1000 << 10)));
+    let names = |rendered: &Rendered| -> Vec<String> {
+        bundle(rendered)
+            .policies
+            .into_iter()
+            .map(|policy| policy.name)
+            .collect()
+    };
+    let rendered = render_all(&policies, &credentials, None);
+    assert_eq!(names(&rendered), ["b", "c"]);
+    assert!(rendered.outcomes["a-large"].over_budget);
+    // It was there before, with a credential that fits: that stays.
+    let rendered = render_all(&policies, &credentials, Some(&last_good(&before)));
+    assert_eq!(rendered.secret, before.secret);
+    assert!(rendered.outcomes["a-large"].sinks["splunk"].in_force);
+}
+
+#[test]
 fn two_thousand_policies_fit_with_their_owners() {
     let policies: Vec<_> = (0..2000)
         .map(|n| policy(&format!("team-{n:04}-application-logs")))

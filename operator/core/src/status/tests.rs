@@ -38,6 +38,7 @@ fn world() -> World {
                 .map(|name| (name.to_owned(), Namespace::default()))
                 .into(),
             credentials: [(secret, Lookup::Found(Credential::new(b"abc".to_vec())))].into(),
+            refusals: BTreeMap::new(),
             last_good: BTreeMap::new(),
             definition: DefinitionUid("uid".into()),
             operator_namespace: "katonic-logging".into(),
@@ -233,8 +234,8 @@ fn injection_is_claimed_only_after_a_dry_run_has_shown_it() {
     let mut pending = world();
     pending
         .report
-        .injection
-        .insert("katonic-compute".into(), Finding::Pending);
+        .injection_pending
+        .insert("katonic-compute".into());
     let status = pending.status();
     says(
         &status,
@@ -244,15 +245,33 @@ fn injection_is_claimed_only_after_a_dry_run_has_shown_it() {
     );
     assert_eq!(of(&status, "Injected").status, "Unknown");
     let mut refused = world();
-    refused.report.injection.insert(
-        "katonic-platform".into(),
-        Finding::Refused("exceeded quota".into()),
-    );
+    refused
+        .observed
+        .refusals
+        .insert("katonic-platform".into(), "minimum memory".into());
     says(
         &refused.status(),
         "PodsRefused",
-        "exceeded quota",
+        "minimum memory",
         "Stalled",
+    );
+}
+
+#[test]
+fn a_sink_is_in_force_only_where_it_was_written() {
+    let mut world = world();
+    let failure = Failure {
+        name_taken: false,
+        message: "no".into(),
+    };
+    world
+        .report
+        .bundles
+        .insert("katonic-compute".into(), failure);
+    let sink = &world.status().sinks[0];
+    assert_eq!(
+        (sink.in_force, sink.reason.as_str()),
+        (false, "NotConfigured")
     );
 }
 
