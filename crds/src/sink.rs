@@ -32,7 +32,7 @@ pub struct Sink {
 // On the object, because the API server's answer repeats the value of a field, and an address may hold a password.
 #[x_kube(
     validation = ("self.endpoint.startsWith('https://') || self.endpoint.startsWith('http://')", "endpoint must begin with https:// or http://, for example https://hec.example.com:8088"),
-    validation = ("isURL(self.endpoint) && url(self.endpoint).getHostname() != ''", "endpoint is not a URL: write for example https://hec.example.com:8088"),
+    validation = ("isURL(self.endpoint) && url(self.endpoint).getHostname() != '' && (url(self.endpoint).getPort() == '' || (size(url(self.endpoint).getPort()) <= 5 && int(url(self.endpoint).getPort()) >= 1 && int(url(self.endpoint).getPort()) <= 65535)) && self.endpoint.matches('^[!-~]+$')", "endpoint is not a URL: write for example https://hec.example.com:8088"),
     validation = ("!self.endpoint.contains('?') && !self.endpoint.contains('#')", "endpoint takes no query and no fragment: remove what stands behind ? or #"),
     validation = ("!has(self.tls) || self.endpoint.startsWith('https://')", "tls needs an endpoint that begins with https://"),
     validation = ("!self.endpoint.matches('^[a-zA-Z]*:?//[^/?#]*@')", "endpoint must not hold credentials: remove what stands before @ and name a Secret in tokenSecretRef")
@@ -68,7 +68,7 @@ pub struct SplunkSink {
 // On the object, because the API server's answer repeats the value of a field, and an address may hold a password.
 #[x_kube(
     validation = ("self.url.startsWith('https://') || self.url.startsWith('http://')", "url must begin with https:// or http://, for example https://logs.example.com/ingest"),
-    validation = ("isURL(self.url) && url(self.url).getHostname() != ''", "url is not a URL: write for example https://logs.example.com/ingest"),
+    validation = ("isURL(self.url) && url(self.url).getHostname() != '' && (url(self.url).getPort() == '' || (size(url(self.url).getPort()) <= 5 && int(url(self.url).getPort()) >= 1 && int(url(self.url).getPort()) <= 65535)) && self.url.matches('^[!-~]+$')", "url is not a URL: write for example https://logs.example.com/ingest"),
     validation = ("!self.url.contains('#')", "url takes no fragment: remove what stands behind #"),
     validation = ("!has(self.tls) || self.url.startsWith('https://')", "tls needs a url that begins with https://"),
     validation = ("!self.url.matches('^[a-zA-Z]*:?//[^/?#]*@')", "url must not hold credentials: remove what stands before @ and name a Secret in headers[].valueSecretRef")
