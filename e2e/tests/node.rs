@@ -191,16 +191,16 @@ async fn pods_reach_services_receivers_and_the_api_server() {
     let port = listener.local_addr().unwrap().port();
     let receiver = cluster.handle().unwrap().spawn(async move {
         let (mut stream, from) = listener.accept().await.unwrap();
-        let mut request = [0; 1024];
-        let length = stream.read(&mut request).await.unwrap();
+        // However many segments it comes in.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
         stream
             .write_all(b"HTTP/1.1 200 OK\r\n\r\nreceived\n")
             .await
             .unwrap();
-        (
-            from.ip(),
-            String::from_utf8_lossy(&request[..length]).into_owned(),
-        )
+        (from.ip(), String::from_utf8_lossy(&request).into_owned())
     });
     let target = format!("{address}:{port}");
     let pod = run_job(

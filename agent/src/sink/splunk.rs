@@ -48,7 +48,8 @@ pub fn judge(answer: &Answer<'_>) -> Verdict {
     };
     match (status, reply.code) {
         // 200 without HEC's own word for it comes from something else, such as a proxy's sign-in page.
-        (200, Some(0)) => Verdict::Delivered,
+        // 24 and 25 say that the queue or the acknowledgement channel is nearly full; the events are taken.
+        (200, Some(0 | 24 | 25)) => Verdict::Delivered,
         (400, Some(5 | 6 | 12 | 13 | 15)) => Verdict::Refused {
             record: reply.invalid_event_number,
             reason,
@@ -93,6 +94,10 @@ mod tests {
             answer(200, r#"{"text":"Success","code":0}"#),
             Verdict::Delivered
         );
+        for code in [24, 25] {
+            let warned = format!(r#"{{"text":"approaching capacity","code":{code}}}"#);
+            assert_eq!(answer(200, &warned), Verdict::Delivered);
+        }
         assert!(matches!(
             answer(200, "<html>sign in</html>"),
             Verdict::Hold { .. }
