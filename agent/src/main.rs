@@ -34,7 +34,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
+    let ended = LocalSet::new().block_on(&runtime, async {
         let terminate = signal(SignalKind::terminate())?;
         tell(
             Level::Info,
@@ -43,5 +43,8 @@ fn run() -> Result<(), Box<dyn Error>> {
         );
         Agent::new(settings).run(terminate).await;
         Ok(())
-    })
+    });
+    // A name that nobody resolves, or a disk that does not answer, must not hold up the end of the pod.
+    runtime.shutdown_background();
+    ended
 }

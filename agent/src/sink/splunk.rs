@@ -4,7 +4,7 @@ use std::path::Path;
 
 use http::{HeaderMap, Uri, header};
 use katonic_log_config::{Splunk, endpoint::InvalidEndpoint};
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Answer, Cause, Verdict, common_headers, judge_by_status, secret_header};
 use crate::credential::{self, CredentialError};
@@ -29,18 +29,30 @@ pub fn headers(sink: &Splunk, credentials: &Path) -> Result<HeaderMap, Credentia
     Ok(headers)
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default)]
 struct Reply {
-    #[serde(default)]
     text: String,
-    code: Option<u32>,
-    #[serde(rename = "invalid-event-number")]
+    code: Option<u64>,
     invalid_event_number: Option<usize>,
+}
+
+impl Reply {
+    /// Each member on its own: a strange number must not hide the code, or what was taken would be sent again for ever.
+    fn read(body: &[u8]) -> Self {
+        let reply: Value = serde_json::from_slice(body).unwrap_or_default();
+        Self {
+            text: reply["text"].as_str().unwrap_or_default().to_owned(),
+            code: reply["code"].as_u64(),
+            invalid_event_number: reply["invalid-event-number"]
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok()),
+        }
+    }
 }
 
 /// What an answer of HEC means: by its `code` where it has one, else by its status.
 pub fn judge(answer: &Answer<'_>) -> Verdict {
-    let reply: Reply = serde_json::from_slice(answer.body).unwrap_or_default();
+    let reply = Reply::read(answer.body);
     let status = answer.status;
     let reason = match reply.code {
         Some(code) => format!("HTTP {status}, HEC code {code}: {}", excerpt(&reply.text)),
@@ -94,6 +106,8 @@ mod tests {
             answer(200, r#"{"text":"Success","code":0}"#),
             Verdict::Delivered
         );
+        let strange = r#"{"text":null,"code":0,"invalid-event-number":-1}"#;
+        assert_eq!(answer(200, strange), Verdict::Delivered);
         for code in [24, 25] {
             let warned = format!(r#"{{"text":"approaching capacity","code":{code}}}"#);
             assert_eq!(answer(200, &warned), Verdict::Delivered);

@@ -7,7 +7,7 @@ use std::{
     env,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -139,7 +139,20 @@ pub fn cgroups(directory: &Path) -> Vec<PathBuf> {
 fn base() -> Result<PathBuf> {
     let base = env::temp_dir().join(format!("katonic-e2e-{}", nix::unistd::geteuid()));
     match fs::DirBuilder::new().mode(0o700).create(&base) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(base),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found =
+                fs::symlink_metadata(&base).context("failed to look at the folder of the runs")?;
+            // Whoever made it could have put process ids and keys into it.
+            let ours = found.is_dir()
+                && found.uid() == nix::unistd::geteuid().as_raw()
+                && found.mode() & 0o777 == 0o700;
+            anyhow::ensure!(
+                ours,
+                "{} belongs to somebody else: remove it",
+                base.display()
+            );
+            Ok(base)
+        }
         made => made
             .map(|()| base)
             .context("failed to make the folder of the runs"),
