@@ -147,10 +147,15 @@ fn name(policy: &RawValue) -> Option<String> {
 
 /// SHA-256 in hex.
 pub(crate) fn hex_digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes in hex, as every digest of a bundle is shown.
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    Sha256::digest(bytes)
+    bytes
         .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
+        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
             // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
             hex

@@ -408,7 +408,6 @@ fn secret(namespace: &str, entries: &[Entry<'_>], data: BTreeMap<String, ByteStr
 
 /// Digest of everything that an agent sees of a bundle. Lengths are part of it, so that no two bundles look alike.
 fn digest(data: &BTreeMap<String, ByteString>) -> String {
-    use std::fmt::Write as _;
     let mut hasher = Sha256::new();
     for (key, value) in data {
         for part in [key.as_bytes(), &value.0] {
@@ -416,14 +415,7 @@ fn digest(data: &BTreeMap<String, ByteString>) -> String {
             hasher.update(part);
         }
     }
-    hasher
-        .finalize()
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    config::bundle::hex(&hasher.finalize())
 }
 
 #[cfg(test)]
