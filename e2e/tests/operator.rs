@@ -41,8 +41,8 @@ async fn installed() -> Installed {
         .unwrap()
 }
 
-/// A policy in force, its Secret and its operator.
-async fn in_force(installed: &Installed) -> Operator {
+/// An operator, and the policy `logs` with its Secret.
+async fn with_policy(installed: &Installed) -> Operator {
     let operator = Operator::start(&installed.cluster, "one").await.unwrap();
     installed
         .sink_secret("splunk", "token", "abc")
@@ -52,6 +52,12 @@ async fn in_force(installed: &Installed) -> Operator {
         .create(&splunk_policy("logs", ENDPOINT, "splunk"))
         .await
         .unwrap();
+    operator
+}
+
+/// A policy in force, its Secret and its operator.
+async fn in_force(installed: &Installed) -> Operator {
+    let operator = with_policy(installed).await;
     installed.ready("logs", "True", "InForce").await.unwrap();
     operator
 }
@@ -218,15 +224,7 @@ async fn pods_created_from_then_on_get_the_agent_and_are_counted() {
 }
 
 async fn in_force_with_uncovered_pod(installed: &Installed) -> Operator {
-    let operator = Operator::start(&installed.cluster, "one").await.unwrap();
-    installed
-        .sink_secret("splunk", "token", "abc")
-        .await
-        .unwrap();
-    installed
-        .create(&splunk_policy("logs", ENDPOINT, "splunk"))
-        .await
-        .unwrap();
+    let operator = with_policy(installed).await;
     let status = installed
         .ready("logs", "False", "PodsWithoutAgent")
         .await
@@ -628,15 +626,7 @@ async fn what_is_not_ours_is_left_alone() {
         .unwrap()
         .ok()
         .unwrap();
-    let _operator = Operator::start(&installed.cluster, "one").await.unwrap();
-    installed
-        .sink_secret("splunk", "token", "abc")
-        .await
-        .unwrap();
-    installed
-        .create(&splunk_policy("logs", ENDPOINT, "splunk"))
-        .await
-        .unwrap();
+    let _operator = with_policy(&installed).await;
     let status = installed.ready("logs", "False", "NameTaken").await.unwrap();
     assert!(condition(&status, "Stalled").is_some());
     let injected = condition(&status, "Injected").unwrap();
@@ -903,15 +893,7 @@ async fn a_namespace_that_refuses_the_agent_is_told_in_the_servers_words() {
         .unwrap()
         .ok()
         .unwrap();
-    let _operator = Operator::start(&installed.cluster, "one").await.unwrap();
-    installed
-        .sink_secret("splunk", "token", "abc")
-        .await
-        .unwrap();
-    installed
-        .create(&splunk_policy("logs", ENDPOINT, "splunk"))
-        .await
-        .unwrap();
+    let _operator = with_policy(&installed).await;
     let status = installed
         .ready("logs", "False", "PodsRefused")
         .await
