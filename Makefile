@@ -2,7 +2,10 @@
 .DEFAULT_GOAL := help
 E2E := cargo run --quiet --package katonic-logging-e2e --bin
 
-.PHONY: help test demo demo-stop bench images cluster-binaries fmt lint crds check-generated check
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(wildcard fuzz/corpus/*))
+
+.PHONY: help test fuzz demo demo-stop bench bench-peers images cluster-binaries fmt lint crds check-generated check
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -10,19 +13,25 @@ help: ## List the targets.
 test: ## Run every test that this machine can run.
 	@$(E2E) suite
 
+fuzz: ## Fuzz the agent's readers and encoders, FUZZ_SECONDS (60) each; FUZZ_TARGETS names some.
+	@fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 demo: ## Show the whole product on a cluster of its own; KEEP=1 leaves it up.
 	@KEEP=$(KEEP) $(E2E) demo
 
 demo-stop: ## Take down what `make demo KEEP=1` left up.
 	@$(E2E) demo -- stop
 
-bench: ## Measure the budgets; a table, and target/bench/results.json.
-	@$(E2E) bench
+bench: ## Measure the budgets; a table, and target/bench/results.json. SECTIONS names some, for the table alone.
+	@$(E2E) bench -- $(SECTIONS)
+
+bench-peers: ## Compare the agent with others on PATH or named: FLUENT_BIT, VECTOR, OTELCOL, OTELCOL_OTLP, SYSLOG_NG, RSYSLOGD.
+	@$(E2E) bench-peers
 
 images: ## Build both images as OCI archives into target/images.
 	@$(E2E) images
 
-cluster-binaries: ## Build the control plane and the node that the tests use.
+cluster-binaries: ## Build the control plane, the node and the receiver that the tests use.
 	@$(E2E) cluster-binaries
 
 fmt: ## Format.

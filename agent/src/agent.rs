@@ -1,12 +1,15 @@
 //! The agent as a whole: applies the bundle, looks at files and credentials, saves cursors. Sends nothing itself.
 
+mod descriptors;
 mod reload;
+mod saving;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
-    io,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,16 +19,21 @@ use tokio::{
     select,
     signal::unix::Signal,
     sync::Notify,
-    task::{JoinHandle, spawn_blocking, spawn_local},
+    task::{JoinHandle, spawn_local},
     time::{MissedTickBehavior, interval},
 };
 
+use saving::{Outcome, Saving};
+
 use crate::{
+    archive::Archive,
     bundle::{Mount, Version},
-    cursor::{Crash, Cursors, RouteKey, Store},
+    counts::Counts,
+    cursor::{Cursors, RouteKey, State, Store},
     deliver::{Delivery, Phase, Shared, sync},
-    files::Files,
-    route::{Counts, Route, Source, Workshop},
+    files::{Changes, Files},
+    process::shelf::Shelf,
+    route::{Route, Source, Workshop},
     settings::Settings,
     tell::{Level, tell},
 };
@@ -33,7 +41,7 @@ use crate::{
 /// How often open files are asked for their size.
 const POLL: Duration = Duration::from_millis(200);
 
-/// How many polls lie between two looks at directories, bundle, credentials and labels, and two saves.
+/// How many polls lie between two looks at directories, bundle, credentials and labels.
 const POLLS_PER_SCAN: u64 = 5;
 
 /// The running agent.
@@ -42,16 +50,21 @@ pub struct Agent {
     pub(crate) settings: Settings,
     pub(crate) shared: Rc<Shared>,
     pub(crate) routes: BTreeMap<RouteKey, Running>,
-    store: Store,
-    saving: Option<JoinHandle<io::Result<()>>>,
+    saving: Saving,
     /// Cursors of routes that no bundle has named yet.
-    resting: Cursors,
+    pub(crate) resting: Cursors,
     /// Counts of routes that are gone.
     pub(crate) retired: Counts,
     version: Option<Version>,
     /// The bundle in force, as it was mounted.
     last_good: Option<Vec<u8>>,
+    /// The patterns in use.
+    shelf: Shelf,
+    /// Containers that have written something so far.
+    containers: BTreeSet<Arc<str>>,
     problems: BTreeMap<String, String>,
+    /// Log files and directories that cannot be read, with the reason.
+    unreadable: BTreeMap<PathBuf, String>,
 }
 
 /// A route and its task.
@@ -62,9 +75,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn start(route: Rc<Route>, shared: &Rc<Shared>) -> Self {
-        let delivery = Delivery::new(Rc::clone(&route), Rc::clone(shared));
-        let task = spawn_local(delivery.run());
+    pub(crate) fn start(route: Rc<Route>, shared: &Rc<Shared>) -> Self {
+        let task = if route.archive().is_some() {
+            let archive = Archive::new(Rc::clone(&route), Rc::clone(shared));
+            spawn_local(archive.run())
+        } else {
+            let delivery = Delivery::new(Rc::clone(&route), Rc::clone(shared));
+            spawn_local(delivery.run())
+        };
         Self { route, task }
     }
 
@@ -78,29 +96,37 @@ impl Agent {
     /// Prepares an agent; reads the cursors of the one before it.
     pub fn new(settings: Settings) -> Self {
         let store = Store::new(&settings.state_dir);
-        let resting = store.load().unwrap_or_else(|error| {
-            tell(
-                Level::Warn,
-                "every log is read again from its beginning",
-                json!({"reason": error.to_string()}),
-            );
-            Cursors::new()
-        });
+        let (state, problem) = store.load();
+        if let Some(problem) = problem {
+            let message = match state {
+                Some(_) => "older cursors are used; some lines are sent twice",
+                None => "every log is read again from its beginning",
+            };
+            tell(Level::Warn, message, json!({"reason": problem.to_string()}));
+        }
+        let State {
+            sequence,
+            cursors: resting,
+            retired,
+        } = state.unwrap_or_default();
         let source = Source {
             pod: settings.pod.clone(),
             labels: RefCell::default(),
-            execution_id_label: RefCell::default(),
+            execution: RefCell::default(),
             files: RefCell::new(Files::new(
                 &settings.log_dir,
                 layout::CONTAINER,
                 settings.most_held,
+                descriptors::limit(),
             )),
             revision: Cell::default(),
             workshop: RefCell::new(Workshop::default()),
+            room: Rc::default(),
         };
         let shared = Shared {
             source,
             mount: Mount::new(&settings.bundle_dir),
+            state_dir: settings.state_dir.clone(),
             changed: Notify::new(),
             reloaded: Notify::new(),
             phase: Cell::new(Phase::Running),
@@ -111,13 +137,15 @@ impl Agent {
             settings,
             shared: Rc::new(shared),
             routes: BTreeMap::new(),
-            store,
-            saving: None,
+            saving: Saving::new(store, sequence),
             resting,
-            retired: Counts::default(),
+            retired,
             version: None,
             last_good: None,
+            shelf: Shelf::default(),
+            containers: BTreeSet::new(),
             problems: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -132,39 +160,36 @@ impl Agent {
                 _ = ticks.tick() => {}
             }
             if count.is_multiple_of(POLLS_PER_SCAN) {
-                self.look().await;
-            } else if self.shared.source.files.borrow().poll() {
-                self.shared.changed.notify_waiters();
+                // First the files: what a policy needs depends on whether it takes any.
+                let changes = self.shared.source.files.borrow_mut().scan();
+                self.take(changes);
+                self.reload();
+            } else {
+                let changes = self.shared.source.files.borrow_mut().poll();
+                self.take(changes);
             }
+            self.save().await;
             count += 1;
         }
         self.drain().await;
     }
 
-    async fn look(&mut self) {
-        self.reload();
-        if self.scan() {
-            self.shared.changed.notify_waiters();
+    /// Makes what has changed of the files known to everybody; says whether anything has.
+    pub(crate) fn take(&mut self, changes: Changes) -> bool {
+        if changes.set {
+            self.meet_containers();
         }
-        self.save_aside().await;
-    }
-
-    /// Looks at the directories; says whether there is anything new.
-    pub(crate) fn scan(&mut self) -> bool {
         let source = &self.shared.source;
-        let changes = source.files.borrow_mut().scan();
+        let any = changes.any || changes.set;
         if changes.set || changes.abandoned {
+            self.shared.dirty.set(true);
             source.revision.set(source.revision.get() + 1);
-        }
-        if changes.abandoned {
-            // Those that wait for a dead sink must let go of what they hold.
             for running in self.routes.values_mut() {
-                running.restart(&self.shared);
-            }
-        }
-        if changes.set || changes.abandoned {
-            // Also those that wait for a sink, before the kubelet deletes what they have not seen.
-            for running in self.routes.values() {
+                if changes.abandoned && running.route.holds_abandoned() {
+                    // It may wait for a dead sink with a batch of what is given up.
+                    running.restart(&self.shared);
+                }
+                // Also those that wait, before the kubelet deletes what they have not seen.
                 sync(&running.route, &self.shared);
             }
         }
@@ -175,65 +200,71 @@ impl Agent {
                 json!({"container": container, "restart": restart}),
             );
         }
-        let failed: Vec<(String, String)> = changes
-            .failed
-            .into_iter()
-            .map(|(path, reason)| (path.display().to_string(), reason))
-            .collect();
-        self.problems.retain(|what, _| {
-            !what.starts_with('/') || failed.iter().any(|(path, _)| path == what)
-        });
-        for (path, reason) in failed {
-            self.problem(path, Some(reason));
+        if let Some(failed) = changes.failed {
+            self.tell_unreadable(failed);
         }
-        changes.any || changes.set
+        if any {
+            self.shared.changed.notify_waiters();
+        }
+        any
     }
 
-    fn cursors(&self) -> Cursors {
+    /// Tells what cannot be read, once for each reason.
+    fn tell_unreadable(&mut self, failed: BTreeMap<PathBuf, String>) {
+        for (path, reason) in &failed {
+            if self.unreadable.get(path) != Some(reason) {
+                tell(
+                    Level::Error,
+                    "failed, and tried again",
+                    json!({"what": path.display().to_string(), "reason": reason}),
+                );
+            }
+        }
+        self.unreadable = failed;
+    }
+
+    /// What is saved.
+    pub(crate) fn state(&self) -> State {
         let mut cursors = self.resting.clone();
         for (key, running) in &self.routes {
-            cursors.insert(key.clone(), running.route.progress(&self.shared.source));
+            cursors.insert(key.clone(), running.route.progress());
         }
-        cursors
-    }
-
-    /// Begins to save the cursors beside everything else, because the disk may be slow; looks how the last time went.
-    async fn save_aside(&mut self) {
-        if self
-            .saving
-            .as_ref()
-            .is_some_and(|saving| !saving.is_finished())
-        {
-            return;
-        }
-        self.finish_saving().await;
-        if self.shared.dirty.replace(false) {
-            let (store, cursors) = (self.store.clone(), self.cursors());
-            self.saving = Some(spawn_blocking(move || store.save(&cursors, Crash::Node)));
+        State {
+            sequence: 0,
+            cursors,
+            retired: self.retired,
         }
     }
 
-    /// Waits for the end of what [`Agent::save_aside`] has begun. A failure costs duplicates after a restart.
-    async fn finish_saving(&mut self) {
-        let Some(saving) = self.saving.take() else {
-            return;
-        };
-        let reason = match saving.await {
-            Ok(saved) => saved.err().map(|error| error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        if reason.is_some() {
-            self.shared.dirty.set(true);
+    /// Saves the cursors if they have changed and it is time.
+    async fn save(&mut self) {
+        let outcome = self.saving.outcome().await;
+        if let Some(outcome) = outcome {
+            self.saved(outcome);
         }
-        self.problem("cursors".into(), reason);
+        if self.saving.is_due(self.shared.dirty.get()) {
+            self.shared.dirty.set(false);
+            let state = self.state();
+            self.saving.begin(state);
+        }
     }
 
     /// Saves the cursors for an agent that is started again.
-    pub(crate) async fn save_at_the_end(&mut self) {
-        // It would put older cursors over these.
-        self.finish_saving().await;
-        let saved = self.store.save(&self.cursors(), Crash::Process);
-        self.problem("cursors".into(), saved.err().map(|error| error.to_string()));
+    pub(crate) async fn save_at_the_end(&mut self, state: State) {
+        let outcome = self.saving.last(state).await;
+        self.saved(outcome);
+    }
+
+    /// A failure costs duplicates after a restart.
+    fn saved(&mut self, outcome: Outcome) {
+        let reason = match outcome {
+            Outcome::Saved => None,
+            Outcome::Failed(reason) => {
+                self.shared.dirty.set(true);
+                Some(reason)
+            }
+        };
+        self.problem("cursors".into(), reason);
     }
 
     /// Tells a problem once, until it is another one.

@@ -8,6 +8,9 @@ use crate::{
 /// Most content that one record holds, in bytes; a longer line goes on in the next record.
 pub const MAX_RECORD: usize = 1 << 20;
 
+/// The same where memory is short.
+pub const SHORT_RECORD: usize = 64 << 10;
+
 /// A whole line, ready to be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Record<'a> {
@@ -15,12 +18,27 @@ pub struct Record<'a> {
     pub time: Timestamp,
     /// Where it comes from.
     pub stream: Stream,
-    /// Where its first part begins in the log file.
+    /// The log file in which it begins: an earlier one than the one being read when a rotation cut the line.
+    pub file: FileNumber,
+    /// Where its first part begins in that file.
     pub offset: u64,
     /// What the container wrote.
     pub content: &'a [u8],
     /// Whether the line goes on in the next record.
     pub continues: bool,
+}
+
+/// Sets the log files that one process reads apart from each other.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct FileNumber(pub u32);
+
+/// Where a line begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Begin {
+    /// In which file.
+    pub file: FileNumber,
+    /// Where in it.
+    pub offset: u64,
 }
 
 /// Whether a record was taken by its consumer.
@@ -37,20 +55,21 @@ pub enum Taken {
 #[derive(Debug, Default)]
 pub struct Assembler {
     open: [Option<Open>; 2],
+    is_short: bool,
 }
 
 #[derive(Debug)]
 struct Open {
     time: Timestamp,
-    offset: u64,
+    begin: Begin,
     content: Vec<u8>,
 }
 
 impl Open {
-    fn begin(line: &Line<'_>, offset: u64) -> Self {
+    fn new(line: &Line<'_>, begin: Begin) -> Self {
         Self {
             time: line.time,
-            offset,
+            begin,
             content: line.content.to_vec(),
         }
     }
@@ -59,7 +78,8 @@ impl Open {
         Record {
             time: self.time,
             stream,
-            offset: self.offset,
+            file: self.begin.file,
+            offset: self.begin.offset,
             content: &self.content,
             continues,
         }
@@ -67,37 +87,58 @@ impl Open {
 }
 
 impl Assembler {
-    /// Adds a line that begins at `offset` of its file, and offers the record that it completes, if any.
+    /// Whether a line goes on in the next record at [`SHORT_RECORD`] already.
+    pub fn shorten(&mut self, is_short: bool) {
+        self.is_short = is_short;
+    }
+
+    /// Bytes that it holds.
+    pub fn held(&self) -> usize {
+        let open = self.open.iter().flatten();
+        open.map(|open| open.content.capacity()).sum()
+    }
+
+    fn longest(&self) -> usize {
+        if self.is_short {
+            SHORT_RECORD
+        } else {
+            MAX_RECORD
+        }
+    }
+
+    /// Adds a line, and offers the record that it completes, if any.
     ///
     /// # Guarantees
     /// When `take` answers [`Taken::No`], nothing of this line has been consumed, and it is to be added again.
     pub fn push(
         &mut self,
         line: &Line<'_>,
-        offset: u64,
+        begin: Begin,
         take: &mut impl FnMut(&Record<'_>) -> Taken,
     ) -> Taken {
+        let longest = self.longest();
         let slot = &mut self.open[line.stream.index()];
         let Some(open) = slot else {
             if line.partial {
-                *slot = Some(Open::begin(line, offset));
+                *slot = Some(Open::new(line, begin));
                 return Taken::Yes;
             }
             return take(&Record {
                 time: line.time,
                 stream: line.stream,
-                offset,
+                file: begin.file,
+                offset: begin.offset,
                 content: line.content,
                 continues: false,
             });
         };
         let before = open.content.len();
-        if before + line.content.len() > MAX_RECORD {
+        if before + line.content.len() > longest {
             if take(&open.record(line.stream, true)) == Taken::No {
                 return Taken::No;
             }
             *slot = None;
-            return self.push(line, offset, take);
+            return self.push(line, begin, take);
         }
         open.content.extend_from_slice(line.content);
         if line.partial {
@@ -114,7 +155,11 @@ impl Assembler {
     /// Offers the lines that have begun as they stand, because nothing more of them will come.
     pub fn flush(&mut self, take: &mut impl FnMut(&Record<'_>) -> Taken) -> Taken {
         let mut streams = Stream::ALL;
-        streams.sort_by_key(|stream| self.open[stream.index()].as_ref().map(|open| open.offset));
+        // A line that began in an earlier file has a place in that file.
+        streams.sort_by_key(|stream| {
+            let open = self.open[stream.index()].as_ref();
+            open.map(|open| (open.time, open.begin.offset))
+        });
         for stream in streams {
             let slot = &mut self.open[stream.index()];
             if let Some(open) = slot {
@@ -128,10 +173,10 @@ impl Assembler {
     }
 
     /// Where the line of each stream begins that has not ended.
-    pub fn open(&self) -> [Option<u64>; 2] {
+    pub fn open(&self) -> [Option<Begin>; 2] {
         self.open
             .each_ref()
-            .map(|open| open.as_ref().map(|open| open.offset))
+            .map(|open| open.as_ref().map(|open| open.begin))
     }
 }
 
@@ -147,6 +192,13 @@ mod tests {
             stream,
             partial,
             content,
+        }
+    }
+
+    fn at(offset: u64) -> Begin {
+        Begin {
+            file: FileNumber(1),
+            offset,
         }
     }
 
@@ -182,7 +234,7 @@ mod tests {
         ];
         for (offset, line) in (0..).zip(&lines) {
             assert_eq!(
-                assembler.push(line, offset, &mut collect(&mut out)),
+                assembler.push(line, at(offset), &mut collect(&mut out)),
                 Taken::Yes
             );
         }
@@ -201,11 +253,17 @@ mod tests {
             line(Stream::Stdout, true, b"a"),
             line(Stream::Stdout, false, b"b"),
         );
-        assert_eq!(assembler.push(&first, 7, &mut |_| Taken::No), Taken::Yes);
-        assert_eq!(assembler.push(&last, 8, &mut |_| Taken::No), Taken::No);
-        assert_eq!(assembler.open(), [Some(7), None]);
+        assert_eq!(
+            assembler.push(&first, at(7), &mut |_| Taken::No),
+            Taken::Yes
+        );
+        assert_eq!(assembler.push(&last, at(8), &mut |_| Taken::No), Taken::No);
+        assert_eq!(assembler.open(), [Some(at(7)), None]);
         let mut out = Out::new();
-        assert_eq!(assembler.push(&last, 8, &mut collect(&mut out)), Taken::Yes);
+        assert_eq!(
+            assembler.push(&last, at(8), &mut collect(&mut out)),
+            Taken::Yes
+        );
         assert_eq!(out, [full(Stream::Stdout, 7, b"ab")]);
     }
 
@@ -213,8 +271,8 @@ mod tests {
     fn a_flush_ends_what_is_open_in_order() {
         let mut assembler = Assembler::default();
         let mut out = Out::new();
-        let _ = assembler.push(&line(Stream::Stderr, true, b"x"), 1, &mut |_| Taken::No);
-        let _ = assembler.push(&line(Stream::Stdout, true, b"y"), 2, &mut |_| Taken::No);
+        let _ = assembler.push(&line(Stream::Stderr, true, b"x"), at(1), &mut |_| Taken::No);
+        let _ = assembler.push(&line(Stream::Stdout, true, b"y"), at(2), &mut |_| Taken::No);
         assert_eq!(assembler.flush(&mut collect(&mut out)), Taken::Yes);
         assert_eq!(
             out,
@@ -227,10 +285,12 @@ mod tests {
         let mut assembler = Assembler::default();
         let mut out = Out::new();
         let half = vec![b'x'; MAX_RECORD / 2];
-        let _ = assembler.push(&line(Stream::Stdout, true, &half), 0, &mut |_| Taken::No);
+        let _ = assembler.push(&line(Stream::Stdout, true, &half), at(0), &mut |_| {
+            Taken::No
+        });
         let _ = assembler.push(
             &line(Stream::Stdout, false, &half),
-            1,
+            at(1),
             &mut collect(&mut out),
         );
         assert_eq!(out.len(), 1);
@@ -245,7 +305,7 @@ mod tests {
         for offset in 0..65 {
             let _ = assembler.push(
                 &line(Stream::Stdout, offset < 64, &part),
-                offset,
+                at(offset),
                 &mut collect(&mut out),
             );
         }
@@ -281,7 +341,7 @@ mod tests {
                     Taken::Yes
                 };
                 let line = line(stream, *partial, content);
-                while assembler.push(&line, offset, &mut take) == Taken::No {}
+                while assembler.push(&line, at(offset), &mut take) == Taken::No {}
             }
             let mut take = |record: &Record<'_>| {
                 out[record.stream.index()].extend_from_slice(record.content);

@@ -13,6 +13,11 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// Longest wait that a sink may ask for: its `Retry-After` could be a mistake, and a new attempt costs little.
 const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
+/// The standard library's only source of chance.
+pub fn chance() -> u64 {
+    RandomState::new().hash_one(())
+}
+
 /// Waits that double, with half of each left to chance, so that agents that failed together do not return together.
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -26,8 +31,7 @@ impl Backoff {
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST);
         self.failures += 1;
-        // The standard library's only source of chance.
-        let chance = RandomState::new().hash_one(self.failures) % 1000;
+        let chance = chance() % 1000;
         let half = full / 2;
         let jittered = half + half * u32::try_from(chance).unwrap_or_default() / 1000;
         match asked {

@@ -42,6 +42,9 @@ pub enum CredentialError {
     /// Has bytes that a header cannot hold.
     #[error("the credential `{0}` cannot be sent in a header")]
     NotAHeader(CredentialKey),
+    /// Has bytes that would not stay within their part of an address.
+    #[error("the credential `{0}` cannot be part of an address")]
+    NotInAddress(CredentialKey),
     /// Not a PEM file with a certificate in it.
     #[error("the credential `{0}` holds no PEM certificate")]
     NoCertificate(CredentialKey),

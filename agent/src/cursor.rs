@@ -1,14 +1,15 @@
 //! How far each sink has acknowledged each log file, and how that survives a restart. Reads no log file.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+mod store;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use store::{Crash, LoadError, Store};
+
+use crate::{archive::ledger::Ledger, counts::Counts};
 
 /// A place in a log file: everything that was complete before `next` is acknowledged.
 ///
@@ -23,6 +24,22 @@ pub struct Position {
 }
 
 impl Position {
+    /// Where a stream, by [`Stream::index`](crate::cri::Stream::index), has something that is not acknowledged.
+    pub fn resume(&self, stream: usize) -> u64 {
+        self.open[stream].unwrap_or(self.next)
+    }
+
+    /// The place from which on everything is that one of two places lacks.
+    #[must_use]
+    pub fn lower(self, other: Self) -> Self {
+        let next = self.next.min(other.next);
+        let open = [0, 1].map(|stream| {
+            let resume = self.resume(stream).min(other.resume(stream));
+            (resume < next).then_some(resume)
+        });
+        Self { next, open }
+    }
+
     /// Where reading begins again.
     pub fn start(&self) -> u64 {
         self.open
@@ -32,30 +49,118 @@ impl Position {
     }
 }
 
-/// What makes a log file the same file after a restart, whatever it is called by then.
-#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+/// What makes a log file the same file for good, whatever it is called and whether or not it was compressed.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct FileKey {
     /// Name of the container.
-    pub container: String,
+    pub container: Arc<str>,
     /// How often the container had been restarted.
     pub restart: u32,
-    /// Device.
-    pub device: u64,
-    /// Inode: may be used again for another file.
-    pub inode: u64,
-    /// Digest of the beginning, which holds the time of the first line to the nanosecond.
-    pub beginning: String,
+    /// How it begins.
+    pub beginning: Beginning,
+}
+
+/// Digest of the beginning of a file, which holds the time of the first line to the nanosecond.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+pub struct Beginning(u64);
+
+impl Beginning {
+    /// The first eight bytes of SHA-256.
+    pub fn of(bytes: &[u8]) -> Self {
+        let digest = Sha256::digest(bytes);
+        let start = digest.first_chunk().copied().unwrap_or_default();
+        Self(u64::from_be_bytes(start))
+    }
+
+    /// As a number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Beginning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
+
+/// What is known of a log file.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Place {
+    /// How far it is acknowledged.
+    pub position: Position,
+    /// How large it was when it was seen last, before compression.
+    pub size: u64,
+    /// Whether nothing will be added to it and everything in it is acknowledged.
+    pub done: bool,
+    /// Of a file that the policy no longer takes: how many of its records were not acknowledged by then. They count as
+    /// dropped once the file is gone or the pod ends, and not at all if the policy takes the file again before.
+    pub declined: Option<u64>,
+}
+
+impl Place {
+    /// Everything of a file of this size is acknowledged.
+    pub fn done_at(size: u64) -> Self {
+        Self {
+            position: Position {
+                next: size,
+                open: [None, None],
+            },
+            size,
+            done: true,
+            declined: None,
+        }
+    }
+
+    /// The place of the one that has come less far.
+    #[must_use]
+    pub fn lower(self, other: Self) -> Self {
+        match (self.done, other.done) {
+            (true, _) => other,
+            (_, true) => self,
+            (false, false) => Self {
+                position: self.position.lower(other.position),
+                size: self.size.max(other.size),
+                done: false,
+                declined: None,
+            },
+        }
+    }
+
+    /// How many bytes were seen and not acknowledged.
+    pub fn unread(&self) -> u64 {
+        self.size.saturating_sub(self.position.start())
+    }
+
+    /// Whether something was seen that is not acknowledged.
+    pub fn has_more(&self) -> bool {
+        !self.done && self.unread() > 0
+    }
 }
 
 /// What one sink of one policy has acknowledged.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Progress {
-    /// Records acknowledged.
-    pub delivered: u64,
-    /// Records refused for their content.
-    pub rejected: u64,
+    /// What became of records so far.
+    pub counts: Counts,
     /// Places by file.
-    pub files: Vec<(FileKey, Position)>,
+    pub files: Vec<(FileKey, Place)>,
+    /// What was archived, where the sink is an archive.
+    pub ledger: Ledger,
+}
+
+impl Progress {
+    /// What has become of records if nothing more is read: what nobody wants any more was dropped.
+    pub fn settled(&self) -> Counts {
+        let mut counts = self.counts;
+        let unwanted = |place: &Place| {
+            // Where that was never counted, it is at least one.
+            place.declined.unwrap_or_else(|| place.has_more().into())
+        };
+        let unwanted = self.files.iter().map(|(_, place)| unwanted(place));
+        counts.dropped += unwanted.sum::<u64>();
+        counts
+    }
 }
 
 /// A sink of a policy. The sink's address and credentials are not part of it: they may change.
@@ -67,158 +172,16 @@ pub struct RouteKey {
     pub sink: String,
 }
 
-/// Everything that is saved.
+/// What each sink has acknowledged.
 pub type Cursors = BTreeMap<RouteKey, Progress>;
 
-#[derive(Deserialize, Serialize)]
-struct Entry {
-    route: RouteKey,
-    progress: Progress,
-}
-
-/// The file that holds the cursors.
-#[derive(Clone, Debug)]
-pub struct Store {
-    directory: PathBuf,
-}
-
-const FILE: &str = "cursors";
-
-/// What saved cursors must survive.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Crash {
-    /// Of the agent. Enough at the end of the pod, which must not wait for a busy disk.
-    Process,
-    /// Of the node, too.
-    Node,
-}
-
-/// Why there are no cursors to begin with. Reading then begins at the start of every file: twice rather than never.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file is there and cannot be read.
-    #[error("failed to read the cursors")]
-    Read(#[source] io::Error),
-    /// Its digest is not that of its content, or the content is of another form.
-    #[error("the saved cursors are damaged")]
-    Damaged,
-}
-
-impl Store {
-    /// The cursors below a directory.
-    pub fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_owned(),
-        }
-    }
-
-    /// What was saved last; nothing where nothing was.
-    ///
-    /// # Errors
-    /// See [`LoadError`].
-    pub fn load(&self) -> Result<Cursors, LoadError> {
-        let bytes = match fs::read(self.directory.join(FILE)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Cursors::new()),
-            Err(error) => return Err(LoadError::Read(error)),
-        };
-        let (digest, json) = bytes
-            .split_first_chunk::<DIGEST>()
-            .ok_or(LoadError::Damaged)?;
-        if Sha256::digest(json).as_slice() != digest {
-            return Err(LoadError::Damaged);
-        }
-        let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|_| LoadError::Damaged)?;
-        Ok(entries
-            .into_iter()
-            .map(|entry| (entry.route, entry.progress))
-            .collect())
-    }
-
-    /// Saves the cursors: after a crash of the process at any moment either these or the last ones are there.
-    ///
-    /// # Errors
-    /// When the directory cannot be written.
-    pub fn save(&self, cursors: &Cursors, against: Crash) -> io::Result<()> {
-        let entries: Vec<Entry> = cursors
-            .iter()
-            .map(|(route, progress)| Entry {
-                route: route.clone(),
-                progress: progress.clone(),
-            })
-            .collect();
-        let json = serde_json::to_vec(&entries)?;
-        fs::create_dir_all(&self.directory)?;
-        let temporary = self.directory.join("cursors.new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&Sha256::digest(&json))?;
-        file.write_all(&json)?;
-        if against == Crash::Process {
-            return fs::rename(&temporary, self.directory.join(FILE));
-        }
-        file.sync_all()?;
-        fs::rename(&temporary, self.directory.join(FILE))?;
-        File::open(&self.directory)?.sync_all()
-    }
-}
-
-/// Length of a SHA-256.
-const DIGEST: usize = 32;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cursors() -> Cursors {
-        let route = RouteKey {
-            policy_uid: "uid".into(),
-            sink: "splunk".into(),
-        };
-        let key = FileKey {
-            container: "web".into(),
-            restart: 1,
-            device: 2,
-            inode: u64::MAX,
-            beginning: "00ff".into(),
-        };
-        let progress = Progress {
-            delivered: 3,
-            rejected: 4,
-            files: vec![(
-                key,
-                Position {
-                    next: 6,
-                    open: [None, Some(5)],
-                },
-            )],
-        };
-        Cursors::from([(route, progress)])
-    }
-
-    #[test]
-    fn what_is_saved_is_loaded() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(&directory.path().join("made"));
-        assert_eq!(store.load().unwrap(), Cursors::new());
-        for against in [Crash::Process, Crash::Node] {
-            store.save(&cursors(), against).unwrap();
-            assert_eq!(store.load().unwrap(), cursors());
-        }
-    }
-
-    #[test]
-    fn a_torn_file_is_never_believed() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path());
-        store.save(&cursors(), Crash::Node).unwrap();
-        let whole = fs::read(directory.path().join(FILE)).unwrap();
-        for length in 0..whole.len() {
-            fs::write(directory.path().join(FILE), &whole[..length]).unwrap();
-            assert!(matches!(store.load(), Err(LoadError::Damaged)), "{length}");
-        }
-        let mut flipped = whole.clone();
-        flipped[whole.len() / 2] ^= 1;
-        fs::write(directory.path().join(FILE), &flipped).unwrap();
-        assert!(matches!(store.load(), Err(LoadError::Damaged)));
-    }
+/// Everything that is saved.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct State {
+    /// Grows with each time that it is saved.
+    pub sequence: u64,
+    /// The cursors.
+    pub cursors: Cursors,
+    /// What became of the records of policies that are gone: the counts are of the pod.
+    pub retired: Counts,
 }

@@ -1,17 +1,20 @@
 //! The end of the pod: reads to the end, delivers, tells what could not be delivered. Runs once.
 
+mod fallback;
+
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, Running},
+    counts::Counts,
     deliver::Phase,
-    route::Counts,
     tell::{Level, tell},
     termination::{self, SinkCounts},
 };
+use fallback::Watch;
 
 /// Time between two looks at the files: what the runtime has written is there at once.
 const LOOK: Duration = Duration::from_millis(10);
@@ -19,82 +22,156 @@ const LOOK: Duration = Duration::from_millis(10);
 /// As many looks without a change and the files are taken for complete.
 const QUIET_LOOKS: u32 = 2;
 
+/// As many where something was written after the signal. Then the grace period is used up and a container runs on: the
+/// kubelet kills it, within two seconds (`minimumGracePeriodInSeconds`), and gives the agent as long from now on.
+const QUIET_LOOKS_AFTER_WRITING: u32 = 30;
+
 /// One part in so many of the budget is kept for counting, saving and telling.
 const RESERVE: u32 = 10;
+
+/// Time between two looks at sinks that have not ended.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How often the message is renewed that is there if the kubelet does not wait for the end.
+const RENEW: Duration = Duration::from_millis(500);
 
 impl Agent {
     /// Delivers what is left, within the budget, and says what became of everything.
     pub(crate) async fn drain(mut self) {
         let begun = Instant::now();
-        let deadline = begun + self.settings.drain * (RESERVE - 1) / RESERVE;
+        let budget = self.settings.drain * (RESERVE - 1) / RESERVE;
+        let deadline = begun + budget;
         self.enter(Phase::Ending);
         // The pod may have been shorter than the time between two looks.
         self.reload();
+        // The kubelet may give less time than this takes.
+        self.write_message(&self.message(true));
+        self.look_until_quiet(deadline).await;
+        let changes = self.shared.source.files.borrow_mut().finish();
+        let unopened = self.shared.source.files.borrow().unopened(&changes);
+        self.take(changes);
+        self.enter(Phase::Ended);
+        let mut watch = Watch::new(begun, budget);
+        let mut renewed = begun;
+        while !watch.is_over(&self) && Instant::now() < deadline {
+            watch.begin_due(&self);
+            if renewed.elapsed() >= RENEW {
+                renewed = Instant::now();
+                self.write_message(&self.message(true));
+            }
+            self.a_route_ends(TICK).await;
+        }
+        for running in self.routes.values() {
+            running.task.abort();
+        }
+        watch.end();
+        // An agent that is started again after all delivers what this one has to count as lost.
+        let state = self.state();
+        self.count_remains(&watch, &unopened);
+        self.write_message(&self.message(false));
+        self.save_at_the_end(state).await;
+        let Counts {
+            delivered,
+            rejected,
+            dropped,
+            lost,
+            fallback,
+        } = self.total();
+        tell(
+            Level::Info,
+            "ended",
+            json!({"delivered": delivered, "rejected": rejected, "dropped": dropped, "lost": lost,
+                "fallback": fallback,
+                "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)}),
+        );
+    }
+
+    /// Looks at the files until they are complete: at once when all containers have ended before the signal, as they do
+    /// unless they use up the grace period.
+    async fn look_until_quiet(&mut self, deadline: Instant) {
         let mut quiet = 0;
-        while quiet < QUIET_LOOKS && Instant::now() < deadline {
-            quiet = if self.scan() { 0 } else { quiet + 1 };
-            self.shared.changed.notify_waiters();
+        let mut needed = QUIET_LOOKS;
+        // The first look sees what was written before the signal.
+        let mut is_first = true;
+        while quiet < needed && Instant::now() < deadline {
+            let changes = self.shared.source.files.borrow_mut().scan_closely();
+            if changes.any && !is_first {
+                needed = QUIET_LOOKS_AFTER_WRITING;
+            }
+            is_first = false;
+            quiet = if self.take(changes) { 0 } else { quiet + 1 };
             sleep(LOOK).await;
         }
-        self.shared.source.files.borrow().finish();
-        self.enter(Phase::Ended);
-        let mut total = self.retired;
-        let mut sinks = Vec::new();
-        for running in self.routes.values_mut() {
-            if timeout_at(deadline, &mut running.task).await.is_err() {
-                running.task.abort();
-            }
+    }
+
+    /// Waits for the end of a route, for a while.
+    async fn a_route_ends(&mut self, longest: Duration) {
+        let mut unfinished = self
+            .routes
+            .values_mut()
+            .filter(|running| !running.task.is_finished());
+        if let Some(running) = unfinished.next() {
+            // Elapsed or ended: either way it is looked at again.
+            let _ = timeout(longest, &mut running.task).await;
         }
+    }
+
+    /// Counts what nobody will deliver any more, and tells it.
+    fn count_remains(&self, watch: &Watch, unopened: &[String]) {
         for (key, running) in &self.routes {
-            let lost = running.route.give_up(&self.shared.source);
-            let policy = running.route.policy_name();
-            if lost > 0 {
+            let route = &running.route;
+            let source = &self.shared.source;
+            let (losses, mut remains) = route.give_up(source, watch.of(&key.policy_uid));
+            for gone in &losses.gone {
+                gone.tell(json!({"policy": route.policy_name(), "sink": key.sink}));
+            }
+            remains.lost += route.lose_unopened(source, unopened);
+            if remains.lost > 0 {
                 tell(
                     Level::Error,
                     "lines could not be delivered before the pod ended",
-                    json!({"policy": policy, "sink": key.sink, "lost": lost}),
+                    json!({"policy": route.policy_name(), "sink": key.sink, "lost": remains.lost}),
                 );
             }
-            let counts = running.route.counts();
-            total = add(total, counts);
-            sinks.push(SinkCounts {
-                policy,
-                sink: key.sink.clone(),
-                counts,
-            });
         }
-        self.save_at_the_end().await;
-        let message = termination::message(total, sinks);
-        if let Err(error) = termination::write(&self.settings.termination_log, &message) {
+    }
+
+    /// What became of everything so far.
+    fn total(&self) -> Counts {
+        let mut total = self.retired;
+        // Of policies that do not take this pod at the moment, too.
+        for progress in self.resting.values() {
+            total += progress.settled();
+        }
+        for running in self.routes.values() {
+            total += running.route.counts();
+        }
+        total
+    }
+
+    fn message(&self, ending: bool) -> String {
+        let sink = |running: &Running| SinkCounts {
+            policy: running.route.policy_name(),
+            sink: running.route.key.sink.clone(),
+            counts: running.route.counts(),
+            pending_bytes: ending.then(|| running.route.unacknowledged()),
+        };
+        let sinks = self.routes.values().map(sink).collect();
+        termination::message(self.total(), sinks, ending)
+    }
+
+    fn write_message(&self, message: &str) {
+        if let Err(error) = termination::write(&self.settings.termination_log, message) {
             tell(
                 Level::Warn,
                 "failed to write the termination message",
                 json!({"reason": error.to_string()}),
             );
         }
-        let Counts {
-            delivered,
-            rejected,
-            lost,
-        } = total;
-        tell(
-            Level::Info,
-            "ended",
-            json!({"delivered": delivered, "rejected": rejected, "lost": lost,
-                "milliseconds": u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)}),
-        );
     }
 
     fn enter(&self, phase: Phase) {
         self.shared.phase.set(phase);
         self.shared.changed.notify_waiters();
-    }
-}
-
-fn add(one: Counts, other: Counts) -> Counts {
-    Counts {
-        delivered: one.delivered + other.delivered,
-        rejected: one.rejected + other.rejected,
-        lost: one.lost + other.lost,
     }
 }

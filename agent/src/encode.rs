@@ -1,28 +1,41 @@
 //! Records as the bytes that a sink takes. Decides nothing about what is sent or when.
 
+pub mod content;
 pub mod json;
-pub mod json_lines;
+pub mod new_relic;
+pub mod object;
+pub mod otlp;
 pub mod splunk;
+pub mod syslog;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
+use katonic_log_config::{OtlpEncoding, Parse};
 use serde_json::{Map, Value};
 
-use crate::{assemble::Record, cri::Stream, timestamp::write_decimal};
+use crate::{
+    assemble::Record, batch::Frame, cri::Stream, encode::content::Content, timestamp::Timestamp,
+};
 
 /// Appended to a record whose line goes on in the next one.
 const CONTINUES: &str = " [katonic-log-agent: line continues]";
 
 /// Appended to a record that had to be cut because the sink takes no more.
-const CUT: &str = " [katonic-log-agent: line cut]";
+pub const CUT: &str = " [katonic-log-agent: line cut]";
 
-/// The form of a record.
+/// The form of the records of a sink.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Format {
-    /// Event of the Splunk HTTP Event Collector.
+    /// Events of the Splunk HTTP Event Collector.
     Splunk(splunk::Event),
-    /// One JSON object a line.
-    JsonLines,
+    /// A JSON object for each record.
+    Object(object::Dialect),
+    /// New Relic's Log API.
+    NewRelic,
+    /// OTLP.
+    Otlp(OtlpEncoding),
+    /// Syslog messages.
+    Syslog(syslog::Form),
 }
 
 /// What is known of a log file and goes into each of its records.
@@ -36,7 +49,7 @@ pub struct Origin<'a> {
     pub pod_uid: &'a str,
     /// Node of the pod.
     pub node: &'a str,
-    /// Labels of the pod.
+    /// Labels of the pod, those that the policy wants.
     pub labels: &'a BTreeMap<String, String>,
     /// The execution that the pod belongs to.
     pub execution_id: Option<&'a str>,
@@ -48,64 +61,94 @@ pub struct Origin<'a> {
     pub file_id: &'a str,
 }
 
-/// The bytes between a record's time and its content that are the same for all records of one stream of a file.
+/// Everything of the records of a log file but what differs from record to record.
 #[derive(Clone, Debug)]
-pub struct Head {
-    before_offset: Vec<u8>,
-    format: FormatTag,
+pub struct Heads {
+    /// What is said once for all records of the file, where the form has such a place.
+    pub group: Rc<[u8]>,
+    streams: [Head; 2],
+    parse: Parse,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum FormatTag {
-    Splunk,
-    JsonLines,
+/// Everything of a record but its time, offset and content: the same for all records of one stream of a file.
+#[derive(Clone, Debug)]
+enum Head {
+    Splunk(splunk::Head),
+    Object(object::Head),
+    NewRelic(new_relic::Head),
+    OtlpJson(otlp::json::Head),
+    OtlpProtobuf(otlp::protobuf::Head),
+    Syslog(syslog::Head),
+}
+
+impl Heads {
+    /// Prepares the records of a file.
+    pub fn new(format: &Format, parse: Parse, origin: &Origin<'_>) -> Self {
+        let group = match format {
+            Format::Splunk(_) | Format::Object(_) | Format::Syslog(_) => Vec::new(),
+            Format::NewRelic => new_relic::group(origin),
+            Format::Otlp(OtlpEncoding::Json) => otlp::json::group(origin),
+            Format::Otlp(OtlpEncoding::Protobuf) => otlp::protobuf::group(origin),
+        };
+        Self {
+            group: group.into(),
+            streams: Stream::ALL.map(|stream| Head::new(format, origin, stream)),
+            parse,
+        }
+    }
+
+    /// Appends a record that is sent at the time `now`; its content is cut to `longest` bytes where the form has no way
+    /// to go on in a next record.
+    pub fn write(&self, record: &Record<'_>, longest: usize, now: Timestamp, out: &mut Vec<u8>) {
+        let head = &self.streams[record.stream.index()];
+        if let Head::Syslog(head) = head {
+            head.write(record, out);
+            return;
+        }
+        let content = Content::of(record, self.parse, longest);
+        match head {
+            Head::Splunk(head) => head.write(record, &content, out),
+            Head::Object(head) => head.write(record, &content, out),
+            Head::NewRelic(head) => head.write(record, &content, out),
+            Head::OtlpJson(head) => head.write(record, &content, now, out),
+            Head::OtlpProtobuf(head) => head.write(record, &content, now, out),
+            Head::Syslog(_) => {}
+        }
+    }
 }
 
 impl Head {
-    /// Prepares the records of one stream.
-    pub fn new(format: &Format, origin: &Origin<'_>, stream: Stream) -> Self {
+    fn new(format: &Format, origin: &Origin<'_>, stream: Stream) -> Self {
         match format {
-            Format::Splunk(event) => Self {
-                before_offset: event.head(origin, stream),
-                format: FormatTag::Splunk,
-            },
-            Format::JsonLines => Self {
-                before_offset: json_lines::head(origin, stream),
-                format: FormatTag::JsonLines,
-            },
-        }
-    }
-
-    /// Appends a record; its content is cut to `longest` bytes.
-    pub fn write(&self, record: &Record<'_>, longest: usize, out: &mut Vec<u8>) {
-        let cut = record.content.len() > longest;
-        let content = &record.content[..record.content.len().min(longest)];
-        let marker = match (cut, record.continues) {
-            (true, _) => CUT,
-            (false, true) => CONTINUES,
-            (false, false) => "",
-        };
-        match self.format {
-            FormatTag::Splunk => {
-                out.extend_from_slice(br#"{"time":"#);
-                record.time.write_epoch(out);
-                out.extend_from_slice(&self.before_offset);
-                write_decimal(out, record.offset);
-                splunk::write_event(content, marker, out);
+            Format::Splunk(event) => Self::Splunk(event.head(origin, stream)),
+            Format::Object(dialect) => Self::Object(dialect.head(origin, stream)),
+            Format::NewRelic => Self::NewRelic(new_relic::Head::new(origin, stream)),
+            Format::Otlp(OtlpEncoding::Json) => {
+                Self::OtlpJson(otlp::json::Head::new(origin, stream))
             }
-            FormatTag::JsonLines => {
-                out.extend_from_slice(br#"{"time":""#);
-                record.time.write_rfc3339(out);
-                out.extend_from_slice(&self.before_offset);
-                write_decimal(out, record.offset);
-                json_lines::write_message(content, marker, out);
+            Format::Otlp(OtlpEncoding::Protobuf) => {
+                Self::OtlpProtobuf(otlp::protobuf::Head::new(origin, stream))
             }
+            Format::Syslog(form) => Self::Syslog(syslog::Head::new(form, origin, stream)),
         }
     }
 }
 
-/// The fields that every format has, without the labels.
-fn fields(origin: &Origin<'_>, stream: Stream) -> Map<String, Value> {
+impl Format {
+    /// What stands around its records.
+    pub fn frame(&self) -> &'static Frame {
+        match self {
+            Self::Splunk(_) | Self::Syslog(_) => &Frame::NONE,
+            Self::Object(dialect) => dialect.frame(),
+            Self::NewRelic => &new_relic::FRAME,
+            Self::Otlp(OtlpEncoding::Json) => &otlp::json::FRAME,
+            Self::Otlp(OtlpEncoding::Protobuf) => &otlp::protobuf::FRAME,
+        }
+    }
+}
+
+/// The fields of a log file that every format has, without the labels.
+fn fields(origin: &Origin<'_>) -> Map<String, Value> {
     let mut fields = Map::new();
     let mut set = |name: &str, value: &str| {
         if !value.is_empty() {
@@ -117,7 +160,9 @@ fn fields(origin: &Origin<'_>, stream: Stream) -> Map<String, Value> {
     set("pod_uid", origin.pod_uid);
     set("container", origin.container);
     set("node", origin.node);
-    set("stream", stream.as_str());
     set("execution_id", origin.execution_id.unwrap_or_default());
     fields
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,25 +5,33 @@
 //! nothing: reading begins again at the cursor, and a record that is sent twice has the same id.
 
 pub mod agent;
+pub mod archive;
 pub mod assemble;
 pub mod backoff;
 pub mod batch;
 pub mod bundle;
 pub mod client;
+pub mod counts;
 pub mod credential;
 pub mod cri;
 pub mod cursor;
 pub mod deliver;
+pub mod dial;
 pub mod drain;
 pub mod encode;
+pub mod execution;
 pub mod files;
 pub mod pod;
+pub mod process;
 pub mod reader;
 pub mod route;
 pub mod settings;
+pub mod signature;
 pub mod sink;
 pub mod split;
 pub mod tell;
 pub mod termination;
 pub mod timestamp;
 pub mod tls;
+pub mod window;
+pub mod wire;

@@ -29,22 +29,26 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // Before anything else: the first process of a container never sees a signal that comes while it has no handler for
+    // it (pid_namespaces(7)), and would be killed at the end of the grace period.
+    let terminate = {
+        let _context = runtime.enter();
+        signal(SignalKind::terminate())?
+    };
     let Some(settings) = Settings::read(std::env::args_os().skip(1))? else {
         print!("{}", Settings::help());
         return Ok(());
     };
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let ended = LocalSet::new().block_on(&runtime, async {
-        let terminate = signal(SignalKind::terminate())?;
+    LocalSet::new().block_on(&runtime, async {
         tell(
             Level::Info,
             "started",
             json!({"version": env!("CARGO_PKG_VERSION"), "pod": settings.pod.name, "namespace": settings.pod.namespace}),
         );
         Agent::new(settings).run(terminate).await;
-        Ok(())
     });
     // A name that nobody resolves, or a disk that does not answer, must not hold up the end of the pod.
     runtime.shutdown_background();
-    ended
+    Ok(())
 }

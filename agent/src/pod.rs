@@ -1,6 +1,10 @@
 //! The pod that the agent belongs to, as the downward API describes it.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
 
 /// What does not change while the pod lives.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -17,6 +21,13 @@ pub struct Pod {
 
 /// Labels, by key.
 pub type Labels = BTreeMap<String, String>;
+
+/// Those labels that are wanted.
+pub fn only(labels: &Labels, wanted: &BTreeSet<String>) -> Labels {
+    let mut kept = labels.clone();
+    kept.retain(|label, _| wanted.contains(label));
+    kept
+}
 
 /// Reads the labels from a downward API file; no file, no labels.
 ///
@@ -58,5 +69,9 @@ mod tests {
         ];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(labels, Labels::from(expected));
+        let wanted = BTreeSet::from(["app".to_owned(), "other".to_owned()]);
+        let kept = only(&labels, &wanted);
+        assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["app"]);
+        assert!(only(&labels, &BTreeSet::new()).is_empty());
     }
 }

@@ -1,27 +1,57 @@
 //! A sink of a policy and how far it has come in each log file. Sends nothing.
 
+mod declined;
+mod ends;
+mod making;
+mod object;
+mod remains;
+mod room;
+#[cfg(test)]
+mod tests;
 mod track;
+mod trouble;
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::HashMap,
+    path::Path,
     rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use katonic_log_config::{Policy, Target};
+use katonic_log_config::{Policy, Sink, Target};
 
-use track::{Track, order};
+pub use declined::Declined;
+use declined::uncounted;
+pub use ends::Ends;
+use making::Making;
+pub use object::{Content as ObjectContent, Due, Made, Ripe};
+use object::{OnItsWay, park_done};
+pub use remains::Remains;
+pub use room::Room;
+use track::{End, Track, View, end_of, for_each_unsent, order, settle};
+use trouble::Kind;
+pub use trouble::Trouble;
 
 use crate::{
+    archive::ledger::Ledger,
+    assemble::{FileNumber, Record},
     batch::{Body, Limits, Packer},
-    cri::Stream,
-    cursor::{FileKey, Position, Progress, RouteKey},
-    encode::{Format, Head, Origin},
-    files::{Files, LogFile, short_digest},
-    pod::{Labels, Pod},
+    counts::Counts,
+    cursor::{Beginning, FileKey, Place, Position, Progress, RouteKey},
+    encode::{Heads, Origin},
+    execution::Execution,
+    files::{Content, Files, LogFile},
+    pod::{self, Labels, Pod},
+    process::{NotReady, Processing, Ready, Waits, filter::Scratch, rate_limit::Passed},
     reader::{AtEnd, Reached},
-    sink,
+    sink::packing::Packing,
 };
+
+/// Of so many files a route keeps what goes with their records; of more it makes that anew for each reading.
+const FEW: usize = 256;
 
 /// What all routes read from.
 #[derive(Debug)]
@@ -30,14 +60,16 @@ pub struct Source {
     pub pod: Pod,
     /// Its labels.
     pub labels: RefCell<Labels>,
-    /// Label that holds the execution's id.
-    pub execution_id_label: RefCell<Option<String>>,
+    /// Where the execution's id is found.
+    pub execution: RefCell<Execution>,
     /// Its log files.
     pub files: RefCell<Files>,
     /// Changes whenever labels or the set of files do.
     pub revision: Cell<u64>,
     /// The only large buffers of the process: one batch is made at a time.
     pub workshop: RefCell<Workshop>,
+    /// What is held of lines that have begun and not ended.
+    pub room: Rc<Room>,
 }
 
 /// Buffers for making a batch.
@@ -45,22 +77,43 @@ pub struct Source {
 pub struct Workshop {
     packer: Packer,
     buffer: Vec<u8>,
+    scratch: Scratch,
 }
 
-/// A batch with the places that are reached when it is acknowledged.
+/// A batch: what is sent, and what it means once the sink has it.
 #[derive(Debug)]
 pub struct Batch {
     /// The request's body.
     pub body: Body,
-    ends: Vec<End>,
+    /// What is settled when it is acknowledged.
+    pub ends: Ends,
 }
 
+/// What was read in one go.
 #[derive(Debug)]
-struct End {
-    /// By file, not by place among the tracks: those may be others by the time of the answer.
-    file: Rc<LogFile>,
-    position: Position,
-    done: bool,
+pub struct Filled {
+    /// What is to be sent; none when no record came of it.
+    pub body: Option<Body>,
+    /// What is settled when that, and everything read before it, is acknowledged.
+    pub ends: Ends,
+}
+
+/// What was found to be lost with files that are gone.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// Records in files that were deleted long ago and were given up.
+    pub abandoned: u64,
+    /// Files that went before they were read to their end; each counts as one record.
+    pub gone: Vec<Trouble>,
+    /// What is not lost, because the policy no longer takes it.
+    pub declined: Vec<Declined>,
+}
+
+impl Losses {
+    /// How many records they count for.
+    pub fn records(&self) -> u64 {
+        self.abandoned + self.gone.len() as u64
+    }
 }
 
 /// What there is to read.
@@ -70,17 +123,31 @@ pub struct Pending {
     pub any: bool,
     /// About how many bytes.
     pub bytes: u64,
+    /// Whether something of it has waited for long enough.
+    pub overdue: bool,
 }
 
-/// How many records had which fate.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
-pub struct Counts {
-    /// Acknowledged.
-    pub delivered: u64,
-    /// Refused for their content.
-    pub rejected: u64,
-    /// Given up: at the end of the pod, or because too much had to be kept for a sink that takes nothing.
-    pub lost: u64,
+/// What goes with the records of a file.
+#[derive(Debug)]
+struct FileHeads {
+    heads: Heads,
+    /// The file in their ids.
+    id: u64,
+}
+
+/// How reading on in a file ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Read {
+    /// There was no room for the next record.
+    Full,
+    /// On the way to its place in a compressed file: others have their turn before it goes on.
+    Approaching,
+    /// At its end, and nothing will be added to it.
+    Complete,
+    /// At its end for now.
+    Incomplete,
+    /// It could not be read.
+    Failed,
 }
 
 /// A sink of a policy.
@@ -89,12 +156,25 @@ pub struct Route {
     /// What its cursors are saved under.
     pub key: RouteKey,
     policy: RefCell<Policy>,
-    target: RefCell<Target>,
-    format: RefCell<Format>,
+    sink: RefCell<Sink>,
+    packing: RefCell<Packing>,
+    processing: RefCell<Rc<Processing>>,
+    /// What has passed the rate limits of each container, as far as it is acknowledged.
+    passed: RefCell<HashMap<Arc<str>, Passed>>,
+    /// The same, as far as it is read.
+    passing: RefCell<HashMap<Arc<str>, Passed>>,
     counts: Cell<Counts>,
     tracks: RefCell<Vec<Track>>,
-    /// Cursors of files that are not being read: not found yet, or not taken at the moment.
-    parked: RefCell<BTreeMap<FileKey, Position>>,
+    /// Cursors of files that are not being read: done, not found yet, or not taken at the moment.
+    parked: RefCell<HashMap<FileKey, Place>>,
+    /// What a compressed file is read with that was not read to its end.
+    unpacking: RefCell<Option<(FileNumber, Content)>>,
+    /// What was archived, where the sink is an archive.
+    ledger: RefCell<Ledger>,
+    /// The object that is written down and not yet in the store.
+    on_its_way: RefCell<Option<OnItsWay>>,
+    /// Whether it gets nothing but what other sinks have left.
+    is_fallback: Cell<bool>,
     synced: Cell<Option<u64>>,
     /// Which container comes first in the next batch, so that none starves.
     turn: Cell<usize>,
@@ -102,20 +182,28 @@ pub struct Route {
 
 impl Route {
     /// A route that goes on where `progress` ends.
-    pub fn new(key: RouteKey, policy: Policy, target: Target, progress: Progress) -> Self {
-        let counts = Counts {
-            delivered: progress.delivered,
-            rejected: progress.rejected,
-            lost: 0,
-        };
+    pub fn new(
+        key: RouteKey,
+        policy: Policy,
+        processing: Rc<Processing>,
+        sink: Sink,
+        progress: Progress,
+    ) -> Self {
         Self {
             key,
-            format: RefCell::new(sink::format(&target)),
+            packing: RefCell::new(Packing::of(&sink)),
+            processing: RefCell::new(processing),
+            passed: RefCell::default(),
+            passing: RefCell::default(),
             policy: RefCell::new(policy),
-            target: RefCell::new(target),
-            counts: Cell::new(counts),
+            sink: RefCell::new(sink),
+            counts: Cell::new(progress.counts),
             tracks: RefCell::default(),
             parked: RefCell::new(progress.files.into_iter().collect()),
+            unpacking: RefCell::default(),
+            ledger: RefCell::new(progress.ledger),
+            on_its_way: RefCell::default(),
+            is_fallback: Cell::default(),
             synced: Cell::default(),
             turn: Cell::default(),
         }
@@ -126,18 +214,66 @@ impl Route {
         self.policy.borrow().name.clone()
     }
 
-    /// Where it goes.
-    pub fn target(&self) -> Target {
-        self.target.borrow().clone()
+    /// How long a line may wait for others, if the policy says so.
+    pub fn flush(&self) -> Option<Duration> {
+        let millis = self.sink.borrow().batch.flush_ms?;
+        Some(Duration::from_millis(millis.get().into()))
     }
 
-    /// Takes over a changed policy; says whether anything is different for this route.
-    pub fn update(&self, policy: &Policy, target: &Target) -> bool {
-        let changed = *self.policy.borrow() != *policy || *self.target.borrow() != *target;
+    /// What a batch may hold at most.
+    pub fn limits(&self) -> Limits {
+        self.packing.borrow().limits
+    }
+
+    /// Where it goes.
+    pub fn target(&self) -> Target {
+        self.sink.borrow().target.clone()
+    }
+
+    /// What it does with lines, if that is what the policy says.
+    pub fn processing(&self, policy: &Policy) -> Option<Rc<Processing>> {
+        let mine = self.policy.borrow();
+        (mine.multiline == policy.multiline && mine.filters == policy.filters)
+            .then(|| Rc::clone(&self.processing.borrow()))
+    }
+
+    /// The policy, if its patterns are in use.
+    pub fn policy_in_force(&self) -> Option<Policy> {
+        let is_in_force = self.processing.borrow().waits().is_none();
+        is_in_force.then(|| self.policy.borrow().clone())
+    }
+
+    /// Whether its patterns wait for one of these containers.
+    pub fn waits_for(&self, containers: &[Arc<str>], labels: &Labels) -> bool {
+        let policy = self.policy.borrow();
+        self.processing.borrow().waits() == Some(Waits::ForContainer)
+            && containers
+                .iter()
+                .any(|container| policy.takes(labels, container))
+    }
+
+    /// What it needs to make records, with the credentials that there are now.
+    ///
+    /// # Errors
+    /// When one is missing; then no record can be made.
+    pub fn ready(&self, credentials: &Path) -> Result<Ready, NotReady> {
+        self.processing.borrow().ready(credentials)
+    }
+
+    /// Takes over a changed policy; says whether anything is different for this route, which is then to be read again.
+    pub fn update(&self, policy: &Policy, processing: &Rc<Processing>, sink: &Sink) -> bool {
+        let changed = *self.policy.borrow() != *policy
+            || *self.sink.borrow() != *sink
+            || !Rc::ptr_eq(&self.processing.borrow(), processing);
         if changed {
-            self.format.replace(sink::format(target));
+            self.packing.replace(Packing::of(sink));
+            let before = self.processing.replace(Rc::clone(processing));
+            if !Rc::ptr_eq(&before, processing) {
+                // Of other limits.
+                self.passed.take();
+            }
             self.policy.replace(policy.clone());
-            self.target.replace(target.clone());
+            self.sink.replace(sink.clone());
             self.forget_heads();
         }
         changed
@@ -156,72 +292,117 @@ impl Route {
         self.counts.get()
     }
 
-    /// Begins to read files that appeared and stops with those that no longer belong to it; gives the number of
-    /// records that were in files that had to be given up.
+    /// Begins to read files that appeared and stops with those that no longer belong to it; gives what was lost with
+    /// those that are gone.
     ///
     /// From then on the route holds the files, so they can be deleted while it waits for its sink.
-    pub fn sync(&self, source: &Source) -> u64 {
+    pub fn sync(&self, source: &Source) -> Losses {
         if self.synced.replace(Some(source.revision.get())) == Some(source.revision.get()) {
-            return 0;
+            return Losses::default();
         }
-        let mut lost = 0;
         let policy = self.policy.borrow();
         let labels = source.labels.borrow();
         let files = source.files.borrow();
         let mut parked = self.parked.borrow_mut();
-        let mut old = std::mem::take(&mut *self.tracks.borrow_mut());
+        let mut old: HashMap<FileNumber, Track> = std::mem::take(&mut *self.tracks.borrow_mut())
+            .into_iter()
+            .map(|track| (track.file.number, track))
+            .collect();
+        let mut abandoned = Vec::new();
+        let mut declined = Vec::new();
         let mut tracks = Vec::new();
-        for file in files
-            .iter()
-            .filter(|file| policy.takes(&labels, &file.key.container))
-        {
-            let existing = old.iter().position(|track| Rc::ptr_eq(&track.file, file));
-            // It may have been read to its end already, and is only waiting to be let go.
-            if file.is_deleted() && existing.is_none() {
+        let mut all = files.iter().peekable();
+        while let Some(file) = all.next() {
+            if !policy.takes(&labels, &file.key.container) {
+                let before = old.remove(&file.number);
+                declined.extend(before.or_else(|| uncounted(&mut parked, file, &source.room)));
                 continue;
             }
-            let track = existing.map_or_else(
-                || {
-                    let saved = parked.remove(&file.key).unwrap_or_default();
-                    // Shorter than what was acknowledged: not the content that it was.
-                    let committed = if saved.next > file.length() {
-                        Position::default()
-                    } else {
-                        saved
-                    };
-                    Track::new(Rc::clone(file), committed)
-                },
-                |index| old.swap_remove(index),
-            );
-            if track.file.is_abandoned() {
-                lost += track.unsent();
-            } else if !(track.done && track.file.is_deleted()) {
-                // Otherwise nothing is left of it on disk and nothing is left to send.
+            let track = old
+                .remove(&file.number)
+                .or_else(|| Some(Track::new(file, begin(&mut parked, file)?, &source.room)));
+            let Some(mut track) = track else {
+                continue;
+            };
+            track.next = all
+                .peek()
+                .filter(|next| next.is_of_the_run_of(file))
+                .map(|next| next.number);
+            if file.is_abandoned() {
+                abandoned.push(track);
+            } else {
                 tracks.push(track);
             }
         }
-        for track in old {
-            if !track.file.is_deleted() {
-                parked.insert(track.file.key.clone(), track.committed);
-            }
+        let mut losses = Losses {
+            declined: self.decline(declined, &mut parked),
+            ..Losses::default()
+        };
+        self.leave_to_object(abandoned.iter_mut());
+        let mut unsent: HashMap<FileNumber, u64> = HashMap::new();
+        let mut dropped = self.for_each_unsent(source, &abandoned, |file, _| {
+            *unsent.entry(file).or_default() += 1;
+        });
+        losses.abandoned = unsent.values().sum();
+        for track in &abandoned {
+            let unsent = unsent.get(&track.file.number).copied();
+            self.note_lost(source, &track.file.key, unsent.unwrap_or_default());
+        }
+        if files.are_complete() {
+            parked.retain(|key, place| {
+                let is_there = files.find(key).is_some();
+                if !is_there && let Some(position) = self.position_in_object(key) {
+                    place.position = position;
+                }
+                let is_wanted = || policy.takes(&labels, &key.container);
+                match place.declined {
+                    _ if is_there => {}
+                    Some(declined) => dropped += declined,
+                    None if !place.has_more() => {}
+                    None if is_wanted() => {
+                        let kind = Kind::Gone(place.unread());
+                        losses.gone.push(Trouble::new(key, kind));
+                    }
+                    // It was not counted and cannot be: it is at least one.
+                    None => dropped += 1,
+                }
+                is_there
+            });
+        }
+        for gone in &losses.gone {
+            self.note_lost(source, gone.file(), 1);
         }
         self.tracks.replace(tracks);
-        self.count(|counts| counts.lost += lost);
-        lost
+        self.count(|counts| {
+            counts.lost += losses.records();
+            counts.dropped += dropped;
+        });
+        losses
+    }
+
+    /// Whether it holds a file that is given up.
+    pub fn holds_abandoned(&self) -> bool {
+        let tracks = self.tracks.borrow();
+        tracks.iter().any(|track| track.file.is_abandoned())
     }
 
     /// What there is to read.
     pub fn pending(&self) -> Pending {
         let mut pending = Pending::default();
+        let tracks = self.tracks.borrow();
+        let processing = self.processing.borrow();
+        let joining = processing.joining();
+        // What is on its way to a place in a compressed file need not wait there for more.
+        pending.overdue = self.unpacking.borrow().is_some();
         let mut waiting_for = None;
-        for track in self.tracks.borrow_mut().iter_mut() {
-            track.reopen();
-            let container = track.file.key.container.clone();
-            if waiting_for.as_ref() == Some(&container) {
+        for track in &*tracks {
+            let container = &track.file.key.container;
+            if waiting_for == Some(container) {
                 continue;
             }
-            if track.is_pending() {
+            if track.is_pending(joining) {
                 pending.any = true;
+                pending.overdue |= track.is_overdue(joining);
                 pending.bytes += track.unread();
             } else if track.blocks_later_files() {
                 waiting_for = Some(container);
@@ -236,6 +417,17 @@ impl Route {
         self.tracks.borrow().iter().any(needs_time)
     }
 
+    /// When the first record of joined lines has waited for long enough.
+    pub fn due(&self) -> Option<Instant> {
+        let processing = self.processing.borrow();
+        let multiline = processing.multiline.as_ref()?;
+        let tracks = self.tracks.borrow();
+        let waiting = tracks.iter().filter(|track| !track.failed);
+        waiting
+            .filter_map(|track| track.reader.due(multiline))
+            .min()
+    }
+
     /// Tries files again that could not be read.
     pub fn retry_failed(&self) {
         for track in self
@@ -244,150 +436,294 @@ impl Route {
             .iter_mut()
             .filter(|track| track.failed)
         {
-            track.rewind();
+            track.failed = false;
+            track.seen = None;
         }
     }
 
-    /// Makes the next batch; none when no line is complete. A file that cannot be read is passed over and named.
+    /// Makes the next batch; one without a body when no record came of what was read. A file that cannot be read is
+    /// passed over and told.
     pub fn fill(
         &self,
         source: &Source,
+        ready: &Ready,
         limits: Limits,
-        failed: &mut Vec<(FileKey, std::io::Error)>,
-    ) -> Option<Batch> {
+        troubles: &mut Vec<Trouble>,
+    ) -> Filled {
         let mut tracks = self.tracks.borrow_mut();
         let mut workshop = source.workshop.borrow_mut();
-        let Workshop { packer, buffer } = &mut *workshop;
-        packer.begin(limits);
+        let packing = self.packing.borrow();
+        let mut making = Making::new(&mut workshop, ready, &packing, limits);
         let mut ends = Vec::new();
-        let mut waiting_for: Option<String> = None;
+        let mut lost = 0;
+        let mut waiting_for: Option<Arc<str>> = None;
         for index in order(&tracks, self.turn.get()) {
-            let track = &mut tracks[index];
-            let container = track.file.key.container.as_str();
-            if track.done || waiting_for.as_deref() == Some(container) {
+            let track = &tracks[index];
+            if waiting_for.as_ref() == Some(&track.file.key.container) {
                 continue;
             }
-            let at_end = track.at_end();
-            let length = track.file.length();
-            let heads = &*track
-                .heads
-                .get_or_insert_with(|| self.heads(source, &track.file.key));
-            let read = track.reader.read(&*track.file, at_end, buffer, |record| {
-                let head = &heads[record.stream.index()];
-                let longest = packer.longest();
-                packer.add(|out| head.write(record, longest, out))
-            });
-            let reached = match read {
-                Ok(reached) => reached,
-                Err(error) => {
-                    failed.push((track.file.key.clone(), error));
-                    track.rewind();
-                    track.failed = true;
-                    continue;
+            if !track.is_pending(making.joining) {
+                if track.blocks_later_files() {
+                    waiting_for = Some(Arc::clone(&track.file.key.container));
                 }
-            };
-            let done = reached == Reached::End && at_end == AtEnd::Flush;
-            track.seen = (reached == Reached::End).then_some((length, at_end));
-            ends.push(End {
-                file: Rc::clone(&track.file),
-                position: track.reader.position(),
-                done,
-            });
-            if reached == Reached::Full {
-                break;
+                continue;
             }
-            if !done {
+            let container = Arc::clone(&track.file.key.container);
+            match self.read(
+                source,
+                &mut tracks,
+                index,
+                &mut making,
+                &mut ends,
+                &mut lost,
+                troubles,
+            ) {
+                Read::Full | Read::Approaching => break,
                 // A later file of the same container has later lines.
-                waiting_for = Some(container.to_owned());
+                Read::Incomplete => waiting_for = Some(container),
+                Read::Complete | Read::Failed => {}
             }
         }
-        let body = packer.finish();
-        drop(workshop);
-        if let Some(body) = body {
-            return Some(Batch { body, ends });
+        settle(&mut tracks, &mut ends);
+        making.finish(ends, lost)
+    }
+
+    /// Reads on in one file.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is read from, what is made of it, and what that means"
+    )]
+    fn read(
+        &self,
+        source: &Source,
+        tracks: &mut [Track],
+        index: usize,
+        making: &mut Making<'_>,
+        ends: &mut Vec<End>,
+        lost: &mut u64,
+        troubles: &mut Vec<Trouble>,
+    ) -> Read {
+        let is_crowded = tracks.len() > FEW;
+        let mut passing = self.passing.borrow_mut();
+        let carried = self.carried_heads(source, tracks, index);
+        let at_end = end_of(tracks, index);
+        let track = &mut tracks[index];
+        let length = track.file.length();
+        let number = track.file.number;
+        let heads = &**track
+            .heads
+            .get_or_insert_with(|| Box::new(self.heads(source, &track.file.key)));
+        let heads_of = |file| {
+            let from = carried.iter().find(|(carried, _)| *carried == file);
+            from.map_or(heads, |(_, heads)| heads)
+        };
+        let content = track.file.content(self.take_unpacking(number));
+        let read = content.and_then(|content| {
+            if !content.approach(track.reader.offset())? {
+                return Ok((None, content));
+            }
+            let container = &track.file.key.container;
+            let passing = passing.entry(Arc::clone(container)).or_default();
+            let reader = &mut *track.reader;
+            reader.shorten(source.room.is_short());
+            let reached = making.read(reader, &content, at_end, heads_of, (container, passing))?;
+            Ok((Some(reached), content))
+        });
+        track.share.hold(track.reader.held());
+        let (reached, content) = match read {
+            Ok((Some(reached), content)) => (reached, content),
+            Ok((None, content)) => {
+                self.unpacking.replace(Some((number, content)));
+                return Read::Approaching;
+            }
+            Err(error) => {
+                track.fail(error, troubles);
+                ends.push(track.end(false));
+                return Read::Failed;
+            }
+        };
+        track.seen = (reached == Reached::End).then_some((length, at_end));
+        if reached == Reached::Full {
+            if content.is_packed() {
+                self.unpacking.replace(Some((number, content)));
+            }
+            ends.push(track.end(false));
+            return Read::Full;
         }
-        drop(tracks);
-        self.advance(&ends);
-        None
+        let begun = (at_end == AtEnd::Rotated && track.reader.has_begun())
+            .then(|| track.reader.hand_over());
+        track.share.hold(track.reader.held());
+        let complete = matches!(at_end, AtEnd::Rotated | AtEnd::Flush);
+        *lost += track.missing(&content, troubles);
+        if complete || is_crowded {
+            track.heads = None;
+        }
+        ends.push(track.end(complete && !track.reader.has_handed_over()));
+        if let Some(begun) = begun {
+            tracks[index + 1].reader.inherit(begun);
+            return Read::Complete;
+        }
+        if complete {
+            Read::Complete
+        } else {
+            Read::Incomplete
+        }
     }
 
-    /// The sink has the batch.
-    pub fn delivered(&self, batch: &Batch) {
-        self.turn.set(self.turn.get().wrapping_add(1));
-        self.count(|counts| counts.delivered += batch.body.records as u64);
-        self.advance(&batch.ends);
+    fn take_unpacking(&self, file: FileNumber) -> Option<Content> {
+        let mut unpacking = self.unpacking.borrow_mut();
+        unpacking
+            .take_if(|(number, _)| *number == file)
+            .map(|(_, content)| content)
     }
 
-    /// The sink refuses the only record of the batch.
-    pub fn rejected(&self, batch: &Batch) {
-        self.count(|counts| counts.rejected += batch.body.records as u64);
-        self.advance(&batch.ends);
+    /// The sink has the batch of these ends, and every one before it.
+    pub fn delivered(&self, ends: &Ends) {
+        // In the middle of a compressed file, another container's turn would cost the file's beginning again.
+        if (ends.records > 0 || ends.dropped.total() > 0) && self.unpacking.borrow().is_none() {
+            self.turn.set(self.turn.get().wrapping_add(1));
+        }
+        self.count(|counts| counts.delivered += ends.records);
+        self.advance(ends);
+    }
+
+    /// The sink has the batch of these ends but for some records that it refused and will not be sent again.
+    pub fn delivered_in_part(&self, ends: &Ends, rejected: u64) {
+        self.delivered(ends);
+        self.count(|counts| {
+            let rejected = rejected.min(ends.records);
+            counts.delivered -= rejected;
+            counts.rejected += rejected;
+        });
+    }
+
+    /// The sink refuses the only record of the batch of these ends.
+    pub fn rejected(&self, ends: &Ends) {
+        self.count(|counts| counts.rejected += ends.records);
+        self.advance(ends);
     }
 
     /// Everything that is not acknowledged will be read again.
     pub fn rewind(&self) {
-        for track in self
-            .tracks
-            .borrow_mut()
-            .iter_mut()
-            .filter(|track| !track.done)
-        {
+        self.passing.replace(self.passed.borrow().clone());
+        for track in self.tracks.borrow_mut().iter_mut() {
             track.rewind();
+        }
+        self.unpacking.take();
+    }
+
+    /// Everything that was read after these ends will be read again; they are those of what waits for its
+    /// acknowledgement, in the order of reading.
+    pub fn rewind_to<'a>(&self, waiting: impl Iterator<Item = &'a Ends>) {
+        self.rewind();
+        let mut tracks = self.tracks.borrow_mut();
+        let mut passing = self.passing.borrow_mut();
+        for ends in waiting {
+            passing.extend(ends.passed.iter().cloned());
+            for end in &ends.places {
+                let track = tracks
+                    .iter_mut()
+                    .find(|track| track.file.number == end.file);
+                if let Some(track) = track {
+                    track.read_from(end.position);
+                }
+            }
         }
     }
 
-    /// Counts what is not acknowledged as lost; gives their number.
-    pub fn give_up(&self, source: &Source) -> u64 {
-        let abandoned = self.sync(source);
-        let lost = self.tracks.borrow().iter().map(Track::unsent).sum::<u64>();
-        self.count(|counts| counts.lost += lost);
-        abandoned + lost
+    /// What decides which records there are. Of a policy that waits for a container, its patterns for this moment; of one
+    /// that waits for room every line is a record: there may be many, and the end of a pod leaves no time to compile.
+    fn for_counting(&self) -> Ready {
+        let mut processing = Rc::clone(&self.processing.borrow());
+        if processing.waits() == Some(Waits::ForContainer) {
+            processing = Processing::of(&self.policy.borrow()).map_or(processing, Rc::new);
+        }
+        processing.for_counting()
     }
 
-    /// What is saved. Of files that no longer exist nothing is.
-    pub fn progress(&self, source: &Source) -> Progress {
-        let files = source.files.borrow();
-        let exists = |key: &FileKey| {
-            files
-                .iter()
-                .any(|file| file.key == *key && !file.is_deleted())
+    /// Shows every record of these files that is not acknowledged; see [`for_each_unsent`].
+    fn for_each_unsent(
+        &self,
+        source: &Source,
+        tracks: &[Track],
+        each: impl FnMut(FileNumber, Option<&Record<'_>>),
+    ) -> u64 {
+        if tracks.is_empty() {
+            return 0;
+        }
+        let passed = self.passed.borrow();
+        let view = View {
+            ready: &self.for_counting(),
+            filtered: true,
+            id: |key: &FileKey| file_id(&source.pod, key).number(),
+            passed: |container: &str| passed.get(container).cloned().unwrap_or_default(),
         };
+        for_each_unsent(tracks, &view, each)
+    }
+
+    /// What is saved: also of files that are gone, until it is told what became of them.
+    pub fn progress(&self) -> Progress {
         let tracks = self.tracks.borrow();
         let parked = self.parked.borrow();
         let reading = tracks
             .iter()
-            .map(|track| (&track.file.key, track.committed));
-        let Counts {
-            delivered,
-            rejected,
-            ..
-        } = self.counts.get();
+            .map(|track| (track.file.key.clone(), track.place(false)));
+        let parked = parked.iter().map(|(key, place)| (key.clone(), *place));
         Progress {
-            delivered,
-            rejected,
-            files: reading
-                .chain(parked.iter().map(|(key, position)| (key, *position)))
-                .filter(|(key, _)| exists(key))
-                .map(|(key, position)| (key.clone(), position))
-                .collect(),
+            counts: self.counts.get(),
+            files: reading.chain(parked).collect(),
+            ledger: self.ledger.borrow().clone(),
         }
     }
 
-    fn advance(&self, ends: &[End]) {
-        let mut tracks = self.tracks.borrow_mut();
-        for end in ends {
-            let track = tracks
-                .iter_mut()
-                .find(|track| Rc::ptr_eq(&track.file, &end.file));
-            if let Some(track) = track {
-                track.committed = end.position;
-                track.done = end.done;
-                if end.done && track.file.is_deleted() {
-                    // The next look at the files lets go of it.
-                    self.synced.set(None);
-                }
-            }
+    fn advance(&self, ends: &Ends) {
+        self.count(|counts| {
+            counts.lost += ends.lost;
+            counts.dropped += ends.dropped.total();
+        });
+        if !ends.passed.is_empty() {
+            let mut passed = self.passed.borrow_mut();
+            passed.extend(ends.passed.iter().cloned());
         }
+        let mut tracks = self.tracks.borrow_mut();
+        let mut any_done = false;
+        // Ends come in the order of the tracks, mostly.
+        let mut from = 0;
+        for end in &ends.places {
+            let found = (from..tracks.len())
+                .chain(0..from)
+                .find(|index| tracks[*index].file.number == end.file);
+            let Some(index) = found else {
+                continue;
+            };
+            from = index;
+            let track = &mut tracks[index];
+            track.settle_at(end.position, end.done);
+            any_done |= track.done;
+        }
+        if any_done {
+            park_done(&mut tracks, &mut self.parked.borrow_mut());
+        }
+    }
+
+    /// What goes with the lines that the reader of this track has taken over from earlier files.
+    fn carried_heads(
+        &self,
+        source: &Source,
+        tracks: &[Track],
+        index: usize,
+    ) -> Vec<(FileNumber, FileHeads)> {
+        let reader = &tracks[index].reader;
+        if !reader.has_begun() {
+            return Vec::new();
+        }
+        tracks[..index]
+            .iter()
+            .rev()
+            .take_while(|earlier| earlier.file.is_of_the_run_of(&tracks[index].file))
+            .filter(|earlier| reader.files().any(|file| file == earlier.file.number))
+            .map(|earlier| (earlier.file.number, self.heads(source, &earlier.file.key)))
+            .collect()
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -396,31 +732,60 @@ impl Route {
         self.counts.set(counts);
     }
 
-    fn heads(&self, source: &Source, key: &FileKey) -> [Head; 2] {
+    fn heads(&self, source: &Source, key: &FileKey) -> FileHeads {
         let labels = source.labels.borrow();
-        let execution_id = source.execution_id_label.borrow();
+        let policy = self.policy.borrow();
+        let wanted = match &policy.pod_labels {
+            None => Cow::Borrowed(&*labels),
+            Some(wanted) => Cow::Owned(pod::only(&labels, wanted)),
+        };
         let pod = &source.pod;
-        let file_id = short_digest(
-            format!(
-                "{}/{}/{}/{}",
-                pod.uid, key.container, key.restart, key.beginning
-            )
-            .as_bytes(),
-        );
+        let execution_id = source.execution.borrow().id(pod, &labels);
+        let id = file_id(pod, key);
+        let file_id = id.to_string();
         let origin = Origin {
             namespace: &pod.namespace,
             pod: &pod.name,
             pod_uid: &pod.uid,
             node: &pod.node,
-            labels: &labels,
-            execution_id: execution_id
-                .as_ref()
-                .and_then(|label| labels.get(label))
-                .map(String::as_str),
+            labels: &wanted,
+            execution_id: execution_id.as_deref(),
             container: &key.container,
             restart: key.restart,
             file_id: &file_id,
         };
-        Stream::ALL.map(|stream| Head::new(&self.format.borrow(), &origin, stream))
+        FileHeads {
+            heads: Heads::new(&self.packing.borrow().format, policy.parse, &origin),
+            id: id.number(),
+        }
     }
+}
+
+/// What sets a log file apart from all others of all pods; the beginning of the id of its records.
+fn file_id(pod: &Pod, key: &FileKey) -> Beginning {
+    let file = format!(
+        "{}/{}/{}/{}",
+        pod.uid, key.container, key.restart, key.beginning
+    );
+    Beginning::of(file.as_bytes())
+}
+
+/// Where reading a file begins that is not being read; none when nothing of it is left to read, or nothing is known of
+/// it and it has no name any more: it may have been read before.
+fn begin(parked: &mut HashMap<FileKey, Place>, file: &LogFile) -> Option<Position> {
+    let Some(place) = parked.get(&file.key).copied() else {
+        return (!file.is_deleted() && !file.is_cut()).then(Position::default);
+    };
+    // A file that was taken for finished can grow after all.
+    if place.done && !(file.can_grow() && file.length() > place.position.next) {
+        return None;
+    }
+    parked.remove(&file.key);
+    // Shorter than what was acknowledged: not the content that it was.
+    let is_another = file.can_grow() && place.position.next > file.length();
+    Some(if is_another {
+        Position::default()
+    } else {
+        place.position
+    })
 }

@@ -35,8 +35,32 @@ const FLUSH: Duration = Duration::from_millis(750);
 /// Five times what the kubelet keeps of a container's log by default.
 const MOST_HELD: u64 = 256 << 20;
 
-/// Below the 30 s that a pod is given by default.
+/// Below the 30 s that a pod is given by default; no pod is held up for longer.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// The part of a shorter grace period that is used.
+const OF_GRACE_PERIOD: (u32, u32) = (5, 6);
+
+/// The kubelet gives no container less (`minimumGracePeriodInSeconds`).
+const LEAST_GRACE_PERIOD: u64 = 2;
+
+/// Longest time for the end of a pod whose specification gives it so many seconds.
+///
+/// Its containers may have used some of them before the agent is told, and whoever deletes the pod may give it others.
+fn drain(grace_period: &str) -> Duration {
+    // One that is not known is the default. A negative one is taken for one second by the API server.
+    let Ok(seconds) = grace_period.parse::<i64>() else {
+        return DRAIN;
+    };
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    let (of, all) = OF_GRACE_PERIOD;
+    let grace_period = Duration::from_secs(seconds.max(LEAST_GRACE_PERIOD));
+    DRAIN.min(
+        grace_period
+            .checked_mul(of)
+            .map_or(DRAIN, |part| part / all),
+    )
+}
 
 impl Settings {
     /// Reads the flags and the environment; none when help was asked for.
@@ -56,7 +80,7 @@ impl Settings {
             termination_log: layout::TERMINATION_LOG.into(),
             flush: FLUSH,
             most_held: MOST_HELD,
-            drain: DRAIN,
+            drain: drain(&variable(layout::ENV_GRACE_PERIOD)),
             pod: Pod {
                 namespace: variable(layout::ENV_NAMESPACE),
                 name: variable(layout::ENV_POD),
@@ -98,9 +122,9 @@ impl Settings {
   --termination-log FILE  where the termination message goes [{}]
   --flush-ms N            longest wait of a line for others [{}]
   --most-held-bytes N     how much of deleted log files is kept for a sink that takes nothing [{}]
-  --drain-seconds N       longest time from SIGTERM to the end [{}]
+  --drain-seconds N       longest time from SIGTERM to the end [five sixths of the grace period, at most {}]
 
-Environment: {}, {}, {}, {}
+Environment: {}, {}, {}, {}, {}
 ",
             env!("CARGO_PKG_VERSION"),
             layout::LOG_DIR,
@@ -115,6 +139,7 @@ Environment: {}, {}, {}, {}
             layout::ENV_POD,
             layout::ENV_POD_UID,
             layout::ENV_NODE,
+            layout::ENV_GRACE_PERIOD,
         )
     }
 }
@@ -132,6 +157,15 @@ mod tests {
         let settings = read(&[]).unwrap().unwrap();
         assert_eq!(settings.log_dir, PathBuf::from(layout::LOG_DIR));
         assert!(settings.drain < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_shorter_grace_period_leaves_time_to_count() {
+        let millis = |grace_period| drain(grace_period).as_millis();
+        assert_eq!(["30", "600", "", "soon"].map(millis), [25_000; 4]);
+        assert_eq!(millis("12"), 10_000);
+        assert_eq!(["2", "1", "0", "-1"].map(millis), [1666; 4]);
+        assert_eq!(millis(&i64::MAX.to_string()), 25_000);
     }
 
     #[test]

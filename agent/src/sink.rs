@@ -1,31 +1,70 @@
 //! What each kind of sink is sent and what its answers mean. Opens no connection.
 
+mod header;
 pub mod http;
+pub mod loggly;
+pub mod new_relic;
+pub mod otlp;
+pub mod packing;
+pub mod quote;
+pub mod s3;
 pub mod splunk;
+pub mod syslog;
+pub mod trust;
 
-use std::{path::Path, time::Duration};
+use std::{fmt, num::NonZeroU32, path::Path, time::Duration};
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use katonic_log_config::{Target, Tls};
+use ::http::{HeaderMap, HeaderValue, Method, Uri};
+use katonic_log_config::{Compression, Proxy, Store, Target};
 
-use crate::{
-    credential::{self, CredentialError, Secret},
-    encode::Format,
-};
+pub use quote::Quoter;
+pub use trust::{Identity, Trust};
+
+use crate::credential::{CredentialError, Secret};
+
+/// How long an answer may take, unless the policy says otherwise.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A sink with its credentials: everything that a request needs but its body.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Destination {
-    /// Where requests go.
+    /// What is asked of the server.
+    pub method: Method,
+    /// Where requests go. Loggly's holds its token: never told, see [`Destination::address`].
     pub uri: Uri,
     /// Headers of each request; the values of credentials are marked as sensitive, so they print as `Sensitive`.
     pub headers: HeaderMap,
-    /// Authorities that replace the public ones, PEM.
-    pub ca: Option<Secret>,
-    /// Whether any certificate is accepted.
-    pub insecure_skip_verify: bool,
+    /// How bodies are compressed; the headers say so too.
+    pub compression: Compression,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// How both ends prove who they are.
+    pub trust: Trust,
+    /// The proxy that the policy names; none: that of the environment.
+    pub proxy: Option<Through>,
+    /// Where and how it is asked what is indexed, if the policy wants that.
+    pub acknowledging: Option<splunk::Acknowledging>,
     /// What its answers mean.
     pub kind: Kind,
+    /// Hides the credentials that it is shown, should it repeat them.
+    pub quoter: Quoter,
+    address: String,
+}
+
+/// A proxy with its credential.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Through {
+    /// Its address.
+    pub uri: Uri,
+    /// `Proxy-Authorization`, marked as sensitive.
+    pub authorization: Option<HeaderValue>,
+}
+
+impl Through {
+    /// The address for people.
+    pub fn address(&self) -> String {
+        origin(&self.uri)
+    }
 }
 
 /// The kinds of sinks, as far as answers go.
@@ -33,8 +72,26 @@ pub struct Destination {
 pub enum Kind {
     /// Splunk HTTP Event Collector.
     Splunk,
-    /// JSON lines over HTTP.
+    /// Loggly's bulk endpoint.
+    Loggly,
+    /// New Relic's Log API.
+    NewRelic,
+    /// OTLP over HTTP.
+    Otlp,
+    /// JSON over HTTP.
     Http,
+    /// A store of objects, whose answers say more: see [`s3::judge`].
+    ObjectStorage,
+}
+
+/// What a request needs that differs by the kind of sink.
+struct Request {
+    uri: Uri,
+    /// The address for people, where it is not the URI.
+    address: Option<String>,
+    headers: HeaderMap,
+    /// Credentials that stand elsewhere than in the headers.
+    elsewhere: Vec<Secret>,
 }
 
 /// What a sink answered.
@@ -46,6 +103,15 @@ pub struct Answer<'a> {
     pub retry_after: Option<Duration>,
     /// The beginning of the body.
     pub body: &'a [u8],
+    /// Tells of it what may be told.
+    pub quoter: &'a Quoter,
+}
+
+impl Answer<'_> {
+    /// What is told of the server's own words.
+    fn quote(&self, text: &str) -> String {
+        self.quoter.answer(text)
+    }
 }
 
 /// What an answer means for the batch.
@@ -69,6 +135,13 @@ pub enum Verdict {
     },
     /// Too large: in smaller batches.
     Split,
+    /// The sink has it but for some records, which it refused for good and does not name. Nothing is sent again.
+    Partial {
+        /// How many were refused; none: only a warning.
+        rejected: u64,
+        /// For people.
+        reason: String,
+    },
     /// A record is refused for its content.
     Refused {
         /// Its place in the batch, if the sink says.
@@ -92,96 +165,131 @@ impl Kind {
     pub fn judge(self, answer: &Answer<'_>) -> Verdict {
         match self {
             Self::Splunk => splunk::judge(answer),
+            Self::Loggly => loggly::judge(answer),
+            Self::NewRelic => new_relic::judge(answer),
+            Self::Otlp => otlp::judge(answer),
             Self::Http => http::judge(answer),
+            Self::ObjectStorage => judge_by_status(answer, format!("HTTP {}", answer.status)),
         }
     }
 }
 
-/// The form of the records of a sink.
-pub fn format(target: &Target) -> Format {
-    match target {
-        Target::Splunk(splunk) => Format::Splunk(crate::encode::splunk::Event {
-            index: splunk.index.clone(),
-            source: splunk.source.clone(),
-            sourcetype: splunk.sourcetype.clone(),
-        }),
-        Target::Http(_) => Format::JsonLines,
-    }
-}
-
 impl Destination {
-    /// Puts a sink and its credentials together.
+    /// Puts a sink and its credentials together; `channel` names the sender to a sink that asks for it, see
+    /// [`splunk::channel`].
     ///
     /// # Errors
     /// When a credential is missing or cannot be used.
-    pub fn resolve(target: &Target, credentials: &Path) -> Result<Self, CredentialError> {
-        let (uri, headers, tls, kind) = match target {
+    pub fn resolve(
+        target: &Target,
+        credentials: &Path,
+        channel: &HeaderValue,
+    ) -> Result<Self, CredentialError> {
+        let connection = target.connection().ok_or(CredentialError::Address)?;
+        let compression = packing::compression(target);
+        let mut method = Method::POST;
+        let mut acknowledging = None;
+        let (request, kind) = match target {
             Target::Splunk(sink) => {
-                let uri = splunk::uri(sink).map_err(|_| CredentialError::Address)?;
-                (
-                    uri,
-                    splunk::headers(sink, credentials)?,
-                    &sink.tls,
-                    Kind::Splunk,
-                )
+                let request = splunk::request(sink, compression, credentials, channel)?;
+                acknowledging = splunk::acknowledging(sink, &request.headers)?;
+                (request, Kind::Splunk)
             }
+            Target::Loggly(sink) => (
+                loggly::request(sink, compression, credentials)?,
+                Kind::Loggly,
+            ),
+            Target::NewRelic(sink) => (
+                new_relic::request(sink, compression, credentials)?,
+                Kind::NewRelic,
+            ),
+            Target::Otlp(sink) => (otlp::request(sink, compression, credentials)?, Kind::Otlp),
             Target::Http(sink) => {
-                let headers = http::headers(sink, credentials)?;
-                (sink.url.uri().clone(), headers, &sink.tls, Kind::Http)
+                method = http::method(sink.method);
+                (http::request(sink, compression, credentials)?, Kind::Http)
             }
+            Target::ObjectStorage(sink) => {
+                method = Method::PUT;
+                match &sink.store {
+                    Store::S3(s3) => (s3::request(s3, credentials)?, Kind::ObjectStorage),
+                }
+            }
+            Target::Syslog(_) => return Err(CredentialError::Address),
         };
-        let Tls {
-            ca,
-            insecure_skip_verify,
-        } = tls;
+        let Request {
+            uri,
+            address,
+            headers,
+            elsewhere,
+        } = request;
+        let mut quoter = Quoter::of_headers(&headers);
+        // It may hold a token, and is never told either.
+        quoter.hide(uri.query().unwrap_or_default().as_bytes());
+        for credential in &elsewhere {
+            quoter.hide(credential.reveal());
+        }
         Ok(Self {
+            method,
+            address: address.unwrap_or_else(|| without_query(&uri)),
             uri,
             headers,
-            ca: ca
+            compression,
+            timeout: connection.timeout_ms.map_or(TIMEOUT, millis),
+            trust: Trust::resolve(&connection.tls, credentials)?,
+            proxy: connection
+                .proxy
                 .as_ref()
-                .map(|key| credential::read(credentials, key))
+                .map(|proxy| through(proxy, credentials))
                 .transpose()?,
-            insecure_skip_verify: *insecure_skip_verify,
+            acknowledging,
             kind,
+            quoter,
         })
     }
 
-    /// The address for people: without its query, which may hold a token.
-    pub fn address(&self) -> String {
-        let scheme = self.uri.scheme_str().unwrap_or_default();
-        let authority = self
-            .uri
-            .authority()
-            .map_or("", |authority| authority.as_str());
-        format!("{scheme}://{authority}{}", self.uri.path())
+    /// The address for people: without its query, which may hold a token, and without Loggly's token.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 }
 
-/// The headers that every sink gets; later ones of a sink come on top.
-fn common_headers(content_type: &'static str) -> HeaderMap {
-    use ::http::header;
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.insert(
-        header::USER_AGENT,
-        HeaderValue::from_static(concat!("katonic-log-agent/", env!("CARGO_PKG_VERSION"))),
-    );
-    headers
+impl fmt::Debug for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Destination")
+            .field("method", &self.method)
+            .field("address", &self.address)
+            .field("headers", &self.headers)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
 }
 
-/// A header with a credential in it.
-fn secret_header(
-    headers: &mut HeaderMap,
-    name: &HeaderName,
-    value: &[u8],
-    key: &katonic_log_config::CredentialKey,
-) -> Result<(), CredentialError> {
-    let mut value =
-        HeaderValue::from_bytes(value).map_err(|_| CredentialError::NotAHeader(key.clone()))?;
-    value.set_sensitive(true);
-    headers.insert(name.clone(), value);
-    Ok(())
+fn through(proxy: &Proxy, credentials: &Path) -> Result<Through, CredentialError> {
+    let authorization = proxy
+        .basic
+        .as_ref()
+        .map(|basic| header::basic(basic, credentials))
+        .transpose()?;
+    Ok(Through {
+        uri: proxy.url.uri().clone(),
+        authorization,
+    })
+}
+
+fn millis(number: NonZeroU32) -> Duration {
+    Duration::from_millis(number.get().into())
+}
+
+fn without_query(uri: &Uri) -> String {
+    format!("{}{}", origin(uri), uri.path())
+}
+
+/// Scheme, host and port of an address.
+fn origin(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    format!("{scheme}://{authority}")
 }
 
 /// What all sinks mean by a status that their own documentation does not say more about.
@@ -203,3 +311,21 @@ fn judge_by_status(answer: &Answer<'_>, reason: String) -> Verdict {
         },
     }
 }
+
+#[cfg(test)]
+impl<'a> Answer<'a> {
+    /// An answer to somebody who has shown no credential.
+    fn of(status: u16, body: &'a [u8]) -> Self {
+        static NOTHING_HIDDEN: std::sync::LazyLock<Quoter> =
+            std::sync::LazyLock::new(Quoter::default);
+        Self {
+            status,
+            retry_after: None,
+            body,
+            quoter: &NOTHING_HIDDEN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! The time of a log line: read from the CRI format, written as sinks want it. Knows no time zones but offsets.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    ops::RangeInclusive,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// A moment in nanoseconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -12,14 +15,26 @@ pub struct Timestamp {
 }
 
 /// Reads times; remembers the last minute, because the lines of a log share it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TimeParser {
     minute: [u8; MINUTE],
     epoch: i64,
 }
 
+/// Years 0 to 9999, as seconds since 1970: what RFC 3339 has four digits for.
+pub const YEARS: RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+
 /// Length of `2026-11-23T10:15`.
 const MINUTE: usize = 16;
+
+impl Default for TimeParser {
+    fn default() -> Self {
+        Self {
+            minute: *b"1970-01-01T00:00",
+            epoch: 0,
+        }
+    }
+}
 
 impl TimeParser {
     /// Reads a time of the CRI log format: RFC 3339 with up to nine digits of a second.
@@ -32,12 +47,13 @@ impl TimeParser {
         let [b':', tens, ones, rest @ ..] = rest else {
             return None;
         };
-        let second = two_digits(*tens, *ones)?;
+        // The last second of a day can be a leap second.
+        let second = two_digits(*tens, *ones).filter(|second| *second <= 60)?;
         let (nanos, zone) = fraction(rest)?;
-        Some(Timestamp {
-            seconds: self.epoch + second - offset(zone)?,
-            nanos,
-        })
+        let seconds = self.epoch + second - offset(zone)?;
+        YEARS
+            .contains(&seconds)
+            .then_some(Timestamp { seconds, nanos })
     }
 }
 
@@ -153,6 +169,15 @@ impl From<SystemTime> for Timestamp {
 }
 
 impl Timestamp {
+    /// Whole milliseconds since 1970; 0 for what was before.
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.seconds).map_or(0, |seconds| {
+            seconds
+                .saturating_mul(1000)
+                .saturating_add(u64::from(self.nanos / 1_000_000))
+        })
+    }
+
     /// Appends seconds since 1970 with nine decimals, as Splunk takes them.
     pub fn write_epoch(self, out: &mut Vec<u8>) {
         if self.seconds < 0 {
@@ -165,6 +190,21 @@ impl Timestamp {
 
     /// Appends RFC 3339 in UTC with nine decimals.
     pub fn write_rfc3339(self, out: &mut Vec<u8>) {
+        self.write_date_and_time(out);
+        out.push(b'.');
+        write_padded(out, u64::from(self.nanos), 9);
+        out.push(b'Z');
+    }
+
+    /// Appends RFC 3339 in UTC with six decimals, the most that syslog has (RFC 5424 §6.2.3).
+    pub fn write_rfc3339_micros(self, out: &mut Vec<u8>) {
+        self.write_date_and_time(out);
+        out.push(b'.');
+        write_padded(out, u64::from(self.nanos / 1000), 6);
+        out.push(b'Z');
+    }
+
+    fn write_date_and_time(self, out: &mut Vec<u8>) {
         let (year, month, day) = date_of(self.seconds.div_euclid(86_400));
         let second = self.seconds.rem_euclid(86_400).unsigned_abs();
         write_padded(out, year.unsigned_abs(), 4);
@@ -178,9 +218,6 @@ impl Timestamp {
         write_padded(out, second / 60 % 60, 2);
         out.push(b':');
         write_padded(out, second % 60, 2);
-        out.push(b'.');
-        write_padded(out, u64::from(self.nanos), 9);
-        out.push(b'Z');
     }
 }
 
@@ -250,6 +287,10 @@ mod tests {
             "2026-11-23T10:15:07.0123456789Z",
             "2026-11-23 10:15:07Z",
             "2026-11-23T10:15:07+1:00",
+            "2026-11-23T10:15:61Z",
+            "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0:07Z",
+            "0000-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
         }

@@ -3,15 +3,27 @@
 //! Everything that the schema or a CEL rule can refuse is refused by the API server; what spans objects
 //! (a Secret that is missing, say) is a condition on the policy.
 
+pub mod connection;
 pub mod labels;
 pub mod logging_policy;
 pub mod manifest;
+pub mod processing;
+mod rule;
 pub mod secret;
 pub mod sink;
 pub mod status;
 
+pub use connection::{BasicAuth, Compression, GzipOrNone, HttpConnection, HttpHeader, Tls};
 pub use labels::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};
-pub use logging_policy::{ContainerSelector, LoggingPolicy, LoggingPolicySpec, Plane};
-pub use secret::SecretKeyRef;
-pub use sink::{HttpHeader, HttpSink, Sink, SplunkSink, Tls};
-pub use status::{LoggingPolicyStatus, PodCount, SinkStatus};
+pub use logging_policy::{
+    ContainerSelector, LoggingPolicy, LoggingPolicySpec, Logs, Plane, Rollout,
+};
+pub use processing::{Filter, Match, Multiline, MultilineRule, Parse, RateLimit, Redact, Sample};
+pub use rule::Period;
+pub use secret::{CertificateSecretRef, SecretKeyRef};
+pub use sink::{
+    AccessKeySecretRef, ArchiveObjects, Batch, HttpMethod, HttpSink, JsonFormat, LogglySink,
+    NewRelicRegion, NewRelicSink, ObjectStorageSink, OtlpEncoding, OtlpSink, S3Store, Sink,
+    SplunkAcknowledgement, SplunkSink, SyslogFacility, SyslogSink, SyslogTransport,
+};
+pub use status::{LoggingPolicyStatus, PodCount, PodsByReason, SinkStatus};

@@ -21,7 +21,10 @@ pub struct Error {
 
 /// Every definition of this API.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![with_unseen_status(without_nullable(LoggingPolicy::crd()))]
+    vec![with_unseen_status(everywhere(
+        LoggingPolicy::crd(),
+        &for_readers,
+    ))]
 }
 
 /// One file for each definition: its name and its YAML.
@@ -42,29 +45,39 @@ pub fn files() -> Result<Vec<(String, String)>, Error> {
     all().into_iter().map(file).collect()
 }
 
-/// `field: null` is then the same as no field at all: the API server prunes a null that the schema does not allow,
-/// while CEL's `has()` would call an allowed one present.
-fn without_nullable(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    fn strip(schema: &mut JSONSchemaProps) {
-        schema.nullable = None;
-        schema
-            .properties
-            .iter_mut()
-            .flat_map(BTreeMap::values_mut)
-            .for_each(strip);
+/// Changes every schema of a definition.
+fn everywhere(
+    mut crd: CustomResourceDefinition,
+    change: &dyn Fn(&mut JSONSchemaProps),
+) -> CustomResourceDefinition {
+    fn walk(schema: &mut JSONSchemaProps, change: &dyn Fn(&mut JSONSchemaProps)) {
+        change(schema);
+        let properties = schema.properties.iter_mut().flat_map(BTreeMap::values_mut);
+        properties.for_each(|property| walk(property, change));
         if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-            strip(items);
+            walk(items, change);
         }
         if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-            strip(values);
+            walk(values, change);
         }
     }
-    crd.spec
-        .versions
-        .iter_mut()
+    let versions = crd.spec.versions.iter_mut();
+    versions
         .filter_map(schema)
-        .for_each(strip);
+        .for_each(|schema| walk(schema, change));
     crd
+}
+
+/// As people read and write it.
+fn for_readers(schema: &mut JSONSchemaProps) {
+    // `field: null` is then the same as no field at all: the API server prunes a null that the schema does not allow, while
+    // CEL's `has()` would call an allowed one present.
+    schema.nullable = None;
+    // `kubectl explain` keeps line breaks and breaks lines itself; those of the source would show as ragged lines.
+    schema.description = schema.description.as_ref().map(|text| {
+        let paragraphs = text.split("\n\n").map(|one| one.replace('\n', " "));
+        paragraphs.collect::<Vec<_>>().join("\n\n")
+    });
 }
 
 fn schema(version: &mut CustomResourceDefinitionVersion) -> Option<&mut JSONSchemaProps> {

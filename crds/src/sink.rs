@@ -1,17 +1,50 @@
-//! Where logs go, as a user writes it.
+//! Where logs go, as a user writes it: one type for each kind of sink.
+
+mod http;
+mod loggly;
+mod new_relic;
+mod object_storage;
+mod otlp;
+mod splunk;
+mod syslog;
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::SecretKeyRef;
+pub use http::{HttpMethod, HttpSink, JsonFormat};
+pub use loggly::LogglySink;
+pub use new_relic::{NewRelicRegion, NewRelicSink};
+pub use object_storage::{AccessKeySecretRef, ArchiveObjects, MAX_AGE, ObjectStorageSink, S3Store};
+pub use otlp::{OtlpEncoding, OtlpSink};
+pub use splunk::{ACKNOWLEDGEMENT_TIMEOUT, POLL_INTERVAL, SplunkAcknowledgement, SplunkSink};
+pub use syslog::{SyslogFacility, SyslogSink, SyslogTransport};
 
-/// A destination. Each sink of a policy gets every line, and none of them waits for another.
-#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+use crate::rule::Period;
+
+/// How long a record may wait for others.
+pub const FLUSH_INTERVAL: Period = Period {
+    least: "50ms",
+    most: "1m",
+};
+
+/// A destination. Each sink of a policy gets every record (the fallback: only what the others could not deliver), and none of
+/// them waits for another.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "[has(self.splunk), has(self.http)].filter(set, set).size() == 1",
-    "a sink has exactly one kind: set one of splunk, http, and move a second kind into a sink of its own"
-))]
+#[x_kube(
+    validation = (
+        "[has(self.splunk), has(self.loggly), has(self.newRelic), has(self.syslog), has(self.otlp), has(self.http), has(self.objectStorage)].filter(set, set).size() == 1",
+        "a sink has exactly one kind: set one of splunk, loggly, newRelic, syslog, otlp, http, objectStorage, and move a second kind into a sink of its own"
+    ),
+    validation = (
+        "!has(self.newRelic) || !has(self.batch) || !has(self.batch.maxBytes) || self.batch.maxBytes <= 1000000",
+        "New Relic takes at most 1000000 bytes in a request: lower batch.maxBytes, or remove it"
+    ),
+    validation = (
+        "!has(self.objectStorage) || !has(self.batch)",
+        "an object is no request: say how large and how old it may become in objectStorage.objects, and remove batch"
+    )
+)]
 pub struct Sink {
     /// Name of the sink, unique within the policy. Delivery goes on where it was as long as the name stays.
     /// Example: `splunk`.
@@ -21,108 +54,46 @@ pub struct Sink {
     /// Splunk HTTP Event Collector (HEC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splunk: Option<SplunkSink>,
-    /// Any HTTP server that takes JSON lines: one object a line, gzip, answered with 2xx when it has them.
+    /// Loggly, by its bulk endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loggly: Option<LogglySink>,
+    /// New Relic, by its Log API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_relic: Option<NewRelicSink>,
+    /// A syslog server that takes RFC 5424, by UDP, TCP or TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syslog: Option<SyslogSink>,
+    /// OpenTelemetry Protocol over HTTP: an OpenTelemetry Collector, or any backend that takes OTLP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<OtlpSink>,
+    /// Any HTTP server that takes JSON and answers with 2xx when it has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSink>,
+    /// A store of objects: an archive in which each line is exactly once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_storage: Option<ObjectStorageSink>,
+    /// How records are put together into requests. Default: as its fields say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
 }
 
-/// Splunk HTTP Event Collector (HEC), event endpoint.
-#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-// On the object, because the API server's answer repeats the value of a field, and an address may hold a password.
-#[x_kube(
-    validation = ("self.endpoint.startsWith('https://') || self.endpoint.startsWith('http://')", "endpoint must begin with https:// or http://, for example https://hec.example.com:8088"),
-    validation = ("isURL(self.endpoint) && url(self.endpoint).getHostname() != '' && (url(self.endpoint).getPort() == '' || (size(url(self.endpoint).getPort()) <= 5 && int(url(self.endpoint).getPort()) >= 1 && int(url(self.endpoint).getPort()) <= 65535)) && self.endpoint.matches('^[!-~]+$')", "endpoint is not a URL: write for example https://hec.example.com:8088"),
-    validation = ("!self.endpoint.contains('?') && !self.endpoint.contains('#')", "endpoint takes no query and no fragment: remove what stands behind ? or #"),
-    validation = ("!has(self.tls) || self.endpoint.startsWith('https://')", "tls needs an endpoint that begins with https://"),
-    validation = ("!self.endpoint.matches('^[a-zA-Z]*:?//[^/?#]*@')", "endpoint must not hold credentials: remove what stands before @ and name a Secret in tokenSecretRef")
-)]
-pub struct SplunkSink {
-    /// Address of the collector without a path: `/services/collector/event` is appended.
-    /// `http://` is allowed, sends the token unencrypted and is warned about. Example: `https://hec.example.com:8088`.
-    #[schemars(length(min = 1, max = 2048))]
-    pub endpoint: String,
-    /// The HEC token.
-    pub token_secret_ref: SecretKeyRef,
-    /// Index to write to; the token must allow it. Default: the token's own. Example: `platform`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = (r"self.matches('^[a-z0-9][a-z0-9_-]*$') && !self.contains('kvstore')", "index is not a Splunk index: use lower-case letters, digits, `_` and `-`, beginning with a letter or digit, for example platform"))]
-    pub index: Option<String>,
-    /// Splunk's `source` of each event. Default: the container's log, `<namespace>/<pod>/<container>`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
-    pub source: Option<String>,
-    /// Splunk's `sourcetype` of each event. Default: `kube:container:<container>`. Example: `_json`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
-    pub sourcetype: Option<String>,
-    /// How the server's certificate is checked. Default: against the public authorities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Tls>,
-}
-
-/// An HTTP server that takes JSON lines.
-#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-// On the object, because the API server's answer repeats the value of a field, and an address may hold a password.
-#[x_kube(
-    validation = ("self.url.startsWith('https://') || self.url.startsWith('http://')", "url must begin with https:// or http://, for example https://logs.example.com/ingest"),
-    validation = ("isURL(self.url) && url(self.url).getHostname() != '' && (url(self.url).getPort() == '' || (size(url(self.url).getPort()) <= 5 && int(url(self.url).getPort()) >= 1 && int(url(self.url).getPort()) <= 65535)) && self.url.matches('^[!-~]+$')", "url is not a URL: write for example https://logs.example.com/ingest"),
-    validation = ("!self.url.contains('#')", "url takes no fragment: remove what stands behind #"),
-    validation = ("!has(self.tls) || self.url.startsWith('https://')", "tls needs a url that begins with https://"),
-    validation = ("!self.url.matches('^[a-zA-Z]*:?//[^/?#]*@')", "url must not hold credentials: remove what stands before @ and name a Secret in headers[].valueSecretRef")
-)]
-pub struct HttpSink {
-    /// Address that each batch is posted to, as it is. `http://` is allowed, sends headers and lines unencrypted
-    /// and is warned about. Example: `https://logs.example.com/ingest`.
-    #[schemars(length(min = 1, max = 2048))]
-    pub url: String,
-    /// Headers of each request. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    #[x_kube(
-        merge_strategy = ListMerge::Map(vec!["name".into()]),
-        validation = ("self.all(x, self.exists_one(y, y.name.lowerAscii() == x.name.lowerAscii()))", "a header is named twice: upper and lower case do not differ in header names")
-    )]
-    pub headers: Option<Vec<HttpHeader>>,
-    /// How the server's certificate is checked. Default: against the public authorities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Tls>,
-}
-
-/// A header of each request.
-#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.value) != has(self.valueSecretRef)", "a header has exactly one of value and valueSecretRef"),
-    validation = ("!(self.name.lowerAscii() in ['host', 'content-length', 'content-encoding', 'content-type', 'transfer-encoding', 'connection', 'upgrade', 'te'])", "this header is set by the agent: remove it"),
-    validation = ("!has(self.value) || !(self.name.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie'])", "this header is a credential: put its value into a Secret and name that in valueSecretRef")
-)]
-pub struct HttpHeader {
-    /// Name of the header. Example: `Authorization`.
-    #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = (r#"self.matches("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")"#, "name is not the name of an HTTP header: use letters, digits and `-`, for example X-Tenant"))]
-    pub name: String,
-    /// Value of the header, where it is no secret. Visible ASCII characters and blanks. Example: `team-a`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = (r"self.matches('^[!-~]([ -~]*[!-~])?$')", "value is not the value of an HTTP header: use visible ASCII characters, blanks only between them"))]
-    pub value: Option<String>,
-    /// The whole value of the header from a Secret, for example `Bearer abc…`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value_secret_ref: Option<SecretKeyRef>,
-}
-
-/// How a server's certificate is checked.
+/// How records are put together. A batch is sent as soon as one of the three is reached.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!(has(self.caSecretRef) && has(self.insecureSkipVerify) && self.insecureSkipVerify)", "caSecretRef has no effect with insecureSkipVerify: remove one of them"))]
-pub struct Tls {
-    /// Certificates (PEM) of the authorities to trust, instead of the public ones.
+pub struct Batch {
+    /// Most bytes of a request before compression, 10000 to 5000000 (New Relic: 1000000). One record is sent however
+    /// long it is. Default: `1000000`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_secret_ref: Option<SecretKeyRef>,
-    /// Accept any certificate: whoever stands between can read the token. For trials only. Default: `false`.
+    #[schemars(range(min = 10_000, max = 5_000_000))]
+    pub max_bytes: Option<i32>,
+    /// Most records of a request, 1 to 100000. Default: no limit but that of the bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub insecure_skip_verify: Option<bool>,
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_records: Option<i32>,
+    /// How long a record may wait for others, 50ms to 1m: less is sooner there, more is fewer requests. Default: `1s`.
+    /// Example: `200ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24))]
+    #[x_kube(validation = FLUSH_INTERVAL.rule())]
+    pub flush_interval: Option<String>,
 }

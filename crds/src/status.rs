@@ -19,6 +19,9 @@ pub struct LoggingPolicyStatus {
     /// Planes that the policy reaches, joined by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planes: Option<String>,
+    /// Whose output is collected: `Application` or `Execution`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<String>,
     /// Selected pods, and how many of them have the log agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCount>,
@@ -32,7 +35,7 @@ pub struct LoggingPolicyStatus {
 }
 
 /// Selected pods and how many of them have the log agent.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodCount {
     /// Pods that have not ended and that the policy selects.
@@ -41,6 +44,25 @@ pub struct PodCount {
     pub injected: i32,
     /// Both as text: `injected/selected`.
     pub summary: String,
+    /// Pods that lack the log agent or have an older one, by reason; those that cannot have it, or refuse it, are not part
+    /// of `selected`. `katonic-logging status --pods` lists the pods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["reason".into()]))]
+    pub uncovered: Vec<PodsByReason>,
+}
+
+/// Pods that lack the log agent, or have an older one, for the same reason.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodsByReason {
+    /// `OlderAgent`: the agent is of an older specification, and works. `AgentImageUnavailable`: the pod waits for the agent's
+    /// image, which cannot be pulled. `AgentFailing`: the agent ends again and again. `CreatedBefore`: the pod was created before
+    /// injection was in force, or while it was not. `NamespaceRefused`: its namespace forbids the agent. Not part of `selected`
+    /// are `OptedOut`: it has the label `logging.katonic.ai/inject: "false"`; `MirrorPod` and `Windows`: it cannot have the
+    /// agent; `NameTaken`, `PodLevelResources` and `TooLarge`: it cannot have it as it is written.
+    pub reason: String,
+    /// How many.
+    pub count: i32,
 }
 
 /// One sink of a policy.
@@ -49,7 +71,7 @@ pub struct PodCount {
 pub struct SinkStatus {
     /// Name of the sink.
     pub name: String,
-    /// Kind of the sink: `splunk` or `http`.
+    /// Kind of the sink: `splunk`, `loggly`, `newRelic`, `syslog`, `otlp`, `http` or `objectStorage`.
     pub kind: String,
     /// Whether a configuration of this sink is written for the agents: the present one, or an earlier one
     /// when `reason` says why the present one cannot be used.

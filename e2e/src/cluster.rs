@@ -35,7 +35,7 @@ mod tier;
 pub use access::KubectlOutput;
 pub use kept::{Kept, stop_kept};
 pub use readiness::Component;
-pub use tier::Tier;
+pub use tier::{Minor, Tier, skip};
 
 use self::{
     binaries::{Binaries, Binary},
@@ -54,6 +54,8 @@ const ATTEMPTS: usize = 3;
 /// What a test may want different from the usual.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
+    /// The Kubernetes minor of the API server.
+    pub minor: Minor,
     /// The API server records every request (without payloads) in [`Cluster::audit_log`].
     pub audit_log: bool,
     /// The store waits for the disk on every write, as in production; for measurements.
@@ -118,13 +120,20 @@ impl Cluster {
         if let Err(reason) = tier.available() {
             bail!("{tier:?}: {reason}");
         }
+        if options.minor == Minor::Oldest && tier != Tier::ApiServer {
+            // Kubernetes' version skew policy: no component may be newer than its API server.
+            bail!(
+                "of the oldest minor there is the API server alone: start {:?}",
+                Tier::ApiServer
+            );
+        }
         let (binaries, workload) = spawn_blocking(move || {
             let workload = if tier == Tier::Node {
                 Some(Image::Workload.build()?)
             } else {
                 None
             };
-            anyhow::Ok((Binaries::of(tier)?, workload))
+            anyhow::Ok((Binaries::of(tier, options.minor)?, workload))
         })
         .await??;
         let mut attempt = 1;
@@ -299,6 +308,24 @@ impl Cluster {
             process.with_context(|| format!("{} is of a higher tier", component.name()))?,
         )
         .await
+    }
+
+    /// Puts the API server of the newest minor in the place of the oldest one's, on the same store: an upgrade of the cluster.
+    ///
+    /// # Errors
+    /// As [`Cluster::start_component`].
+    pub async fn upgrade_api_server(&self) -> Result<()> {
+        let newest = spawn_blocking(|| Binaries::find(&[Binary::KubeApiserver])).await??;
+        self.stop_component(Component::ApiServer)?;
+        let processes = &self.own()?.processes;
+        if let Some(process) = processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(&Component::ApiServer)
+        {
+            process.program = newest.path(Binary::KubeApiserver)?.to_path_buf();
+        }
+        self.start_component(Component::ApiServer).await
     }
 
     fn own(&self) -> Result<&Own> {

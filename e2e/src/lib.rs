@@ -32,6 +32,7 @@
 //! run (a panic keeps them anyway), `KATONIC_E2E_SKIPPED` names the file to which skipped tests are added.
 
 pub mod bench;
+pub mod child;
 pub mod cluster;
 pub mod demo;
 pub mod eventually;
@@ -41,3 +42,4 @@ pub mod program;
 pub mod receiver;
 pub mod simulated;
 pub mod suite;
+pub mod webhook;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
@@ -56,12 +56,47 @@ impl Operator {
     /// # Errors
     /// When it cannot be built or started.
     pub async fn start(cluster: &Cluster, identity: &str) -> Result<Self> {
-        let program =
-            spawn_blocking(|| program::build("katonic-logging-operator", "katonic-logging"))
-                .await??;
-        let kubeconfig = cluster
-            .kubeconfig_for(names::OPERATOR_NAMESPACE, "katonic-logging")
-            .await?;
+        Self::start_with(cluster, identity, &[]).await
+    }
+
+    /// The same in another namespace than the shipped one.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_in(cluster: &Cluster, namespace: &str, identity: &str) -> Result<Self> {
+        Self::run(&program().await?, cluster, namespace, identity, &[]).await
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(cluster: &Cluster, identity: &str, arguments: &[&str]) -> Result<Self> {
+        Self::run_shipped(&program().await?, cluster, identity, arguments).await
+    }
+
+    /// Runs this program as the operator, in the shipped namespace.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn run_shipped(
+        program: &Path,
+        cluster: &Cluster,
+        identity: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let namespace = names::OPERATOR_NAMESPACE;
+        Self::run(program, cluster, namespace, identity, arguments).await
+    }
+
+    async fn run(
+        program: &Path,
+        cluster: &Cluster,
+        namespace: &str,
+        identity: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let kubeconfig = cluster.kubeconfig_for(namespace, "katonic-logging").await?;
         let folder =
             tempfile::tempdir().context("failed to make a folder for the operator's log")?;
         let port = free_port()?;
@@ -69,8 +104,9 @@ impl Operator {
             .context("failed to make the operator's log")?;
         let process = Command::new(program)
             .args(["controller", "--identity", identity])
-            .args(["--namespace", names::OPERATOR_NAMESPACE])
+            .args(["--namespace", namespace])
             .args(["--health-address", &format!("127.0.0.1:{port}")])
+            .args(arguments)
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .stdout(
@@ -139,21 +175,29 @@ impl Operator {
     /// # Errors
     /// When it does not answer.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-        let connection = tokio::spawn(connection);
-        let request = http::Request::get(path)
-            .header("host", "127.0.0.1")
-            .body(String::new())?;
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = http_body_util::BodyExt::collect(response.into_body())
-            .await?
-            .to_bytes();
-        connection.abort();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        get(([127, 0, 0, 1], self.port).into(), path).await
     }
+}
+
+/// Asks a server of plain HTTP: the status code and the body.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn get(address: std::net::SocketAddr, path: &str) -> Result<(u16, String)> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(path)
+        .header("host", "127.0.0.1")
+        .body(String::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body())
+        .await?
+        .to_bytes();
+    connection.abort();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 impl Drop for Operator {
@@ -162,6 +206,10 @@ impl Drop for Operator {
             eprintln!("--- the operator's log\n{}", self.log().unwrap_or_default());
         }
     }
+}
+
+async fn program() -> Result<PathBuf> {
+    spawn_blocking(|| program::build("katonic-logging-operator", "katonic-logging")).await?
 }
 
 fn free_port() -> Result<u16> {
@@ -337,28 +385,17 @@ pub fn condition<'a>(status: &'a LoggingPolicyStatus, type_: &str) -> Option<&'a
 
 /// A policy for both planes with one Splunk sink whose token is the key `token` of this Secret.
 pub fn splunk_policy(name: &str, endpoint: &str, secret: &str) -> LoggingPolicy {
-    let splunk = SplunkSink {
-        endpoint: endpoint.to_owned(),
-        token_secret_ref: SecretKeyRef {
-            name: secret.to_owned(),
-            key: "token".to_owned(),
-        },
-        index: None,
-        source: None,
-        sourcetype: None,
-        tls: None,
+    let token = SecretKeyRef {
+        name: secret.to_owned(),
+        key: "token".to_owned(),
     };
     let spec = LoggingPolicySpec {
-        planes: None,
-        selector: None,
-        components: None,
-        containers: None,
-        suspend: None,
         sinks: vec![Sink {
             name: "splunk".to_owned(),
-            splunk: Some(splunk),
-            http: None,
+            splunk: Some(SplunkSink::to(endpoint, token)),
+            ..Sink::default()
         }],
+        ..LoggingPolicySpec::default()
     };
     LoggingPolicy::new(name, spec)
 }

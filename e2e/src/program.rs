@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::cluster::progress::Progress;
+
 /// Builds a binary with the development profile and says where it is; at once when nothing has changed.
 ///
 /// # Errors
@@ -24,7 +26,13 @@ pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
 /// # Errors
 /// As [`build`].
 pub fn build_release(package: &str, binary: &str) -> Result<PathBuf> {
-    build_with(package, binary, &["--release", "--package", package])
+    let progress = Progress::start(&format!("building {binary} as it is shipped"));
+    let built = build_with(package, binary, &["--release", "--package", package]);
+    match &built {
+        Ok(_) => progress.done(),
+        Err(_) => progress.failed(),
+    }
+    built
 }
 
 fn build_with(package: &str, binary: &str, flags: &[&str]) -> Result<PathBuf> {

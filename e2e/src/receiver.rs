@@ -1,18 +1,30 @@
 //! Receivers of logs that refuse what the real ones refuse and count what they took; they never correct a sender.
 //!
-//! [`Receiver`] listens on one address and follows one [`Protocol`]: Splunk's HTTP Event Collector as Splunk
-//! documents it ([`splunk`]), or a plain server of JSON lines ([`json_lines`]). A test can change the rules while it
-//! runs, script [`Fault`]s, close the port and open it again. What was taken is kept record by record, and
-//! [`Tally`] counts it by sequence number.
+//! [`Receiver`] listens on one address and follows one [`Protocol`]: Splunk's HTTP Event Collector ([`splunk`]),
+//! Loggly ([`loggly`]) and New Relic ([`new_relic`]) as each documents itself, or a plain server of JSON ([`json`]).
+//! [`Rsyslog`], [`OtelCollector`] and [`Minio`] are the real ones; a [`Wire`] or a receiver in front of them gives them
+//! faults, and a [`Proxy`] stands between. A test can change the rules while it runs, script [`Fault`]s, close the port and open it
+//! again. What was taken is kept record by record, and [`Tally`] counts it by sequence number.
 
+mod behind;
 mod body;
 pub mod fault;
-pub mod json_lines;
+pub mod json;
+pub mod loggly;
+pub mod minio;
+pub mod new_relic;
+pub mod otel_collector;
+mod pace;
+mod port;
+pub mod proxy;
 pub mod record;
+pub mod rsyslog;
 mod server;
 pub mod splunk;
 pub mod tally;
 pub mod tls;
+pub mod wire;
+mod written;
 
 use std::{
     net::SocketAddr,
@@ -21,21 +33,34 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use http::{HeaderMap, Method, Uri};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use tokio::sync::watch;
 
-pub use fault::{Fault, Times};
+pub use body::Coding;
+pub use fault::{Fault, RetryAfter, Times};
+pub use minio::Minio;
+pub use otel_collector::OtelCollector;
+pub use proxy::Proxy;
 pub use record::Record;
+pub use rsyslog::Rsyslog;
 pub use tally::Tally;
-pub use tls::{Authority, ServerIdentity};
+pub use tls::{Authority, ClientIdentity, ServerIdentity};
+pub use wire::Wire;
 
 /// What a receiver expects of a sender.
 #[derive(Clone, Debug)]
 pub enum Protocol {
     /// Splunk's HTTP Event Collector.
     Splunk(splunk::Rules),
-    /// `POST` of one JSON object a line.
-    JsonLines(json_lines::Rules),
+    /// Loggly's bulk endpoint.
+    Loggly(loggly::Rules),
+    /// New Relic's Log API.
+    NewRelic(new_relic::Rules),
+    /// A plain server of JSON objects.
+    Json(json::Rules),
+    /// Any server of plain HTTP at this address: it answers what no fault does, and keeps what came.
+    Behind(SocketAddr),
 }
 
 /// A request as a protocol judges it.
@@ -51,23 +76,53 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
+impl Request<'_> {
+    /// The media type without its parameters (RFC 9110 §8.3.1).
+    fn content_type(&self) -> Option<&str> {
+        let value = self.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        value.split(';').next().map(str::trim)
+    }
+}
+
 /// What a protocol says of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Verdict {
     /// HTTP status.
     pub status: u16,
+    /// Content type of the answer.
+    pub content_type: HeaderValue,
     /// Body of the answer.
-    pub body: String,
+    pub body: Bytes,
     /// What was taken; empty when the request was refused.
     pub records: Vec<Record>,
+    /// What the vendor thinks of it and does not say.
+    pub warnings: Vec<new_relic::Warning>,
+}
+
+impl Verdict {
+    fn taken(status: u16, body: String, records: Vec<Record>) -> Self {
+        Self {
+            status,
+            content_type: HeaderValue::from_static("application/json; charset=UTF-8"),
+            body: body.into(),
+            records,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn refused(status: u16, body: String) -> Self {
+        Self::taken(status, body, Vec::new())
+    }
 }
 
 /// A request that was answered.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answered {
+    /// The path that was asked.
+    pub path: String,
     /// The status that was sent.
     pub status: u16,
-    /// The body that was sent.
+    /// The body that was sent; what of it is not UTF-8 as U+FFFD.
     pub body: String,
     /// Size of the request's body on the wire, in bytes.
     pub request_size: usize,
@@ -82,11 +137,26 @@ pub struct Answered {
 pub struct Received {
     /// Records that were taken.
     pub records: Vec<Record>,
+    /// When each of the records came; of what a program wrote to a file, when it was read.
+    pub came_at: Vec<Instant>,
     /// Requests that were answered; one that was reset or is stalled is not among them.
     pub answered: Vec<Answered>,
+    /// Requests that came, answered or not.
+    pub requests: usize,
+    /// Connections that were accepted.
+    pub connections: usize,
+    /// What the vendor would not say of what it took.
+    pub warnings: Vec<new_relic::Warning>,
+    /// What a real receiver took although its standard does not know it, each with the reason.
+    pub malformed: Vec<String>,
 }
 
 impl Received {
+    fn take(&mut self, records: impl IntoIterator<Item = Record>) {
+        self.records.extend(records);
+        self.came_at.resize(self.records.len(), Instant::now());
+    }
+
     /// How many requests were answered with this status.
     pub fn answers(&self, status: u16) -> usize {
         self.answered
@@ -101,14 +171,19 @@ impl Received {
 pub(crate) struct Shared {
     protocol: Mutex<Protocol>,
     script: Mutex<fault::Script>,
+    tls: Mutex<Option<ServerIdentity>>,
     received: watch::Sender<Received>,
 }
 
 impl Protocol {
-    fn judge(&self, request: &Request<'_>) -> Verdict {
+    /// The verdict, or the address of the server that has one.
+    fn judge(&mut self, request: &Request<'_>) -> Result<Verdict, SocketAddr> {
         match self {
-            Self::Splunk(rules) => rules.judge(request),
-            Self::JsonLines(rules) => rules.judge(request),
+            Self::Splunk(rules) => Ok(rules.judge(request)),
+            Self::Loggly(rules) => Ok(rules.judge(request)),
+            Self::NewRelic(rules) => Ok(rules.judge(request)),
+            Self::Json(rules) => Ok(rules.judge(request)),
+            Self::Behind(server) => Err(*server),
         }
     }
 }
@@ -122,7 +197,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Receiver {
     shared: Arc<Shared>,
     address: SocketAddr,
-    tls: Option<ServerIdentity>,
     serving: Option<server::Serving>,
 }
 
@@ -149,13 +223,13 @@ impl Receiver {
         let shared = Arc::new(Shared {
             protocol: Mutex::new(protocol),
             script: Mutex::default(),
+            tls: Mutex::new(tls),
             received: watch::Sender::default(),
         });
-        let serving = server::Serving::start(address, tls.clone(), Arc::clone(&shared)).await?;
+        let serving = server::Serving::start(address, Arc::clone(&shared)).await?;
         Ok(Self {
             address: serving.address(),
             shared,
-            tls,
             serving: Some(serving),
         })
     }
@@ -167,18 +241,31 @@ impl Receiver {
 
     /// Its base address, without a path.
     pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let is_encrypted = lock(&self.shared.tls).is_some();
+        let scheme = if is_encrypted { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// Changes the rules for the requests that come from now on.
-    pub fn change_rules(&self, change: impl FnOnce(&mut Protocol)) {
-        change(&mut lock(&self.shared.protocol));
+    /// Shows another certificate to the connections that come from now on; the receiver has to speak TLS already.
+    pub fn show(&self, identity: &ServerIdentity) {
+        if let Some(shown) = &mut *lock(&self.shared.tls) {
+            *shown = identity.clone();
+        }
+    }
+
+    /// Looks at the rules or changes them, for the requests that come from now on.
+    pub fn change_rules<T>(&self, change: impl FnOnce(&mut Protocol) -> T) -> T {
+        change(&mut lock(&self.shared.protocol))
     }
 
     /// Adds a fault to the script: it is in force once the faults before it have happened as often as they should.
     pub fn misbehave(&self, fault: Fault, times: Times) {
-        lock(&self.shared.script).push(fault, times);
+        self.misbehave_at("", fault, times);
+    }
+
+    /// Adds a fault that happens only to requests whose path begins so.
+    pub fn misbehave_at(&self, path: &str, fault: Fault, times: Times) {
+        lock(&self.shared.script).push(fault, times, path);
     }
 
     /// Ends all faults.
@@ -197,8 +284,7 @@ impl Receiver {
     pub async fn open_port(&mut self) -> Result<()> {
         if self.serving.is_none() {
             let shared = Arc::clone(&self.shared);
-            self.serving =
-                Some(server::Serving::start(self.address, self.tls.clone(), shared).await?);
+            self.serving = Some(server::Serving::start(self.address, shared).await?);
         }
         Ok(())
     }

@@ -5,8 +5,10 @@
 
 pub mod agent;
 pub mod container_log;
+pub mod load;
 pub mod mounted_secret;
 pub mod policy;
+pub mod surroundings;
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +25,9 @@ use tempfile::TempDir;
 
 pub use agent::Agent;
 pub use container_log::{ContainerLog, Stream};
+pub use load::Load;
 pub use mounted_secret::MountedSecret;
+pub use surroundings::Surroundings;
 
 /// Pods of this process so far: with the process id, what makes a UID unique.
 static PODS: AtomicU16 = AtomicU16::new(0);

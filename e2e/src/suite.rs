@@ -1,29 +1,24 @@
-//! Runs every test that this machine can run and adds up the results. It knows no test by name.
+//! Runs every test that this machine can run and adds up the results. It knows no test by name, and one program.
 
+mod programs;
 mod results;
 
-use std::{
-    env, fmt,
-    io::{BufRead as _, BufReader, Write as _},
-    process::Stdio,
-    thread,
-};
+use std::{collections::BTreeMap, env, fmt, io::Write as _, thread};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     cluster::{
-        GIVEN, Tier,
-        binaries::Binaries,
+        GIVEN, Minor, Tier,
+        binaries::{Binaries, Binary},
+        prerequisites,
         progress::{Progress, say},
     },
     images::Image,
     program,
 };
+use programs::Program;
 use results::Results;
-
-/// Tests of one program at the same time. Most start a cluster of their own, and promise times that hold on two cores.
-const MOST_AT_ONCE: usize = 4;
 
 /// How the suite ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,32 +50,25 @@ impl fmt::Display for Summary {
 /// # Errors
 /// When something cannot be built or cargo cannot be started; failed tests are no error.
 pub fn run() -> Result<Summary> {
-    prepare()?;
+    let programs = prepare()?;
     let skipped =
         tempfile::NamedTempFile::new().context("failed to make a file for skipped tests")?;
-    let threads = thread::available_parallelism()
-        .map_or(2, usize::from)
-        .min(MOST_AT_ONCE);
-    let mut cargo = program::cargo()
-        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
-        .env("KATONIC_E2E_SKIPPED", skipped.path())
-        .env("RUST_TEST_THREADS", threads.to_string())
+    let environment = BTreeMap::from([
+        ("KATONIC_E2E_SKIPPED", skipped.path().display().to_string()),
         // A changed snapshot is a failure, not a file to review.
-        .env("INSTA_UPDATE", "no")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("failed to start cargo")?;
-    let output = cargo.stdout.take().context("cargo has no output")?;
+        ("INSTA_UPDATE", "no".to_owned()),
+    ]);
     let mut results = Results::default();
-    let mut terminal = std::io::stdout();
-    for line in BufReader::new(output).split(b'\n') {
+    let mut success = true;
+    programs::run(programs, &environment, |outcome| {
+        let mut terminal = std::io::stdout().lock();
         // A test may print anything.
-        let line = line.context("failed to read the output of the tests")?;
-        let text = String::from_utf8_lossy(&line);
-        results.read(&text);
-        writeln!(terminal, "{text}").context("failed to show the output of the tests")?;
-    }
-    let status = cargo.wait().context("failed to wait for cargo")?;
+        let text = String::from_utf8_lossy(&outcome.output);
+        text.lines().for_each(|line| results.read(line));
+        success &= outcome.success;
+        writeln!(terminal, "{}:\n{text}", outcome.name)
+            .context("failed to show the output of the tests")
+    })?;
     let skipped =
         std::fs::read_to_string(skipped.path()).context("failed to read the skipped tests")?;
     for test in results.failed_tests() {
@@ -89,20 +77,48 @@ pub fn run() -> Result<Summary> {
     for line in skipped.lines() {
         say(&format!("skipped: {}", line.replace('\t', ": ")));
     }
-    Ok(results.summary(skipped.lines().count(), status.success()))
+    Ok(results.summary(skipped.lines().count(), success))
 }
 
-fn prepare() -> Result<()> {
+fn prepare() -> Result<Vec<Program>> {
+    let mut images = &[][..];
     if env::var_os(GIVEN).is_none() {
         let node = Tier::Node.available().is_ok();
-        Binaries::of(if node { Tier::Node } else { Tier::Controllers })?;
+        Binaries::of(
+            if node { Tier::Node } else { Tier::Controllers },
+            Minor::Newest,
+        )?;
+        Binaries::of(Tier::ApiServer, Minor::Oldest)?;
         if node {
-            for image in Image::ALL {
-                image.build()?;
-            }
+            images = &Image::ALL;
         }
     }
-    let progress = Progress::start("building the operator, the agent and the harness");
+    Binaries::find(&[Binary::OtelCollector])?;
+    // Their tests are skipped where they cannot be had.
+    if let Err(reason) = prerequisites::rsyslog() {
+        say(&format!("{reason:#}"));
+    }
+    if let Err(reason) = Binaries::find(&[Binary::Minio, Binary::MinioUser]) {
+        say(&format!("{reason:#}"));
+    }
+    // Shipped programs are optimised as a whole by one core, which leaves the others to the tests.
+    thread::scope(|scope| {
+        let images = scope.spawn(|| -> Result<()> {
+            images
+                .iter()
+                .try_for_each(|image| image.build().map(|_| ()))
+        });
+        let programs = build()?;
+        match images.join() {
+            Ok(built) => built.map(|()| programs),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The tests and the programs that they start, so that no test waits for a compiler.
+fn build() -> Result<Vec<Program>> {
+    let progress = Progress::start("building the operator, the agent and the tests");
     for (package, binary) in [
         ("katonic-log-agent", "katonic-log-agent"),
         ("katonic-logging-operator", "katonic-logging"),
@@ -110,6 +126,7 @@ fn prepare() -> Result<()> {
     ] {
         program::build(package, binary)?;
     }
+    let programs = programs::build()?;
     progress.done();
-    Ok(())
+    Ok(programs)
 }

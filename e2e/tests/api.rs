@@ -78,24 +78,18 @@ async fn every_mistake_is_refused_with_what_to_write_instead() {
 #[tokio::test]
 async fn good_policies_are_accepted_and_read_as_written() {
     let cluster = cluster_with_definitions().await;
-    let samples = program::workspace().join("manifests/samples");
-    let samples = samples.to_str().unwrap();
-    cluster
-        .kubectl(&["apply", "-f", samples])
-        .await
-        .unwrap()
-        .ok()
-        .unwrap();
-    // Nothing was filled in that the files do not say: a pipeline sees no difference.
-    assert_eq!(
-        cluster
-            .kubectl(&["diff", "-f", samples])
-            .await
-            .unwrap()
-            .ok()
-            .unwrap(),
-        ""
-    );
+    // The cases of the core hold every field that there is.
+    for directory in ["manifests/samples", "operator/core/tests/cases"] {
+        let policies = program::workspace().join(directory);
+        let policies = policies.to_str().unwrap();
+        let kubectl = async |verb: &str| {
+            let answer = cluster.kubectl(&[verb, "-f", policies]).await.unwrap();
+            answer.ok().unwrap()
+        };
+        kubectl("apply").await;
+        // Nothing was filled in that the files do not say: a pipeline sees no difference.
+        assert_eq!(kubectl("diff").await, "");
+    }
     let null =
         policy(&json!({"sinks": [{"name": "s", "http": {"url": "https://h"}, "splunk": null}]}));
     let applied = cluster
@@ -116,19 +110,41 @@ async fn kubectl_explains_every_field() {
         .await
         .unwrap()
     };
-    let explained = explain(&["explain", "lp.spec.sinks.splunk.endpoint"]).await;
-    assert!(
-        explained.contains("https://hec.example.com:8088"),
-        "{explained}"
-    );
+    for (field, says) in [
+        ("sinks.splunk.endpoint", "https://hec.example.com:8088"),
+        ("sinks.splunk.acknowledgement.timeout", "Default: `5m`"),
+        ("sinks.loggly.tags", "[platform, production]"),
+        ("sinks.newRelic.region", "`FedRAMP`. The license keys of"),
+        ("sinks.syslog.transport", "Syslog"),
+        ("sinks.syslog.port", "Default: `6514` with TLS"),
+        ("sinks.otlp.compression", "`Zstd`"),
+        ("sinks.http.proxyURL", "http://proxy.example.com:3128"),
+        (
+            "sinks.http.tls.clientCertificateSecretRef",
+            "kubectl create secret tls",
+        ),
+        ("sinks.batch.flushInterval", "Example: `200ms`"),
+        ("filters.redact.hashKeySecretRef", "openssl rand -hex 32"),
+        ("multiline.rule", "`Java`"),
+        ("fallback", "Name of one of the sinks"),
+    ] {
+        let explained = explain(&["explain", &format!("lp.spec.{field}")]).await;
+        let text: Vec<_> = explained.split_whitespace().collect();
+        assert!(text.join(" ").contains(says), "{explained}");
+    }
     let tree = explain(&["explain", "lp.spec", "--recursive"]).await;
     for field in [
         "planes",
         "selector",
         "components",
         "containers",
+        "multiline",
+        "filters",
+        "parse",
+        "podLabels",
         "suspend",
         "sinks",
+        "fallback",
     ] {
         assert!(tree.contains(field), "{tree}");
     }

@@ -252,7 +252,8 @@ async fn running_pods_follow_a_new_policy_and_a_rotated_token_without_a_restart(
     elsewhere.spec.components = Some(vec!["nothing-of-this-name".into()]);
     world.in_force(&elsewhere).await;
     let labels = json!({"app": "workspace"});
-    let lines = ["lines", "3000", "--rate", "100"];
+    // It stays when it has written everything: the kubelet changes no mounted Secret of a pod that ends.
+    let lines = ["workspace", "3000", "--rate", "100"];
     let pod = world
         .create_pod(
             COMPUTE,

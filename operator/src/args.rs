@@ -1,9 +1,11 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand};
-use katonic_logging_core::names;
+use clap::{Parser, Subcommand, ValueEnum};
+use katonic_logging_core::{names, webhook::configuration::Reach};
+
+use crate::inject::{self, InjectArgs};
 
 /// Manages logging as custom resources.
 #[derive(Debug, Parser)]
@@ -19,8 +21,58 @@ pub struct Args {
 pub enum Command {
     /// Makes the cluster match its logging policies, until it is told to stop.
     Controller(ControllerArgs),
+    /// Shows the policies, their sinks and their pods.
+    #[command(after_help = STATUS_HELP)]
+    Status(StatusArgs),
+    /// Answers API servers that ask about pods, until it is told to stop; for Kubernetes below 1.36.
+    Webhook(WebhookArgs),
     /// Prints the custom resource definitions as YAML.
     Crds,
+    /// Adds the log agent to manifests, as the API server would add it to their pods.
+    #[command(long_about = inject::ABOUT)]
+    Inject(InjectArgs),
+}
+
+const STATUS_HELP: &str = "\
+Exit codes:
+  0  every policy that is shown is Ready
+  1  a policy is not Ready
+  2  the command line is wrong
+  3  the cluster could not be asked, or has no such policy
+
+Colours appear on a terminal only, and not where NO_COLOR is set.";
+
+/// What is shown, and of which cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Policies to show; all, if none is named.
+    pub policies: Vec<String>,
+    /// List the selected pods that lack the log agent or have an older one, each with what mends it.
+    #[arg(long)]
+    pub pods: bool,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Namespace of the operator, where the installation is.
+    #[arg(short, long, default_value = names::OPERATOR_NAMESPACE)]
+    pub namespace: String,
+    /// Path of the kubeconfig; otherwise that of KUBECONFIG or ~/.kube/config, or the pod's own account.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; otherwise its current one.
+    #[arg(long)]
+    pub context: Option<String>,
+}
+
+/// The form of an output.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    /// Lines for people.
+    Text,
+    /// For programs.
+    Json,
+    /// For programs, and easier to read.
+    Yaml,
 }
 
 /// How the controller runs.
@@ -32,6 +84,24 @@ pub struct ControllerArgs {
     /// Name of this instance in the lease; each instance needs its own.
     #[arg(long, env = "POD_NAME", default_value = "katonic-logging")]
     pub identity: String,
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub health_address: SocketAddr,
+    /// Address of a webhook that runs outside of the cluster, for example <https://webhook.example.com:8443>; without it, API
+    /// servers reach the webhook by its Service.
+    #[arg(long, value_parser = Reach::url)]
+    pub webhook_url: Option<Reach>,
+}
+
+/// How the webhook runs.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WebhookArgs {
+    /// Address that API servers reach by the Service, over TLS.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    pub address: SocketAddr,
+    /// Folder with the certificate `tls.crt` and its key `tls.key`; changes are taken up for new connections.
+    #[arg(long, default_value = "/etc/katonic-logging/tls")]
+    pub certificates: PathBuf,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub health_address: SocketAddr,

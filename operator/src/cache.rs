@@ -22,6 +22,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::Notify, task::JoinHandle};
 
+/// How long until an API server without such objects is asked again.
+const UNSERVED: Duration = Duration::from_secs(20);
+
 /// What has changed since the controller last looked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
@@ -74,6 +77,27 @@ impl Signal {
     }
 }
 
+/// What is known of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen<V> {
+    /// Nothing yet.
+    Unknown,
+    /// That it is not there.
+    Absent,
+    /// These facts.
+    There(V),
+}
+
+impl<V> Seen<V> {
+    /// The facts, if it is there.
+    pub fn there(self) -> Option<V> {
+        match self {
+            Self::There(facts) => Some(facts),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+}
+
 /// The facts about all objects of one watch, by name. The watch ends with the cache.
 #[derive(Debug)]
 pub struct Cache<V> {
@@ -85,6 +109,17 @@ pub struct Cache<V> {
 struct State<V> {
     facts: Option<BTreeMap<String, V>>,
     error: Option<String>,
+    /// Whether the API server has such objects at all; none while it has not said.
+    served: Option<bool>,
+}
+
+impl<V> State<V> {
+    /// The API server has no such objects; whether that is news.
+    fn forget(&mut self, error: &watcher::Error) -> bool {
+        self.error = Some(chain(error));
+        self.facts = None;
+        self.served.replace(false) != Some(false)
+    }
 }
 
 impl<V> Drop for Cache<V> {
@@ -94,13 +129,13 @@ impl<V> Drop for Cache<V> {
 }
 
 impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
-    /// Watches objects. `facts` takes from each what is needed; `change` says what a change of it, from the first value
+    /// Watches objects. `facts` takes from each what is needed, beside what was taken from it before; `change` says what a change of it, from the first value
     /// to the second, means for the controller.
     pub fn watch<K>(
         api: Api<K>,
         config: watcher::Config,
         signal: Arc<Signal>,
-        facts: impl Fn(K) -> V + Send + 'static,
+        facts: impl Fn(K, Option<&V>) -> V + Send + 'static,
         change: impl Fn(Option<&V>, Option<&V>) -> Change + Send + 'static,
     ) -> Self
     where
@@ -109,6 +144,7 @@ impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
         let state = Arc::new(Mutex::new(State {
             facts: None,
             error: None,
+            served: None,
         }));
         let shared = state.clone();
         let task = tokio::spawn(async move {
@@ -118,6 +154,15 @@ impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
                 let event = match events.try_next().await {
                     Ok(Some(event)) => event,
                     Ok(None) => return,
+                    Err(error) if is_unserved(&error) => {
+                        if lock(&shared).forget(&error) {
+                            tracing::info!(kind = %K::kind(&()), "the API server has no such objects");
+                            signal.raise(Change::Plan);
+                        }
+                        // It may be upgraded one day.
+                        tokio::time::sleep(UNSERVED).await;
+                        continue;
+                    }
                     Err(error) => {
                         tracing::warn!(kind = %K::kind(&()), error = %chain(&error), "failed to watch");
                         let first = lock(&shared).error.replace(chain(&error)).is_none();
@@ -132,21 +177,26 @@ impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
                 match event {
                     Event::Init => listing = BTreeMap::new(),
                     Event::InitApply(object) => {
-                        listing.insert(object.name_any(), facts(object));
+                        let name = object.name_any();
+                        let before = state.facts.as_ref().and_then(|known| known.get(&name));
+                        let new = facts(object, before);
+                        listing.insert(name, new);
                     }
                     Event::InitDone => {
                         let listed = Some(std::mem::take(&mut listing));
-                        if state.facts != listed {
+                        let newly_served = state.served.replace(true) != Some(true);
+                        if state.facts != listed || newly_served {
                             state.facts = listed;
                             signal.raise(Change::Plan);
                         }
                     }
                     Event::Apply(object) => {
-                        let (name, new) = (object.name_any(), facts(object));
                         // A watch lists before it tells of changes.
                         let Some(known) = &mut state.facts else {
                             continue;
                         };
+                        let name = object.name_any();
+                        let new = facts(object, known.get(&name));
                         if known.get(&name) != Some(&new) {
                             signal.raise(change(known.get(&name), Some(&new)));
                             known.insert(name, new);
@@ -170,6 +220,12 @@ impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
         lock(&self.state).facts.clone()
     }
 
+    /// What is known of this object.
+    pub fn one(&self, name: &str) -> Seen<V> {
+        let one = self.with(|all| all.get(name).cloned());
+        one.map_or(Seen::Unknown, |one| one.map_or(Seen::Absent, Seen::There))
+    }
+
     /// Looks at all facts without copying them.
     pub fn with<R>(&self, look: impl FnOnce(&BTreeMap<String, V>) -> R) -> Option<R> {
         lock(&self.state).facts.as_ref().map(look)
@@ -178,6 +234,16 @@ impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
     /// Whether the objects have been listed.
     pub fn is_synced(&self) -> bool {
         lock(&self.state).facts.is_some()
+    }
+
+    /// Whether the API server has such objects at all; none while it has not said.
+    pub fn is_served(&self) -> Option<bool> {
+        lock(&self.state).served
+    }
+
+    /// Whether the objects have been listed, or are known not to be to be had.
+    pub fn is_settled(&self) -> bool {
+        self.is_synced() || self.error().is_some()
     }
 
     /// Why the objects cannot be watched at present.
@@ -195,6 +261,16 @@ impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
             update(fact);
         }
     }
+}
+
+/// Not a missing object, which a list or a watch does not ask for: a missing kind of objects.
+fn is_unserved(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) =
+        error
+    else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 fn lock<V>(state: &Mutex<State<V>>) -> MutexGuard<'_, State<V>> {

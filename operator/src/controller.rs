@@ -7,35 +7,47 @@ use std::{
 };
 
 use anyhow::Context as _;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_logging_core::{
     bundle::LastGood,
     credential::Lookup,
     installation::{Installation, Problem},
     plan::{Observed, Plan, plan},
-    status::Report,
+    status::{ChangeState, Report},
 };
+use katonic_logging_crds::Plane;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     args::ControllerArgs,
     cache::{Change, Signal, chain},
+    claim::Claim,
     health::{self, Health},
     leader::Election,
     metrics::Outcome,
 };
 
+mod alarm;
 mod apply;
+mod census;
+mod injection;
 mod observe;
 mod prober;
 mod publish;
+mod refused;
+mod restart;
 mod sources;
+mod switch;
+mod webhook;
 
 use apply::Applier;
+use census::Census;
+use injection::{Injection, Wanted};
 use observe::SinkSecrets;
-use prober::Prober;
+use prober::{Checked, Prober};
 use publish::Publisher;
+use restart::{Roller, Told};
 use sources::{PlaneSources, Sources};
 
 /// How long changes that only the status tells of are gathered.
@@ -74,6 +86,10 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         }
     };
     tokio::pin!(stopped);
+    let claim = tokio::select! {
+        claim = claimed(&client, &args, &health) => claim,
+        stopped = &mut stopped => return stopped,
+    };
     let mut election = tokio::select! {
         election = join(&client, &args) => election,
         stopped = &mut stopped => return stopped,
@@ -81,6 +97,7 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     health.set_ready();
     let ended = tokio::select! {
         ended = lead(&client, &args, &health, &mut election) => ended,
+        holder = claim.lost() => Err(anyhow::anyhow!("the operator in namespace {holder} has taken this cluster over")),
         stopped = &mut stopped => stopped,
     };
     health.metrics.set_leader(false);
@@ -90,6 +107,25 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         .context("failed to give the lease back")?;
     tracing::info!("the lease is given back");
     ended
+}
+
+/// Claims the cluster for this installation; waits for an API server that is not there yet, and while another installation
+/// has it.
+async fn claimed(client: &Client, args: &ControllerArgs, health: &Arc<Health>) -> Claim {
+    let mut wait = RETRY.0;
+    loop {
+        match Claim::of(client, &args.namespace, health).await {
+            Ok(claim) => {
+                claim.taken().await;
+                return claim;
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "failed to read the operator's namespace");
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
 }
 
 /// Joins the election; waits for an API server that is not there yet.
@@ -116,7 +152,7 @@ async fn lead(
     }
     tracing::info!(identity = %args.identity, "elected");
     health.metrics.set_leader(true);
-    let controller = Controller::new(client.clone(), args.namespace.clone(), health.clone());
+    let controller = Controller::new(client.clone(), args, health.clone());
     tokio::select! {
         never = controller.work() => match never {},
         () = election.lost() => anyhow::bail!("the lease was lost"),
@@ -135,7 +171,12 @@ struct Controller {
     sink_secrets: SinkSecrets,
     applier: Applier,
     prober: Prober,
+    injection: Injection,
     publisher: Publisher,
+    census: Census,
+    roller: Roller,
+    /// When restarts and statuses have to be looked at again though nothing has changed.
+    wake: Option<Timestamp>,
     last_good: BTreeMap<String, LastGood>,
     /// Namespaces that were planes once and may still hold a bundle of ours.
     former: BTreeSet<String>,
@@ -162,7 +203,7 @@ enum Next {
 }
 
 impl Next {
-    fn after(report: &Report, observed: &Observed, left: bool) -> Self {
+    fn after(report: &Report, observed: &Observed, left: bool, soon: bool) -> Self {
         let failed = report
             .bundles
             .values()
@@ -172,25 +213,33 @@ impl Next {
             .credentials
             .values()
             .any(|lookup| matches!(lookup, Lookup::Unreadable(_)));
-        if failed || unreadable || !observed.refusals.is_empty() || !left {
-            Self::Retry
-        } else if report.injection_pending.is_empty() {
-            Self::Settled
-        } else {
+        let change = report.change.as_ref().map(|change| &change.state);
+        let tried = matches!(change, Some(ChangeState::Tried(_)));
+        let refused = matches!(change, Some(ChangeState::Refused(_)));
+        if soon || tried || !report.injection_pending.is_empty() {
             Self::Soon
+        } else if failed || unreadable || refused || !observed.refusals.is_empty() || !left {
+            Self::Retry
+        } else {
+            Self::Settled
         }
     }
 }
 
 impl Controller {
-    fn new(client: Client, namespace: String, health: Arc<Health>) -> Self {
+    fn new(client: Client, args: &ControllerArgs, health: Arc<Health>) -> Self {
+        let namespace = args.namespace.clone();
         let signal = Arc::new(Signal::default());
         Self {
             sources: Sources::watch(&client, &namespace, &signal),
             sink_secrets: SinkSecrets::new(client.clone(), &namespace),
             prober: Prober::new(client.clone()),
+            injection: Injection::new(&client, args, &signal),
             applier: Applier::new(client.clone(), health.clone()),
             publisher: Publisher::new(client.clone(), &namespace, health.clone()),
+            census: Census::new(client.clone()),
+            roller: Roller::new(client.clone(), health.clone(), signal.clone()),
+            wake: None,
             installation: InForce::default(),
             planes: None,
             last_good: BTreeMap::new(),
@@ -209,13 +258,20 @@ impl Controller {
         let mut again = None;
         loop {
             let changed = self.signal.changed(GATHER);
-            let change = match again {
-                Some(wait) => {
+            let change = match (again, self.wake) {
+                (Some(wait), _) => {
                     // Whatever woke it, or nothing: what is not settled is tried again.
                     let _ = tokio::time::timeout(wait, changed).await;
                     Change::Plan
                 }
-                None => changed.await,
+                (None, Some(wake)) => {
+                    let wait = wake
+                        .duration_since(Timestamp::now())
+                        .max(SignedDuration::ZERO);
+                    let changed = tokio::time::timeout(wait.unsigned_abs(), changed).await;
+                    changed.unwrap_or(Change::Status)
+                }
+                (None, None) => changed.await,
             };
             self.health.begins();
             let passed = tokio::time::timeout(PASS_TIMEOUT, self.pass(change)).await;
@@ -234,12 +290,14 @@ impl Controller {
 
     /// One pass.
     async fn pass(&mut self, change: Change) -> Next {
+        self.wake = None;
         if !self.sources.are_synced() {
             return Next::Settled;
         }
         let mut next = Next::Settled;
-        if change == Change::Plan || self.plan.is_none() {
-            match self.reconcile().await {
+        if change == Change::Plan || self.plan.is_none() || self.prober.is_stale() {
+            // Plan and objects are all in it.
+            match Box::pin(self.reconcile()).await {
                 Ok(after) => next = after,
                 Err(error) => {
                     tracing::error!(error = %chain(error.as_ref()), "failed to reconcile");
@@ -253,18 +311,60 @@ impl Controller {
             // Nothing is known yet that a status could tell.
             return next;
         }
+        let now = Timestamp::now();
+        let restarts = self.follow_pods(now).await;
         let facts = publish::Known {
             plan: self.plan.as_ref(),
             report: &self.report,
-            problem: self.installation.problem.as_ref(),
             installation: self.installation.installation.as_ref(),
-            planes: self.planes.as_ref(),
+            problem: self.installation.problem.as_ref(),
+            census: &self.census,
+            restarts: &restarts.standing,
         };
-        let published = self
-            .publisher
-            .publish(&self.sources, facts, Timestamp::now())
+        let published = self.publisher.publish(&self.sources, facts, now).await;
+        self.wake = restarts.wake.into_iter().chain(published.due).min();
+        if published.all { next } else { Next::Retry }
+    }
+
+    /// Counts the pods, and restarts the owner whose turn it is.
+    async fn follow_pods(&mut self, now: Timestamp) -> Told {
+        let (Some(planes), Some(installation)) = (&self.planes, &self.installation.installation)
+        else {
+            return Told::default();
+        };
+        self.census
+            .follow(&self.sources, planes, installation, self.plan.as_ref())
             .await;
-        if published { next } else { Next::Retry }
+        let wanted = census::wanted(&self.census, &self.sources);
+        let namespaces = Plane::ALL.map(|plane| installation.namespace(plane).to_owned());
+        let in_force = namespaces
+            .iter()
+            .filter(|namespace| self.injects(namespace));
+        let since = self.sources.injection_changed();
+        let in_force = in_force
+            .map(|namespace| (namespace.clone(), since))
+            .collect();
+        let window = installation.rollout.window.as_ref();
+        self.roller
+            .roll(wanted.as_ref(), &in_force, &namespaces.into(), window, now)
+            .await
+    }
+
+    /// Whether new pods of a namespace are known to get the agent as it is specified.
+    fn injects(&self, namespace: &str) -> bool {
+        let injects = |plan: &Plan| {
+            let admission = plan.admission.as_ref();
+            admission.is_some_and(|admission| admission.namespaces.contains(namespace))
+        };
+        let change = self.report.change.as_ref();
+        self.plan.as_ref().is_some_and(injects)
+            && self.report.admission.is_none()
+            && change.is_none_or(|change| !change.namespaces.contains(namespace))
+            && self
+                .report
+                .choice
+                .is_some_and(|choice| choice.obstacle.is_none())
+            && !self.report.injection_pending.contains(namespace)
     }
 
     /// Makes the plan and applies it.
@@ -286,33 +386,58 @@ impl Controller {
             planes,
             &mut self.sink_secrets,
             &self.last_good,
-            &self.namespace,
+            (installation, &self.namespace),
         )
         .await;
+        let circumstances = planes.circumstances();
+        let mut checked = Checked::default();
         if !observed.candidates.is_empty() {
-            observed.refusals = self
+            let injected =
+                self.injection
+                    .injected(&self.sources, installation, &observed.definition)?;
+            checked = self
                 .prober
-                .refusals(observed.namespaces.keys(), &installation.agent)
+                .check(
+                    &observed.namespaces,
+                    &installation.agent,
+                    &injected,
+                    &circumstances,
+                    &planes.samples(),
+                )
                 .await;
+            observed.refusals = std::mem::take(&mut checked.refusals);
         }
         let plan = plan(installation, &observed);
         self.health
             .metrics
             .reconciled(Outcome::of(&plan), began.elapsed());
         let plan = plan?;
-        self.report = self
-            .applier
-            .apply(&plan, &self.sources, planes, &mut self.former)
+        // Bundles before admission, so that the first pod that is injected finds its configuration.
+        self.report = self.applier.apply(&plan, planes, &mut self.former).await;
+        let known = switch::Known {
+            sources: &self.sources,
+            agent: &installation.agent,
+            namespaces: &observed.namespaces,
+            circumstances: &circumstances,
+            held: checked.held.as_ref(),
+        };
+        let wanted = Wanted {
+            installation,
+            definition: &observed.definition,
+            admission: plan.admission.as_ref(),
+        };
+        let mut soon = checked.uncertain;
+        soon |= self
+            .injection
+            .advance(
+                &mut self.applier,
+                &mut self.prober,
+                wanted,
+                known,
+                &self.health.metrics,
+                &mut self.report,
+            )
             .await;
-        if let (Some(admission), Some(versions)) =
-            (&plan.admission, self.applier.admission_versions())
-            && self.report.admission.is_none()
-        {
-            self.report.injection_pending = self
-                .prober
-                .pending(admission, &installation.agent, &versions)
-                .await;
-        }
         for plane in plan.planes.values() {
             if !self.report.bundles.contains_key(&plane.namespace) {
                 let told = plane
@@ -326,7 +451,12 @@ impl Controller {
             }
         }
         self.plan = Some(plan);
-        Ok(Next::after(&self.report, &observed, self.former.is_empty()))
+        Ok(Next::after(
+            &self.report,
+            &observed,
+            self.former.is_empty(),
+            soon,
+        ))
     }
 
     /// Puts the installation in force that is written, or keeps the last good one.

@@ -31,6 +31,7 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Progress {
     ready: bool,
+    refused: Option<String>,
     working_since: Option<Instant>,
 }
 
@@ -38,6 +39,11 @@ impl Health {
     /// The instance has joined the election: it works, or is ready to take over.
     pub fn set_ready(&self) {
         self.progress().ready = true;
+    }
+
+    /// This installation has to leave the cluster to another one, and why; or it need not.
+    pub fn set_refused(&self, why: Option<String>) {
+        self.progress().refused = why;
     }
 
     /// A pass begins.
@@ -91,27 +97,24 @@ async fn healthz(State(health): State<Arc<Health>>) -> Response {
 }
 
 async fn readyz(State(health): State<Arc<Health>>) -> Response {
-    if health.progress().ready {
-        "ok\n".into_response()
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the election has not been joined yet\n",
-        )
-            .into_response()
+    let progress = health.progress();
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    match &progress.refused {
+        Some(why) => unready(format!("{why}\n")),
+        None if progress.ready => "ok\n".into_response(),
+        None => unready("the election has not been joined yet\n".to_owned()),
     }
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> Response {
-    match health.metrics.encode() {
-        Ok(text) => (
-            [(
-                header::CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            )],
-            text,
-        )
-            .into_response(),
+    open_metrics(health.metrics.encode())
+}
+
+/// Metrics as Prometheus reads them.
+pub(crate) fn open_metrics(encoded: Result<String, std::fmt::Error>) -> Response {
+    const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match encoded {
+        Ok(text) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
@@ -128,7 +131,12 @@ mod tests {
             StatusCode::SERVICE_UNAVAILABLE
         );
         health.set_ready();
-        assert_eq!(readyz(State(health)).await.status(), StatusCode::OK);
+        assert_eq!(readyz(State(health.clone())).await.status(), StatusCode::OK);
+        health.set_refused(Some("another one works".to_owned()));
+        assert_eq!(
+            readyz(State(health)).await.status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
     }
 
     #[tokio::test]

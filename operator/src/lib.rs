@@ -2,9 +2,15 @@
 
 pub mod args;
 pub mod cache;
+mod claim;
 pub mod controller;
 pub mod health;
+pub mod inject;
 pub mod leader;
 pub mod metrics;
+pub mod owners;
 pub mod pod;
+pub mod status;
 pub mod telemetry;
+pub mod webhook;
+pub mod workload;

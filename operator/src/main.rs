@@ -1,36 +1,54 @@
 //! `katonic-logging`: the operator's command line.
 
-use std::io::Write;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
     args::{Args, Command},
-    controller, telemetry,
+    controller, inject, status, telemetry, webhook,
 };
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
-        Command::Controller(args) => {
-            telemetry::init();
-            // One crypto provider for all of TLS, chosen here because the libraries refuse to guess.
-            rustls::crypto::ring::default_provider()
-                .install_default()
-                .map_err(|_| anyhow::anyhow!("failed to choose the crypto provider"))?;
-            tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
+        Command::Controller(args) => serve(controller::run(args)),
+        Command::Webhook(args) => serve(webhook::run(args)),
+        Command::Status(args) => {
+            choose_crypto()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
-                .context("failed to start the runtime")?
-                .block_on(controller::run(args))
+                .context("failed to start the runtime")?;
+            Ok(runtime.block_on(status::run(args)))
         }
+        Command::Inject(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Crds => {
             let mut stdout = std::io::stdout().lock();
             for (_, yaml) in manifest::files()? {
                 writeln!(stdout, "---\n{yaml}")?;
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Runs what runs until it is told to stop.
+fn serve(process: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    telemetry::init();
+    choose_crypto()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?
+        .block_on(process)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One crypto provider for all of TLS, chosen here because the libraries refuse to guess.
+fn choose_crypto() -> anyhow::Result<()> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("failed to choose the crypto provider"))
 }

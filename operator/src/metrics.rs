@@ -1,7 +1,15 @@
 //! The operator's metrics, in OpenMetrics text.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use katonic_logging_core::{
+    coverage::{Counts, State},
+    way::Way,
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -21,7 +29,11 @@ pub struct Metrics {
     duration: Histogram,
     writes: Family<WriteLabels, Counter>,
     policies: Family<ReadyLabels, Gauge>,
+    pods: Family<PodLabels, Gauge>,
+    counted: Mutex<BTreeMap<String, Counts>>,
     leader: Gauge,
+    injection: Family<WayLabels, Gauge>,
+    certificate: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -38,6 +50,17 @@ struct WriteLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ReadyLabels {
     ready: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PodLabels {
+    policy: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WayLabels {
+    way: &'static str,
 }
 
 /// How something went.
@@ -59,7 +82,8 @@ impl Outcome {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    /// As a label's value.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Failure => "failure",
@@ -92,11 +116,29 @@ impl Default for Metrics {
             "Logging policies, by whether they are ready",
             policies.clone(),
         );
+        let pods = Family::default();
+        registry.register(
+            "pods",
+            "Running pods that a policy takes, by whether they have the log agent that new pods get, or why not",
+            pods.clone(),
+        );
         let leader = Gauge::default();
         registry.register(
             "leader",
             "Whether this instance holds the lease",
             leader.clone(),
+        );
+        let injection = Family::default();
+        registry.register(
+            "injection",
+            "Ways that pods are injected: 1 for each that has been seen in force",
+            injection.clone(),
+        );
+        let certificate = Gauge::default();
+        registry.register(
+            "webhook_certificate_expiry_timestamp_seconds",
+            "When the certificate made for the webhook ceases to be valid, in seconds since 1970; 0: there is none",
+            certificate.clone(),
         );
         Self {
             registry,
@@ -104,7 +146,11 @@ impl Default for Metrics {
             duration,
             writes,
             policies,
+            pods,
+            counted: Mutex::default(),
             leader,
+            injection,
+            certificate,
         }
     }
 }
@@ -142,9 +188,64 @@ impl Metrics {
         set("false", not_ready);
     }
 
+    /// The pods of every policy by its name; policies that are not named are forgotten. A series is there from the first
+    /// pod in its state on, so there are few for each policy, and none for those that are gone.
+    pub fn count_pods(&self, policies: BTreeMap<String, Counts>) {
+        let mut known = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (policy, before) in known.iter() {
+            let now = policies.get(policy);
+            if now == Some(before) {
+                continue;
+            }
+            for state in State::ALL {
+                let labels = PodLabels {
+                    policy: policy.clone(),
+                    state: state.as_str(),
+                };
+                match now {
+                    Some(_) if before.of(state) > 0 => {
+                        self.pods.get_or_create(&labels).set(0);
+                    }
+                    Some(_) => {}
+                    None => {
+                        self.pods.remove(&labels);
+                    }
+                }
+            }
+        }
+        for (policy, now) in &policies {
+            if known.get(policy) == Some(now) {
+                continue;
+            }
+            for state in State::ALL.into_iter().filter(|state| now.of(*state) > 0) {
+                let labels = PodLabels {
+                    policy: policy.clone(),
+                    state: state.as_str(),
+                };
+                let count = i64::try_from(now.of(state)).unwrap_or(i64::MAX);
+                self.pods.get_or_create(&labels).set(count);
+            }
+        }
+        *known = policies;
+    }
+
     /// Whether this instance holds the lease.
     pub fn set_leader(&self, leads: bool) {
         self.leader.set(leads.into());
+    }
+
+    /// The way that pods were last seen to be injected.
+    pub fn set_injection(&self, in_force: Option<Way>) {
+        for way in [Way::AdmissionPolicy, Way::Webhook] {
+            let labels = WayLabels { way: way.as_str() };
+            let gauge = self.injection.get_or_create(&labels);
+            gauge.set((in_force == Some(way)).into());
+        }
+    }
+
+    /// When the webhook's certificate ceases to be valid, in seconds since 1970.
+    pub fn set_certificate_expiry(&self, at: Option<i64>) {
+        self.certificate.set(at.unwrap_or_default());
     }
 
     /// All of it as text.
@@ -169,6 +270,8 @@ mod tests {
         metrics.wrote("Secret", Outcome::Failure);
         metrics.count_policies(2, 1);
         metrics.set_leader(true);
+        metrics.set_injection(Some(Way::Webhook));
+        metrics.set_certificate_expiry(Some(1_800_000_000));
         let text = metrics.encode().unwrap();
         for line in [
             r#"katonic_logging_reconciles_total{outcome="success"} 1"#,
@@ -177,8 +280,32 @@ mod tests {
             r#"katonic_logging_policies{ready="true"} 2"#,
             r#"katonic_logging_policies{ready="false"} 1"#,
             "katonic_logging_leader 1",
+            r#"katonic_logging_injection{way="AdmissionPolicy"} 0"#,
+            r#"katonic_logging_injection{way="Webhook"} 1"#,
+            "katonic_logging_webhook_certificate_expiry_timestamp_seconds 1800000000",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn pods_are_counted_by_policy_and_state_and_forgotten_with_the_policy() {
+        let metrics = Metrics::default();
+        let count = |states: &[(State, usize)]| {
+            let counts = states.iter().copied().collect();
+            metrics.count_pods([("logs".to_owned(), counts)].into());
+            metrics.encode().unwrap()
+        };
+        let series = |state: &str, count: usize| {
+            format!(r#"katonic_logging_pods{{policy="logs",state="{state}"}} {count}"#)
+        };
+        let text = count(&[(State::Current, 3), (State::CreatedBefore, 2)]);
+        assert!(text.contains(&series("CreatedBefore", 2)), "{text}");
+        assert!(!text.contains("Windows"), "{text}");
+        let text = count(&[(State::Current, 5)]);
+        assert!(text.contains(&series("Current", 5)), "{text}");
+        assert!(text.contains(&series("CreatedBefore", 0)), "{text}");
+        metrics.count_pods(BTreeMap::new());
+        assert!(!metrics.encode().unwrap().contains("logs"));
     }
 }

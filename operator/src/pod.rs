@@ -1,13 +1,17 @@
-//! What of a pod is read and kept: labels and names of containers, nothing that runs in it.
+//! What of a pod is read and kept: labels, owner and names, nothing that runs in it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use katonic_logging_core::{coverage, names};
+use k8s_openapi::{
+    api::core::v1::Pod,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use katonic_logging_core::coverage::{self, Trouble};
 use kube::Resource;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
-/// A pod without its environment, its commands and its status: they are passed over while reading.
+/// A pod without its environment, its commands and its status: they are passed over while reading, and no more of them is
+/// kept than how long they are.
 ///
 /// Metadata alone would not do: it has no names of containers, and so cannot tell whether the agent is there.
 #[derive(Clone, Debug, Deserialize)]
@@ -15,39 +19,148 @@ pub struct PodSummary {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: Spec,
+    #[serde(default)]
+    status: Status,
 }
 
+/// How the agent is doing: a sidecar is told of among the init containers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
+struct Status {
     #[serde(default)]
-    init_containers: Vec<Named>,
-    #[serde(default)]
-    containers: Vec<Named>,
-    os: Option<Named>,
+    init_container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerStatus {
+    name: String,
+    #[serde(default)]
+    state: ContainerState,
+    #[serde(default)]
+    last_state: ContainerState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ContainerState {
+    waiting: Option<Waiting>,
+    terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Waiting {
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Terminated {
+    #[serde(default)]
+    reason: String,
+    exit_code: i32,
+}
+
+impl Status {
+    /// Why the agent does not run.
+    fn trouble(&self) -> Option<Trouble> {
+        let mut statuses = self.init_container_statuses.iter();
+        let agent = statuses.find(|status| coverage::is_agent(&status.name))?;
+        let waiting = agent.state.waiting.as_ref()?;
+        let last_end = agent
+            .last_state
+            .terminated
+            .as_ref()
+            .map(|end| format!("{}, exit code {}", end.reason, end.exit_code));
+        Trouble::of_waiting(
+            &waiting.reason,
+            &waiting.message,
+            &last_end.unwrap_or_default(),
+        )
+    }
+}
+
+/// What injection looks at.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    init_containers: Vec<Container>,
+    #[serde(default)]
+    containers: Vec<Container>,
+    #[serde(default)]
+    volumes: Vec<Named>,
+    os: Option<Named>,
+    node_selector: Option<BTreeMap<String, String>>,
+    resources: Option<Resources>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    name: String,
+    restart_policy: Option<String>,
+    #[serde(default)]
+    volume_mounts: Vec<Named>,
+    resources: Option<Resources>,
+    #[serde(default)]
+    command: Vec<Length>,
+    #[serde(default)]
+    args: Vec<Length>,
+    #[serde(default)]
+    env: Vec<Variable>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Variable {
+    name: Length,
+    value: Option<Length>,
+}
+
+/// Bytes of a text. The text itself may be secret, and it is most of a pod.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Length(usize);
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Length;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Length, E> {
+                Ok(Length(text.len()))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Resources {
+    requests: Option<BTreeMap<String, Quantity>>,
+    limits: Option<BTreeMap<String, Quantity>>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Named {
     name: String,
 }
 
 impl From<PodSummary> for coverage::Pod {
     fn from(pod: PodSummary) -> Self {
-        let is_mirror = pod
-            .metadata
-            .annotations
-            .is_some_and(|all| all.contains_key(names::MIRROR_ANNOTATION));
-        let is_windows = pod.spec.os.is_some_and(|os| os.name == "windows");
-        let containers = pod
-            .spec
-            .init_containers
-            .into_iter()
-            .chain(pod.spec.containers);
+        // Nothing in it cannot be JSON; null would be a pod without containers.
+        let spec = serde_json::to_value(pod.spec).unwrap_or_default();
         Self {
-            labels: pod.metadata.labels.unwrap_or_default(),
-            containers: containers.map(|container| container.name).collect(),
-            injectable: !is_mirror && !is_windows,
+            trouble: pod.status.trouble(),
+            ..Self::read(pod.metadata, &spec)
         }
     }
 }
@@ -83,30 +196,88 @@ impl Resource for PodSummary {
 
 #[cfg(test)]
 mod tests {
+    use katonic_logging_core::coverage::Agent;
+
     use super::*;
 
     #[test]
     fn names_are_kept_and_what_may_be_secret_is_not() {
         let pod = r#"{"metadata": {"name": "p", "labels": {"app": "web"}},
-            "spec": {"initContainers": [{"name": "katonic-log-agent"}],
+            "spec": {"initContainers": [
+                        {"name": "katonic-log-agent", "restartPolicy": "Always", "volumeMounts": [{"name": "katonic-podlogs", "mountPath": "/"}]},
+                        {"name": "migrate"}],
+                     "volumes": [{"name": "katonic-logs", "secret": {}}], "os": {"name": "linux"},
                      "containers": [{"name": "web", "env": [{"name": "PASSWORD", "value": "hunter2"}]}]},
             "status": {"phase": "Running"}}"#;
         let summary: PodSummary = serde_json::from_str(pod).unwrap();
         assert!(!format!("{summary:?}").contains("hunter2"));
         let pod = coverage::Pod::from(summary);
-        assert_eq!(pod.containers, ["katonic-log-agent", "web"]);
+        assert_eq!(pod.containers, ["migrate", "web"]);
         assert_eq!(pod.labels["app"], "web");
-        assert!(pod.injectable);
+        assert_eq!(pod.agent, Agent::Present(None));
     }
 
     #[test]
-    fn static_and_windows_pods_cannot_be_injected() {
-        for pod in [
-            r#"{"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"containers": []}}"#,
-            r#"{"metadata": {}, "spec": {"os": {"name": "windows"}, "containers": []}}"#,
+    fn an_agent_that_does_not_run_is_read_and_one_of_others_is_not() {
+        let trouble = |name: &str, state: &str| {
+            let pod = format!(
+                r#"{{"metadata": {{}}, "spec": {{"containers": []}}, "status": {{"initContainerStatuses": [{{"name": "{name}", {state}}}]}}}}"#
+            );
+            coverage::Pod::from(serde_json::from_str::<PodSummary>(&pod).unwrap()).trouble
+        };
+        let image = r#""state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}, "lastState": {}"#;
+        assert_eq!(
+            trouble("katonic-log-agent", image),
+            Some(Trouble::Image("not found".into()))
+        );
+        assert_eq!(trouble("migrate", image), None);
+        let failing = r#""state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}"#;
+        assert_eq!(
+            trouble("katonic-log-agent", failing),
+            Some(Trouble::Failing("Error, exit code 1".into()))
+        );
+        let running = r#""state": {"running": {"startedAt": "2026-11-23T10:15:08Z"}}, "lastState": {"terminated": {"exitCode": 137}}"#;
+        assert_eq!(trouble("katonic-log-agent", running), None);
+    }
+
+    #[test]
+    fn what_keeps_the_agent_out_is_read() {
+        let reason = |spec: &str| {
+            let pod = format!(r#"{{"metadata": {{}}, "spec": {spec}}}"#);
+            let summary: PodSummary = serde_json::from_str(&pod).unwrap();
+            match coverage::Pod::from(summary).agent {
+                Agent::Refused(reason) => Some(reason.as_str()),
+                Agent::Missing | Agent::Present(_) => None,
+            }
+        };
+        let container = r#""containers": [{"name": "web", "resources": {"requests": {"cpu": 1}}}]"#;
+        let with = |more: &str| reason(&format!("{{{container}{more}}}"));
+        assert_eq!(with(""), None);
+        assert_eq!(
+            with(r#", "nodeSelector": {"kubernetes.io/os": "windows"}"#),
+            Some("Windows")
+        );
+        assert_eq!(with(r#", "os": {"name": "windows"}"#), Some("Windows"));
+        assert_eq!(
+            with(r#", "resources": {"limits": {"cpu": "2"}}"#),
+            Some("PodLevelResources")
+        );
+        assert_eq!(
+            with(r#", "volumes": [{"name": "katonic-logs"}]"#),
+            Some("NameTaken")
+        );
+        let large = "a".repeat(1 << 20);
+        for text in [
+            format!(r#""command": ["{large}"]"#),
+            format!(r#""args": ["{large}"]"#),
+            format!(
+                r#""env": [{{"name": "A", "value": "{large}"}}, {{"name": "B", "valueFrom": {{}}}}]"#
+            ),
         ] {
-            let summary: PodSummary = serde_json::from_str(pod).unwrap();
-            assert!(!coverage::Pod::from(summary).injectable);
+            assert_eq!(
+                reason(&format!(r#"{{"containers": [{{"name": "web", {text}}}]}}"#)),
+                Some("TooLarge")
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::Policy;
+use crate::{Pattern, Policy};
 
 /// Version of the form of the bundle. An agent refuses a higher one: additions do not raise it.
 pub const FORMAT: u32 = 1;
@@ -25,7 +25,10 @@ pub struct Bundle {
     /// Label of a pod that holds the id of the execution it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_id_label: Option<String>,
-    /// The policies, by name.
+    /// Patterns of pod names; where the label is missing, the first one that matches has the id in its first group.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub execution_id_patterns: Vec<Pattern>,
+    /// The policies, from the oldest to the newest: where not everything fits into an agent's memory, the oldest do.
     pub policies: Vec<Policy>,
 }
 
@@ -73,6 +76,8 @@ struct LooseWire {
     #[serde(default)]
     execution_id_label: Option<String>,
     #[serde(default)]
+    execution_id_patterns: Vec<Pattern>,
+    #[serde(default)]
     // Still text: as values two thousand policies would take ten times the room.
     policies: Vec<Box<RawValue>>,
 }
@@ -114,6 +119,7 @@ impl Bundle {
         }
         let mut bundle = Self {
             execution_id_label: wire.execution_id_label,
+            execution_id_patterns: wire.execution_id_patterns,
             policies: Vec::new(),
         };
         let mut unsupported = Vec::new();
@@ -146,7 +152,7 @@ fn name(policy: &RawValue) -> Option<String> {
 }
 
 /// SHA-256 in hex.
-pub(crate) fn hex_digest(bytes: &[u8]) -> String {
+pub fn hex_digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
@@ -195,23 +201,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::*;
+    use crate::{Endpoint, Http, Sink, Target};
 
     fn policy(name: &str) -> Policy {
+        let url = Endpoint::try_from("https://logs.example.com/in".to_owned()).unwrap();
+        let sink = Sink::new("archive", Target::Http(Http::to(url)));
         Policy {
-            name: name.into(),
-            uid: format!("uid-of-{name}"),
-            selector: Selector::default(),
             components: ["keycloak".to_owned()].into(),
-            containers: ContainerFilter::default(),
-            sinks: vec![Sink {
-                name: "archive".into(),
-                target: Target::Http(Http {
-                    url: Endpoint::try_from("https://logs.example.com/in".to_owned()).unwrap(),
-                    headers: Vec::new(),
-                    tls: Tls::default(),
-                }),
-            }],
+            ..Policy::of_everything(name, &format!("uid-of-{name}"), vec![sink])
         }
     }
 
@@ -225,6 +222,7 @@ mod tests {
     fn a_bundle_survives_the_way_to_the_agent() {
         let bundle = Bundle {
             execution_id_label: Some("id".into()),
+            execution_id_patterns: vec![Pattern::try_from("^run-([0-9a-f]+)-".to_owned()).unwrap()],
             policies: vec![policy("a"), policy("b")],
         };
         let decoded = Bundle::decode(&bundle.encode().unwrap()).unwrap();
@@ -236,6 +234,7 @@ mod tests {
     fn equal_bundles_are_equal_bytes() {
         let bundle = Bundle {
             execution_id_label: None,
+            execution_id_patterns: Vec::new(),
             policies: vec![policy("a")],
         };
         assert_eq!(bundle.encode().unwrap(), bundle.clone().encode().unwrap());
@@ -250,7 +249,7 @@ mod tests {
     fn a_policy_of_a_newer_operator_is_set_aside_as_a_whole() {
         let known = serde_json::to_value(policy("known")).unwrap();
         let mut newer_field = serde_json::to_value(policy("newer-field")).unwrap();
-        newer_field["filters"] = serde_json::json!([{"redact": {"pattern": "x"}}]);
+        newer_field["filters"] = serde_json::json!([{"translate": {"pattern": "x"}}]);
         let mut newer_sink = serde_json::to_value(policy("newer-sink")).unwrap();
         newer_sink["sinks"][0]["target"] = serde_json::json!({"carrierPigeon": {}});
         let json = serde_json::json!({"format": 1, "later": true, "policies": [newer_field, known, newer_sink, {}]});
@@ -263,7 +262,7 @@ mod tests {
             .collect();
         assert_eq!(unsupported, ["newer-field", "newer-sink", "policies[3]"]);
         assert!(
-            decoded.unsupported[0].reason.contains("filters"),
+            decoded.unsupported[0].reason.contains("translate"),
             "{:?}",
             decoded.unsupported[0]
         );
@@ -295,6 +294,7 @@ mod tests {
             .collect();
         let bytes = Bundle {
             execution_id_label: None,
+            execution_id_patterns: Vec::new(),
             policies,
         }
         .encode()

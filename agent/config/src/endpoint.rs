@@ -1,6 +1,6 @@
 //! Addresses of sinks, checked once.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,57 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// The name or address of a host, without scheme, port and brackets.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostName(String);
+
+impl HostName {
+    /// The name or address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HostName {
+    type Error = InvalidHostName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_address = text.parse::<IpAddr>().is_ok();
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        let name = text.strip_suffix('.').unwrap_or(&text);
+        if is_address || (name.len() <= 253 && name.split('.').all(is_label)) {
+            Ok(Self(text))
+        } else {
+            Err(InvalidHostName(text))
+        }
+    }
+}
+
+impl From<HostName> for String {
+    fn from(host: HostName) -> Self {
+        host.0
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A text that names no host.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a host: write its name or address, without a scheme or port")]
+pub struct InvalidHostName(String);
+
 /// Why a text is not the address of a sink. Repeats nothing of it: it may hold a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidEndpoint {
@@ -114,6 +165,31 @@ mod tests {
         let error = parse("https://user:hunter2@hec.example.com").unwrap_err();
         assert_eq!(error, InvalidEndpoint::Credentials);
         assert!(!error.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_nothing_more() {
+        for host in [
+            "siem.example",
+            "siem.example.",
+            "10.0.0.1",
+            "fd00::1",
+            "rsyslog_1",
+        ] {
+            assert!(HostName::try_from(host.to_owned()).is_ok(), "{host:?}");
+        }
+        for host in [
+            "",
+            "a:514",
+            "tcp://a",
+            "[fd00::1]",
+            "a b",
+            "a..b",
+            "-a",
+            "a/b",
+        ] {
+            assert!(HostName::try_from(host.to_owned()).is_err(), "{host:?}");
+        }
     }
 
     #[test]

@@ -32,3 +32,6 @@ pub const ENV_POD_UID: &str = "POD_UID";
 
 /// Environment variable with the name of the node.
 pub const ENV_NODE: &str = "NODE_NAME";
+
+/// Environment variable with the seconds that the pod's specification gives it to end.
+pub const ENV_GRACE_PERIOD: &str = "TERMINATION_GRACE_PERIOD_SECONDS";

@@ -9,16 +9,29 @@
 //! reported, never applied in part, because a field that is ignored could have been a redaction.
 
 pub mod bundle;
+pub mod connection;
 pub mod credential;
 pub mod endpoint;
 pub mod layout;
 pub mod policy;
+pub mod processing;
 pub mod selector;
 pub mod sink;
 
 pub use bundle::{Bundle, DecodeError, Decoded, Revision, Unsupported};
+pub use connection::{
+    BasicAuth, ClientCertificate, Compression, Connection, Header, HeaderName, HeaderValue, Proxy,
+    Tls,
+};
 pub use credential::CredentialKey;
-pub use endpoint::Endpoint;
-pub use policy::{ContainerFilter, ContainerPattern, Policy};
+pub use endpoint::{Endpoint, HostName};
+pub use policy::{ContainerFilter, ContainerPattern, Parse, Policy};
+pub use processing::{
+    Filter, Multiline, MultilineRule, Pattern, Percent, RateLimit, Redact, Replacement, Sample,
+};
 pub use selector::{Expression, Operator, Selector};
-pub use sink::{Header, HeaderName, HeaderValue, Http, Sink, Splunk, Target, Tls};
+pub use sink::{
+    Acknowledgement, AppName, ArchiveLayout, Authorization, Batching, BucketName, Facility, Http,
+    HttpMethod, JsonFormat, KeyPrefix, Loggly, LogglyTag, NewRelic, NewRelicRegion, ObjectStorage,
+    Otlp, OtlpEncoding, Region, S3, Sink, Splunk, Store, Syslog, SyslogTransport, Target,
+};

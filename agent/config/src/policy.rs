@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Selector, Sink};
+use crate::{CredentialKey, Filter, Multiline, Selector, Sink};
 
 /// Labels that say which component a pod is, in the order in which they are asked.
 pub const COMPONENT_LABELS: [&str; 2] = ["app.kubernetes.io/name", "app"];
@@ -26,8 +26,41 @@ pub struct Policy {
     /// The containers.
     #[serde(default)]
     pub containers: ContainerFilter,
-    /// Where their logs go; each sink gets every line.
+    /// How lines that belong together are found; none: each line is a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiline: Option<Multiline>,
+    /// What is done to each record, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+    /// What a record's text is taken for.
+    #[serde(default, skip_serializing_if = "Parse::is_text")]
+    pub parse: Parse,
+    /// The pod's labels that go with each record; none: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_labels: Option<BTreeSet<String>>,
+    /// Where their logs go; each sink gets every record.
     pub sinks: Vec<Sink>,
+    /// Gets nothing but what the others could not deliver before the pod ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Sink>,
+}
+
+/// What a record's text is taken for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Parse {
+    /// Text.
+    #[default]
+    Text,
+    /// A JSON object, where it is one: its members become fields where the sink has fields.
+    Json,
+}
+
+impl Parse {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
 }
 
 /// Containers by name: taken when a pattern of `include` matches and none of `exclude`.
@@ -48,6 +81,35 @@ pub struct ContainerFilter {
 pub struct ContainerPattern(String);
 
 impl Policy {
+    /// A policy that takes every container and leaves every line as it is.
+    pub fn of_everything(name: &str, uid: &str, sinks: Vec<Sink>) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            selector: Selector::default(),
+            components: BTreeSet::new(),
+            containers: ContainerFilter::default(),
+            multiline: None,
+            filters: Vec::new(),
+            parse: Parse::Text,
+            pod_labels: None,
+            sinks,
+            fallback: None,
+        }
+    }
+
+    /// Every credential that it needs, each once and in order.
+    pub fn credentials(&self) -> Vec<&CredentialKey> {
+        let sinks = self.sinks.iter().chain(&self.fallback);
+        let mut keys: Vec<_> = sinks
+            .flat_map(Sink::credentials)
+            .chain(self.filters.iter().filter_map(Filter::credential))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
     /// Whether the logs of this container of a pod with these labels belong to the policy.
     ///
     /// A component is what `app.kubernetes.io/name` or `app` says of the pod, or else a container's own name:
@@ -136,14 +198,7 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        Policy {
-            name: "p".into(),
-            uid: "u".into(),
-            selector: Selector::default(),
-            components: BTreeSet::new(),
-            containers: ContainerFilter::default(),
-            sinks: Vec::new(),
-        }
+        Policy::of_everything("p", "u", Vec::new())
     }
 
     #[test]

@@ -1,8 +1,29 @@
 //! Where logs go: one type for each kind of sink.
 
+mod http;
+mod loggly;
+mod new_relic;
+mod object_storage;
+mod otlp;
+mod splunk;
+mod syslog;
+
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{CredentialKey, Endpoint};
+pub use http::{Authorization, Http, HttpMethod, JsonFormat};
+pub use loggly::{InvalidTag, Loggly, LogglyTag};
+pub use new_relic::{NewRelic, NewRelicRegion};
+pub use object_storage::{
+    ArchiveLayout, BucketName, InvalidStore, KeyPrefix, MAX_PREFIX, ObjectStorage, Region, S3,
+    Store,
+};
+pub use otlp::{Otlp, OtlpEncoding};
+pub use splunk::{Acknowledgement, Splunk};
+pub use syslog::{AppName, Facility, InvalidAppName, Syslog, SyslogTransport};
+
+use crate::{Connection, CredentialKey, Header, Tls};
 
 /// A destination of a policy.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -12,6 +33,30 @@ pub struct Sink {
     pub name: String,
     /// What is there.
     pub target: Target,
+    /// How records are put together.
+    #[serde(default, skip_serializing_if = "Batching::is_default")]
+    pub batch: Batching,
+}
+
+/// How records are put together; what is not said is the sink kind's default, and never above the vendor's limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Batching {
+    /// Most bytes of a request's body, before compression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<NonZeroU32>,
+    /// Most records of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_records: Option<NonZeroU32>,
+    /// How long a record may wait for others, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_ms: Option<NonZeroU32>,
+}
+
+impl Batching {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The kinds of sinks.
@@ -20,191 +65,120 @@ pub struct Sink {
 pub enum Target {
     /// Splunk HTTP Event Collector.
     Splunk(Splunk),
-    /// Any HTTP server that takes JSON lines.
+    /// Loggly's bulk endpoint.
+    Loggly(Loggly),
+    /// New Relic's Log API.
+    NewRelic(NewRelic),
+    /// A syslog server.
+    Syslog(Syslog),
+    /// OTLP over HTTP.
+    Otlp(Otlp),
+    /// Any HTTP server that takes JSON.
     Http(Http),
+    /// An archive of objects.
+    ObjectStorage(ObjectStorage),
 }
 
-/// Splunk HTTP Event Collector, event endpoint (Splunk: "Format events for HTTP Event Collector").
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Splunk {
-    /// Base address; `/services/collector/event` is appended.
-    pub endpoint: Endpoint,
-    /// The HEC token.
-    pub token: CredentialKey,
-    /// Index; none: the token's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub index: Option<String>,
-    /// Source; none: the path of the log file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Sourcetype; none: `kube:container:<container>`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sourcetype: Option<String>,
-    /// How the server proves who it is.
-    #[serde(default)]
-    pub tls: Tls,
-}
-
-/// A server that takes `POST` with one JSON object a line and answers 2xx when it has them.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Http {
-    /// The address, used as it is.
-    pub url: Endpoint,
-    /// Headers of each request.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<Header>,
-    /// How the server proves who it is.
-    #[serde(default)]
-    pub tls: Tls,
-}
-
-/// A header of each request.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Header {
-    /// Name.
-    pub name: HeaderName,
-    /// Value.
-    pub value: HeaderValue,
-}
-
-/// A literal, or the name of a credential: two types, so that text can never be taken for a reference.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum HeaderValue {
-    /// The value itself: visible ASCII.
-    Literal(String),
-    /// The value is this credential.
-    Credential(CredentialKey),
-}
-
-/// How the server's certificate is checked.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Tls {
-    /// PEM certificates of the authorities to trust instead of the public ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<CredentialKey>,
-    /// Accept any certificate.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub insecure_skip_verify: bool,
-}
-
-/// The name of a header that a user may set: not one that frames the request.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HeaderName(http::HeaderName);
-
-impl HeaderName {
-    /// The name as the `http` crate has it.
-    pub fn name(&self) -> &http::HeaderName {
-        &self.0
+impl Target {
+    /// How the connection is made; none where it is not HTTP.
+    pub fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Splunk(sink) => Some(&sink.connection),
+            Self::Loggly(sink) => Some(&sink.connection),
+            Self::NewRelic(sink) => Some(&sink.connection),
+            Self::Otlp(sink) => Some(&sink.connection),
+            Self::Http(sink) => Some(&sink.connection),
+            Self::ObjectStorage(sink) => Some(&sink.connection),
+            Self::Syslog(_) => None,
+        }
     }
-}
 
-/// Headers that the agent sets itself, because they say how the body is framed and encoded (RFC 9110, RFC 9112).
-const FRAMING: [http::HeaderName; 7] = [
-    http::header::HOST,
-    http::header::CONTENT_LENGTH,
-    http::header::CONTENT_ENCODING,
-    http::header::TRANSFER_ENCODING,
-    http::header::CONNECTION,
-    http::header::UPGRADE,
-    http::header::TE,
-];
-
-impl TryFrom<String> for HeaderName {
-    type Error = InvalidHeader;
-
-    fn try_from(name: String) -> Result<Self, Self::Error> {
-        match http::HeaderName::from_bytes(name.as_bytes()) {
-            Ok(parsed) if !FRAMING.contains(&parsed) => Ok(Self(parsed)),
-            Ok(_) => Err(InvalidHeader::Framing(name)),
-            Err(_) => Err(InvalidHeader::Name(name)),
+    /// How the server's certificate is checked and ours is shown; none where nothing is encrypted.
+    pub fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Syslog(sink) => sink.transport.tls(),
+            other => other.connection().map(|connection| &connection.tls),
         }
     }
 }
 
-impl From<HeaderName> for String {
-    fn from(name: HeaderName) -> Self {
-        name.0.as_str().to_owned()
-    }
-}
-
 impl Sink {
+    /// A sink with everything else by default.
+    pub fn new(name: &str, target: Target) -> Self {
+        Self {
+            name: name.to_owned(),
+            target,
+            batch: Batching::default(),
+        }
+    }
+
     /// Names of the credentials that this sink uses, each once and in order.
     pub fn credentials(&self) -> Vec<&CredentialKey> {
-        let (tls, mut keys) = match &self.target {
-            Target::Splunk(splunk) => (&splunk.tls, vec![&splunk.token]),
-            Target::Http(http) => (
-                &http.tls,
-                http.headers.iter().filter_map(Header::credential).collect(),
-            ),
+        fn of(headers: &[Header]) -> impl Iterator<Item = &CredentialKey> {
+            headers.iter().filter_map(Header::credential)
+        }
+        let mut keys: Vec<&CredentialKey> = match &self.target {
+            Target::Splunk(sink) => vec![&sink.token],
+            Target::Loggly(sink) => vec![&sink.token],
+            Target::NewRelic(sink) => vec![&sink.license_key],
+            Target::Syslog(_) => Vec::new(),
+            Target::Otlp(sink) => of(&sink.headers).collect(),
+            Target::Http(sink) => of(&sink.headers)
+                .chain(sink.authorization.as_ref().map(Authorization::credential))
+                .collect(),
+            Target::ObjectStorage(sink) => match &sink.store {
+                Store::S3(s3) => vec![&s3.access_key_id, &s3.secret_access_key],
+            },
         };
-        keys.extend(&tls.ca);
+        if let Some(tls) = self.target.tls() {
+            keys.extend(tls.credentials());
+        }
+        if let Some(proxy) = self
+            .target
+            .connection()
+            .and_then(|connection| connection.proxy.as_ref())
+        {
+            keys.extend(proxy.basic.as_ref().map(|basic| &basic.password));
+        }
         keys.sort_unstable();
         keys.dedup();
         keys
     }
 }
 
-impl Header {
-    fn credential(&self) -> Option<&CredentialKey> {
-        match &self.value {
-            HeaderValue::Credential(key) => Some(key),
-            HeaderValue::Literal(_) => None,
-        }
-    }
-}
-
-/// Why a text is not the name of a header.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum InvalidHeader {
-    /// Not a token of RFC 9110.
-    #[error("`{0}` is not the name of an HTTP header")]
-    Name(String),
-    /// Set by the agent.
-    #[error("the header `{0}` is set by the agent: remove it")]
-    Framing(String),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{BasicAuth, ClientCertificate, Endpoint, Proxy};
 
-    #[test]
-    fn headers_that_frame_the_request_are_refused() {
-        let parse = |name: &str| HeaderName::try_from(name.to_owned());
-        assert!(parse("Authorization").is_ok());
-        assert_eq!(
-            parse("Content-Length"),
-            Err(InvalidHeader::Framing("Content-Length".into()))
-        );
-        assert_eq!(
-            parse("X: y\r\nZ"),
-            Err(InvalidHeader::Name("X: y\r\nZ".into()))
-        );
+    fn key(name: &str) -> CredentialKey {
+        CredentialKey::try_from(name.to_owned()).unwrap()
     }
 
     #[test]
     fn a_sink_names_each_credential_once() {
-        let key = |name: &str| CredentialKey::try_from(name.to_owned()).unwrap();
-        let sink = Sink {
-            name: "s".into(),
-            target: Target::Splunk(Splunk {
-                endpoint: Endpoint::try_from("https://hec.example.com".to_owned()).unwrap(),
-                token: key("b_token"),
-                index: None,
-                source: None,
-                sourcetype: None,
-                tls: Tls {
-                    ca: Some(key("a_ca")),
-                    insecure_skip_verify: false,
-                },
+        let endpoint = |text: &str| Endpoint::try_from(text.to_owned()).unwrap();
+        let mut splunk = Splunk::to(endpoint("https://hec.example.com"), key("b_token"));
+        splunk.connection = Connection {
+            tls: Tls {
+                ca: Some(key("a_ca")),
+                client_certificate: Some(ClientCertificate {
+                    certificate: key("c_cert"),
+                    private_key: key("a_ca"),
+                }),
+                ..Tls::default()
+            },
+            proxy: Some(Proxy {
+                url: endpoint("http://proxy.example.com:3128"),
+                basic: Some(BasicAuth {
+                    username: "logs".into(),
+                    password: key("d_password"),
+                }),
             }),
+            ..Connection::default()
         };
-        assert_eq!(sink.credentials(), [&key("a_ca"), &key("b_token")]);
+        let sink = Sink::new("s", Target::Splunk(splunk));
+        let expected = ["a_ca", "b_token", "c_cert", "d_password"].map(key);
+        assert_eq!(sink.credentials(), expected.iter().collect::<Vec<_>>());
     }
 }

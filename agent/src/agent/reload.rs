@@ -1,14 +1,26 @@
 //! Applies bundle, credentials and labels when they change: starts, changes and ends routes. Sends nothing.
 
-use std::{collections::BTreeMap, error::Error, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    rc::Rc,
+    sync::Arc,
+};
 
-use katonic_log_config::{Bundle, Decoded, Policy, Target};
+use katonic_log_config::{Bundle, Decoded, Policy, Sink};
 use serde_json::json;
 
 use super::{Agent, Running};
 use crate::{
+    archive::spool::Spool,
     cursor::{Cursors, RouteKey},
-    pod::read_labels,
+    deliver::tell_declined,
+    execution::Execution,
+    pod::{Labels, read_labels},
+    process::{
+        Processing, Waits,
+        shelf::{Filling, Unfit, has_patterns},
+    },
     route::Route,
     tell::{Level, tell},
 };
@@ -54,6 +66,7 @@ impl Agent {
             self.last_good = None;
             let none = Bundle {
                 execution_id_label: None,
+                execution_id_patterns: Vec::new(),
                 policies: Vec::new(),
             };
             self.apply(&none, false);
@@ -101,48 +114,65 @@ impl Agent {
 
     fn apply(&mut self, bundle: &Bundle, complete: bool) {
         let source = &self.shared.source;
-        source
-            .execution_id_label
-            .replace(bundle.execution_id_label.clone());
+        source.execution.replace(Execution::of(bundle));
         source.revision.set(source.revision.get() + 1);
         let labels = source.labels.borrow().clone();
+        for running in self.routes.values() {
+            running.route.forget_heads();
+        }
+        let mut filling = std::mem::take(&mut self.shelf).refill();
         let mut wanted = BTreeMap::new();
+        let mut unusable = BTreeSet::new();
         for policy in bundle
             .policies
             .iter()
             .filter(|policy| policy.selector.matches(&labels))
         {
+            let processing = match self.processing(policy, &labels, &mut filling) {
+                Ok(processing) => processing,
+                Err(error) => {
+                    // In part it could send what it was to hide.
+                    tell(
+                        Level::Error,
+                        "a policy cannot be applied; its last good form stays in force",
+                        json!({"policy": policy.name, "reason": error.to_string()}),
+                    );
+                    unusable.insert(policy.uid.clone());
+                    continue;
+                }
+            };
             for sink in &policy.sinks {
                 let key = RouteKey {
                     policy_uid: policy.uid.clone(),
                     sink: sink.name.clone(),
                 };
-                wanted.insert(key, (policy, &sink.target));
+                wanted.insert(key, (policy, Rc::clone(&processing), sink));
             }
         }
+        self.shelf = filling.done();
         let gone: Vec<RouteKey> = self
             .routes
             .keys()
-            .filter(|key| !wanted.contains_key(key))
+            .filter(|key| !wanted.contains_key(key) && !unusable.contains(&key.policy_uid))
             .cloned()
             .collect();
         for key in gone {
             if let Some(running) = self.routes.remove(&key) {
                 running.task.abort();
-                self.resting
-                    .insert(key, running.route.progress(&self.shared.source));
+                let declined = running.route.decline_all();
+                tell_declined(&running.route, &declined);
+                self.resting.insert(key, running.route.progress());
             }
         }
-        for (key, (policy, target)) in wanted {
-            let changed = match self.routes.get(&key) {
-                Some(running) => {
-                    running.route.forget_heads();
-                    running.route.update(policy, target)
-                }
-                None => true,
+        for (key, (policy, processing, sink)) in wanted {
+            let running = self.routes.get(&key);
+            // What is on its way of a container that is no longer taken would be counted twice.
+            let is_another = |running: &Running| {
+                running.route.update(policy, &processing, sink)
+                    || running.route.reads_declined(&self.shared.source)
             };
-            if changed {
-                self.start(key, policy, target);
+            if running.is_none_or(is_another) {
+                self.start(key, policy, processing, sink);
             }
         }
         if complete {
@@ -158,17 +188,77 @@ impl Agent {
                 .into_iter()
                 .partition(|(key, _)| known(key));
             self.resting = kept;
-            for progress in Cursors::into_values(dropped) {
-                self.retired.delivered += progress.delivered;
-                self.retired.rejected += progress.rejected;
+            for (key, progress) in Cursors::into_iter(dropped) {
+                Spool::of(&self.settings.state_dir, &key).clear();
+                self.retired += progress.settled();
             }
         }
         self.shared.dirty.set(true);
         self.shared.changed.notify_waiters();
     }
 
+    /// What a policy does with lines. Where its patterns have no room, what it was before stays in force if that has, and
+    /// else its records wait.
+    ///
+    /// # Errors
+    /// When what it was before stays in force.
+    fn processing(
+        &self,
+        policy: &Policy,
+        labels: &Labels,
+        filling: &mut Filling,
+    ) -> Result<Rc<Processing>, Unfit> {
+        let of_policy = |(key, _): &(&RouteKey, &Running)| key.policy_uid == policy.uid;
+        let running = self.routes.iter().find(of_policy);
+        let route = running.map(|(_, running)| &running.route);
+        // The same again changes nothing for a route.
+        let same = |waits: Option<Waits>| {
+            let same = route.and_then(|route| route.processing(policy));
+            same.filter(|same| same.waits() == waits)
+        };
+        let wait = |waits| {
+            let same = same(Some(waits));
+            same.unwrap_or_else(|| Rc::new(Processing::waiting(waits)))
+        };
+        let is_taken = |container: &Arc<str>| policy.takes(labels, container);
+        if has_patterns(policy) && !self.containers.iter().any(is_taken) {
+            return Ok(wait(Waits::ForContainer));
+        }
+        let Err(unfit) = filling.put(policy) else {
+            return same(None).map_or_else(|| filling.take(policy).map(Rc::new), Ok);
+        };
+        let before = route.and_then(|route| route.policy_in_force());
+        let stays = before.is_some_and(|before| {
+            let is_another =
+                before.filters != policy.filters || before.multiline != policy.multiline;
+            is_another && filling.put(&before).is_ok()
+        });
+        match unfit {
+            Unfit::NoRoom if !stays => Ok(wait(Waits::ForRoom)),
+            unfit => Err(unfit),
+        }
+    }
+
+    /// Applies the bundle in force again if a policy has waited for a container that has appeared.
+    pub(super) fn meet_containers(&mut self) {
+        let source = &self.shared.source;
+        let files = source.files.borrow();
+        let is_new = |container: &&Arc<str>| !self.containers.contains(*container);
+        let new: Vec<Arc<str>> = files.containers().filter(is_new).cloned().collect();
+        drop(files);
+        let labels = source.labels.borrow();
+        let mut routes = self.routes.values();
+        let is_awaited = routes.any(|running| running.route.waits_for(&new, &labels));
+        drop(labels);
+        self.containers.extend(new);
+        let decoded = self.last_good.as_deref().filter(|_| is_awaited);
+        if let Some(Ok(decoded)) = decoded.map(Bundle::decode) {
+            self.apply(&decoded.bundle, decoded.unsupported.is_empty());
+        }
+    }
+
     /// Starts a route, or starts it anew with another sink; either way where its cursors are.
-    fn start(&mut self, key: RouteKey, policy: &Policy, target: &Target) {
+    fn start(&mut self, key: RouteKey, policy: &Policy, processing: Rc<Processing>, sink: &Sink) {
         let route = if let Some(running) = self.routes.remove(&key) {
             running.task.abort();
             running.route
@@ -177,7 +267,8 @@ impl Agent {
             Rc::new(Route::new(
                 key.clone(),
                 policy.clone(),
-                target.clone(),
+                processing,
+                sink.clone(),
                 progress,
             ))
         };

@@ -27,6 +27,17 @@ pub fn inside(object: &Map<String, Value>) -> Vec<u8> {
     json.as_bytes()[1..json.len() - 1].to_vec()
 }
 
+/// Appends JSON without the line breaks that it may have between its tokens; inside its strings there are none.
+pub fn write_on_one_line(json: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(json.as_bytes());
+    for byte in &mut out[start..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+}
+
 /// Whether all bytes are ASCII that a JSON string holds as it is.
 fn is_plain(bytes: &[u8]) -> bool {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();

@@ -1,47 +1,153 @@
-//! One generation of a container's log, held open. Looks for no other file.
+//! One generation of a container's log, whatever it is called and whether or not it is compressed. Looks for no other.
 
 use std::{
     cell::{Cell, RefCell},
     cmp::Ordering,
-    fs::{File, Metadata},
+    fmt,
+    fs::{self, File, Metadata},
     io,
-    os::unix::fs::MetadataExt,
-    path::Path,
-    time::{Duration, SystemTime},
+    ops::Deref,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, Instant},
 };
 
-use sha2::{Digest, Sha256};
-
-use crate::{cursor::FileKey, reader::ReadAt, timestamp::Timestamp};
+use super::{
+    descriptors::{Descriptors, Slot},
+    name::{Generation, Name},
+    unpack::{Unpacker, unpacked_size},
+};
+use crate::{
+    assemble::FileNumber,
+    cursor::{Beginning, FileKey},
+    reader::ReadAt,
+    timestamp::Timestamp,
+};
 
 /// How much of a file's beginning sets it apart: the time and stream of its first line and some of its text.
 const BEGINNING: usize = 256;
 
-/// One generation of a container's log, held open: it can be read to its end after it was renamed or deleted.
+/// One generation of a container's log. While it is held open it can be read to its end, also after it was deleted.
 #[derive(Debug)]
 pub struct LogFile {
     /// What it is, whatever its name.
     pub key: FileKey,
-    file: File,
-    generation: RefCell<Generation>,
+    /// Sets it apart within this process.
+    pub number: FileNumber,
+    directory: Rc<Path>,
+    descriptors: Rc<Descriptors>,
+    name: RefCell<Name>,
+    /// What the file system said of it last, as it was written and compressed.
+    plain: Cell<Option<Stamp>>,
+    packed: Cell<Option<Stamp>>,
+    held: RefCell<Option<Held>>,
     length: Cell<u64>,
-    modified: Cell<Option<SystemTime>>,
+    /// When its size changed last, as far as was seen. Not by the wall clock, which may be set.
+    changed: Cell<Instant>,
     finished: Cell<bool>,
     deleted: Cell<bool>,
     abandoned: Cell<bool>,
+    cut: Cell<bool>,
+    readers: Cell<u32>,
 }
 
-/// Order of the generations of one container's log; the live one is the last.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Generation {
-    /// Renamed by rotation; the kubelet appends a time that sorts as text.
-    Rotated(String),
-    /// Being written.
-    Live,
+/// What the file system says of a file; the same again means that nothing was done to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Held {
+    file: Rc<File>,
+    packed: bool,
+    _slot: Slot,
+}
+
+/// What is in a log file, compressed or not.
+#[derive(Debug)]
+pub struct Content(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Plain(Rc<File>),
+    Packed(Box<Unpacker>),
+    /// It is gone.
+    Nothing,
+}
+
+/// A log file that somebody still has to read: as long as there is one of these, it is held open.
+#[derive(Debug)]
+pub struct Reading(Rc<LogFile>);
+
+impl Stamp {
+    /// Which file it is on its disk; may be another one's later.
+    pub(super) fn inode(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 impl LogFile {
-    /// Its size when it was last looked at.
+    /// The file behind a name, which was opened to see what it is.
+    pub(super) fn new(
+        key: FileKey,
+        number: FileNumber,
+        directory: &Rc<Path>,
+        descriptors: &Rc<Descriptors>,
+        name: Name,
+        found: Identified,
+    ) -> io::Result<Self> {
+        let Identified { file, stamp, .. } = found;
+        let packed = name.packed;
+        let length = if packed {
+            unpacked_size(&file, stamp.size)?
+        } else {
+            stamp.size
+        };
+        let held = descriptors.take().map(|slot| Held {
+            file: Rc::new(file),
+            packed,
+            _slot: slot,
+        });
+        descriptors.ask_review();
+        Ok(Self {
+            key,
+            number,
+            directory: Rc::clone(directory),
+            descriptors: Rc::clone(descriptors),
+            name: RefCell::new(name),
+            plain: Cell::new((!packed).then_some(stamp)),
+            packed: Cell::new(packed.then_some(stamp)),
+            held: RefCell::new(held),
+            length: Cell::new(length),
+            changed: Cell::new(Instant::now()),
+            finished: Cell::new(false),
+            deleted: Cell::new(false),
+            abandoned: Cell::new(false),
+            cut: Cell::new(false),
+            readers: Cell::new(0),
+        })
+    }
+
+    /// Its size before compression when it was last looked at.
     pub fn length(&self) -> u64 {
         self.length.get()
     }
@@ -61,149 +167,385 @@ impl LogFile {
         self.abandoned.get()
     }
 
+    /// Whether it was truncated: what was not read of it is lost.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     /// When it was last written to.
     pub fn modified(&self) -> Timestamp {
-        self.modified.get().map(Timestamp::from).unwrap_or_default()
+        let stamp = self.plain.get().or_else(|| self.packed.get());
+        stamp.map_or_else(Timestamp::default, |stamp| Timestamp {
+            seconds: stamp.modified.0,
+            nanos: u32::try_from(stamp.modified.1).unwrap_or_default(),
+        })
     }
 
-    /// How long nothing was written to it.
+    /// How long nothing was seen to be written to it.
     pub fn quiet_for(&self) -> Duration {
-        self.modified
-            .get()
-            .and_then(|modified| modified.elapsed().ok())
-            .unwrap_or_default()
+        self.changed.get().elapsed()
     }
 
-    /// Opens the file behind a path; none while it is too young to be told apart.
-    pub(super) fn open(container: &str, restart: u32, path: &Path) -> io::Result<Option<Self>> {
-        let file = File::open(path)?;
-        // Of the file that was opened: the path may name another one by now.
-        let metadata = file.metadata()?;
-        let Some(beginning) = beginning(&file)? else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            key: FileKey {
-                container: container.to_owned(),
-                restart,
-                device: metadata.dev(),
-                inode: metadata.ino(),
-                beginning,
-            },
-            file,
-            generation: RefCell::new(Generation::Live),
-            length: Cell::new(metadata.len()),
-            modified: Cell::new(metadata.modified().ok()),
-            finished: Cell::new(false),
-            deleted: Cell::new(false),
-            abandoned: Cell::new(false),
+    /// What is in it; `kept` is what was in use when it was read last, if that was this file.
+    ///
+    /// # Errors
+    /// Those of the file system; also when the name says another file by now.
+    pub fn content(&self, kept: Option<Content>) -> io::Result<Content> {
+        if self.cut.get() {
+            return Ok(Content(Inner::Nothing));
+        }
+        if let Some(Content(Inner::Packed(unpacker))) = kept {
+            return Ok(Content(Inner::Packed(unpacker)));
+        }
+        let (file, packed) = self.open()?;
+        Ok(Content(if packed {
+            Inner::Packed(Box::new(Unpacker::new(file)))
+        } else {
+            Inner::Plain(file)
         }))
+    }
+
+    /// The open file, and whether it is compressed; opens it when it is not held.
+    fn open(&self) -> io::Result<(Rc<File>, bool)> {
+        if let Some(held) = &*self.held.borrow() {
+            return Ok((Rc::clone(&held.file), held.packed));
+        }
+        let packed = self.name.borrow().packed;
+        let found = identify(&self.path(), packed, true)?;
+        if found.beginning != Some(self.key.beginning) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = Rc::new(found.file);
+        self.held.replace(self.descriptors.take().map(|slot| Held {
+            file: Rc::clone(&file),
+            packed,
+            _slot: slot,
+        }));
+        Ok((file, packed))
+    }
+
+    /// Holds it open, if there is room: then it can be deleted.
+    pub(super) fn hold(&self) -> io::Result<()> {
+        if self.cut.get() || self.deleted.get() {
+            return Ok(());
+        }
+        self.open().map(drop)
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.borrow().is_some()
+    }
+
+    /// Whether it is held as it was written.
+    pub(super) fn is_held_plain(&self) -> bool {
+        self.held.borrow().as_ref().is_some_and(|held| !held.packed)
+    }
+
+    /// Lets go of it; it is opened again if somebody wants to read it.
+    pub(super) fn release(&self) {
+        self.held.take();
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(self.name.borrow().to_string())
+    }
+
+    /// Whether it was found there.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.path() == path
+    }
+
+    /// Whether a stamp is that of this file as it was last seen.
+    pub(super) fn stamp(&self, packed: bool) -> Option<Stamp> {
+        if packed {
+            self.packed.get()
+        } else {
+            self.plain.get()
+        }
     }
 
     /// Whether it still begins as it did: an inode is used again, and a file can be truncated.
     pub(super) fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(beginning(&self.file)?.as_ref() == Some(&self.key.beginning))
+        let held = match &*self.held.borrow() {
+            Some(held) if !held.packed => Some(Rc::clone(&held.file)),
+            _ => None,
+        };
+        let beginning = match held {
+            Some(file) => beginning(&*file, false)?,
+            None => identify(&self.path(), false, false)?.beginning,
+        };
+        Ok(beginning == Some(self.key.beginning))
     }
 
-    /// Whether it has a name but no longer all of its content.
-    pub(super) fn is_truncated(&self) -> bool {
-        let shorter = |now: Metadata| now.len() < self.length() && now.nlink() > 0;
-        self.file.metadata().is_ok_and(shorter)
-    }
-
-    /// Asks for its size; says whether that has changed.
-    pub(super) fn look(&self) -> bool {
-        self.file
-            .metadata()
-            .is_ok_and(|metadata| self.observe(&metadata))
-    }
-
-    /// Takes over what the file system says of it; says whether its size has changed.
-    pub(super) fn observe(&self, metadata: &Metadata) -> bool {
-        let length = self.length.replace(metadata.len());
-        self.modified.set(metadata.modified().ok());
-        if length < metadata.len() {
-            // Somebody still writes to it, against all expectation.
-            self.finished.set(false);
+    /// Asks for its size, if it can grow.
+    pub(super) fn look(&self) -> Look {
+        let metadata = match &*self.held.borrow() {
+            Some(held) if !held.packed => held.file.metadata(),
+            Some(_) => return Look::Same,
+            None if self.readers.get() == 0 || self.name.borrow().packed => return Look::Same,
+            None => fs::metadata(self.path()),
+        };
+        match metadata {
+            Ok(metadata) => self.observe(Stamp::from(&metadata)),
+            // The next look at the directory says what has become of it.
+            Err(_) => Look::Same,
         }
-        length != metadata.len()
     }
 
-    /// Which generation its name says that it is.
-    pub(super) fn generation(&self) -> Generation {
-        self.generation.borrow().clone()
+    /// Takes over what the file system says of it.
+    pub(super) fn observe(&self, stamp: Stamp) -> Look {
+        let before = self.plain.get();
+        if before.is_some_and(|before| before.inode() != stamp.inode()) {
+            return Look::Same;
+        }
+        let length = self.length.get();
+        // Truncated, and perhaps already written to again: then it begins with another line.
+        if stamp.size < length || before != Some(stamp) && !self.is_unchanged().unwrap_or(true) {
+            return Look::Cut;
+        }
+        self.plain.set(Some(stamp));
+        if stamp.size == length {
+            return Look::Same;
+        }
+        self.length.set(stamp.size);
+        self.changed.set(Instant::now());
+        // Perhaps somebody still writes to it, against all expectation.
+        if self.finished.replace(false) {
+            Look::Reopened
+        } else {
+            Look::Grown
+        }
     }
 
-    /// It has another name.
-    pub(super) fn rename(&self, generation: Generation) {
-        self.generation.replace(generation);
+    /// Whether both are generations of the same run of a container.
+    pub fn is_of_the_run_of(&self, other: &Self) -> bool {
+        self.key.restart == other.key.restart && self.key.container == other.key.container
     }
 
-    /// Whether it has a name; says whether it has just lost it.
-    pub(super) fn set_named(&self, named: bool) -> bool {
-        !self.deleted.replace(!named) && !named
+    /// Whether its length says how much there is to read: not that of one that was compressed or truncated.
+    pub fn can_grow(&self) -> bool {
+        self.plain.get().is_some() && !self.cut.get()
+    }
+
+    pub(super) fn is_rotated(&self) -> bool {
+        matches!(self.name.borrow().generation, Generation::Rotated(_))
+    }
+
+    pub(super) fn is_packed(&self) -> bool {
+        self.name.borrow().packed
+    }
+
+    /// It was found under this name; says whether that is another one.
+    pub(super) fn found(&self, name: Name, stamp: Stamp) -> bool {
+        let mut reopened = false;
+        if name.packed {
+            self.packed.set(Some(stamp));
+        } else {
+            let before = self.plain.replace(Some(stamp));
+            if before.is_some_and(|before| before.inode() != stamp.inode()) {
+                self.release();
+            }
+            if stamp.size > self.length.get() {
+                self.length.set(stamp.size);
+                self.changed.set(Instant::now());
+                reopened = self.finished.replace(false);
+            }
+        }
+        let renamed = *self.name.borrow() != name;
+        if renamed {
+            self.name.replace(name);
+        }
+        let changed = self.deleted.replace(false) || renamed || reopened;
+        if changed {
+            self.descriptors.ask_review();
+        }
+        changed
+    }
+
+    /// It has no name any more; says whether that is news.
+    pub(super) fn lose_name(&self) -> bool {
+        !self.deleted.replace(true)
+    }
+
+    /// Whether the file system has forgotten it: only being held keeps it.
+    pub(super) fn is_unlinked(&self) -> bool {
+        let held = self.held.borrow();
+        let metadata = held.as_ref().map(|held| held.file.metadata());
+        metadata.is_some_and(|metadata| metadata.is_ok_and(|metadata| metadata.nlink() == 0))
+    }
+
+    /// Whether being held is all that keeps its bytes on the disk.
+    pub(super) fn keeps_disk(&self) -> bool {
+        let compressed = self.is_packed();
+        let held = self.held.borrow();
+        held.as_ref()
+            .is_some_and(|held| self.deleted.get() || compressed && !held.packed)
     }
 
     /// Nothing more will be written to it; says whether that is news.
     pub(super) fn finish(&self) -> bool {
+        self.descriptors.ask_review();
         !self.finished.replace(true)
     }
 
-    /// It is given up.
-    pub(super) fn abandon(&self) {
-        self.abandoned.set(true);
+    /// Its content was taken away; says whether that is news.
+    pub(super) fn cut(&self) -> bool {
+        self.finish();
+        self.release();
+        !self.cut.replace(true)
     }
 
-    /// Files of one container together, from the oldest to the newest.
+    /// It is given up as soon as it was counted; what is still there in another form under a name is read from there.
+    pub(super) fn abandon(&self) {
+        if self.deleted.get() {
+            self.abandoned.set(true);
+        } else {
+            self.release();
+        }
+    }
+
+    /// Whether somebody has to read it.
+    pub(super) fn has_readers(&self) -> bool {
+        self.readers.get() > 0
+    }
+
+    /// Files of one container, from the oldest to the newest.
     pub(super) fn order(&self, other: &Self) -> Ordering {
-        let rank = |file: &Self| {
-            (
-                file.key.container.clone(),
-                file.key.restart,
-                file.generation(),
-            )
+        let generation = || {
+            let (one, other) = (self.name.borrow(), other.name.borrow());
+            one.generation.cmp(&other.generation)
         };
-        rank(self).cmp(&rank(other))
+        self.key
+            .restart
+            .cmp(&other.key.restart)
+            .then_with(generation)
+            .then_with(|| self.number.0.cmp(&other.number.0))
     }
 }
 
-impl ReadAt for LogFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+impl fmt::Display for LogFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.key.container, self.name.borrow())
     }
+}
+
+/// What a look at a file has shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Look {
+    Same,
+    Grown,
+    /// It has grown though nothing more was expected of it.
+    Reopened,
+    /// It is shorter than it was.
+    Cut,
+}
+
+impl Reading {
+    /// Somebody has to read it: from now on it can be deleted.
+    pub fn new(file: &Rc<LogFile>) -> Self {
+        file.readers.set(file.readers.get() + 1);
+        // Between two names, perhaps.
+        if !file.is_held() && file.descriptors.has_room() && file.hold().is_err() {
+            file.descriptors.ask_again();
+        }
+        Self(Rc::clone(file))
+    }
+}
+
+impl Deref for Reading {
+    type Target = LogFile;
+
+    fn deref(&self) -> &LogFile {
+        &self.0
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.readers.set(self.readers.get() - 1);
+        self.descriptors.ask_review();
+    }
+}
+
+impl Content {
+    /// Goes on towards a place, but not for long; says whether it is worth reading from there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn approach(&self, offset: u64) -> io::Result<bool> {
+        match &self.0 {
+            Inner::Packed(unpacker) => unpacker.approach(offset),
+            Inner::Plain(_) | Inner::Nothing => Ok(true),
+        }
+    }
+
+    /// Whether it ends too early: what comes after is lost.
+    pub fn is_damaged(&self) -> bool {
+        match &self.0 {
+            Inner::Packed(unpacker) => unpacker.is_damaged(),
+            Inner::Plain(_) | Inner::Nothing => false,
+        }
+    }
+
+    /// Whether it is worth keeping for the next time: reading would begin at the beginning of the file otherwise.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.0, Inner::Packed(_))
+    }
+}
+
+impl ReadAt for Content {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.0 {
+            Inner::Plain(file) => FileExt::read_at(&**file, buffer, offset),
+            Inner::Packed(unpacker) => unpacker.read_at(buffer, offset),
+            Inner::Nothing => Ok(0),
+        }
+    }
+}
+
+/// A file that was opened to see what it is.
+#[derive(Debug)]
+pub(super) struct Identified {
+    pub(super) file: File,
+    pub(super) stamp: Stamp,
+    /// None while it is too young to be told apart.
+    pub(super) beginning: Option<Beginning>,
+}
+
+/// Opens the file behind a path; `young` says whether half a first line is enough to know it by.
+pub(super) fn identify(path: &Path, packed: bool, young: bool) -> io::Result<Identified> {
+    let file = File::open(path)?;
+    // Of the file that was opened: the path may name another one by now.
+    let stamp = Stamp::from(&file.metadata()?);
+    if !packed {
+        let beginning = beginning(&file, young)?;
+        return Ok(Identified {
+            file,
+            stamp,
+            beginning,
+        });
+    }
+    let file = Rc::new(file);
+    let unpacker = Unpacker::new(Rc::clone(&file));
+    // Nothing will be added to it.
+    let beginning = beginning(&unpacker, true)?;
+    drop(unpacker);
+    let file = Rc::into_inner(file).ok_or_else(|| io::Error::other("the file is in use"))?;
+    Ok(Identified {
+        file,
+        stamp,
+        beginning,
+    })
 }
 
 /// Digest of a file's first line or of its first [`BEGINNING`] bytes; none while it has neither.
-fn beginning(file: &File) -> io::Result<Option<String>> {
+fn beginning(file: &impl ReadAt, young: bool) -> io::Result<Option<Beginning>> {
     let mut buffer = [0; BEGINNING];
     let got = file.read_at(&mut buffer, 0)?;
     let end = match memchr::memchr(b'\n', &buffer[..got]) {
         Some(newline) => newline,
-        None if got == BEGINNING => got,
+        None if got == BEGINNING || young && got > 0 => got,
         None => return Ok(None),
     };
-    Ok(Some(short_digest(&buffer[..end])))
-}
-
-/// The first eight bytes of SHA-256, in hex.
-pub fn short_digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    let start = digest.first_chunk().copied().unwrap_or_default();
-    format!("{:016x}", u64::from_be_bytes(start))
-}
-
-/// Takes a file's name apart: `<restart>.log`, or `<restart>.log.<time>` once it was rotated.
-pub(super) fn parse_name(name: &str) -> Option<(u32, Generation)> {
-    let (restart, rest) = name.split_once(".log")?;
-    let restart = restart.parse().ok()?;
-    if rest.is_empty() {
-        return Some((restart, Generation::Live));
-    }
-    // `.gz` and `.tmp` have another dot.
-    let time = rest.strip_prefix('.')?;
-    let is_time = !time.is_empty()
-        && time
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'-');
-    is_time.then(|| (restart, Generation::Rotated(time.to_owned())))
+    Ok(Some(Beginning::of(&buffer[..end])))
 }

@@ -1,110 +1,310 @@
 //! One log file on its way to one sink. Knows no policy and makes no batch.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
+use super::{
+    FileHeads,
+    room::{Room, Share},
+    trouble::{Kind, Trouble},
+};
 use crate::{
-    assemble::Taken,
-    cursor::Position,
-    encode::Head,
-    files::LogFile,
+    assemble::{FileNumber, Record, Taken},
+    cursor::{FileKey, Place, Position},
+    files::{Content, LogFile, Reading},
+    process::{
+        Ready,
+        filter::{RecordId, Scratch},
+        multiline::Joining,
+        rate_limit::Passed,
+    },
     reader::{AtEnd, Reader},
 };
 
 /// A line that was begun is delivered as it stands when its file was quiet for this long.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A log file on its way to a sink.
+/// A log file on its way to a sink, until everything in it is acknowledged and nothing will be added.
 #[derive(Debug)]
 pub(super) struct Track {
-    pub(super) file: Rc<LogFile>,
-    pub(super) reader: Reader,
+    pub(super) file: Reading,
+    /// The next generation of the same run of the container.
+    pub(super) next: Option<FileNumber>,
+    /// In a place of its own: of many files most are moved about without being read.
+    pub(super) reader: Box<Reader>,
+    /// What its reader holds.
+    pub(super) share: Share,
     pub(super) committed: Position,
     /// The file's size when it was last read to its end, and whether that was the end of it all.
     pub(super) seen: Option<(u64, AtEnd)>,
     /// It could not be read, and waits for its next chance; later files of the container do not wait for it.
     pub(super) failed: bool,
+    /// What was told of it, which is not told again.
+    pub(super) told: Option<String>,
+    pub(super) heads: Option<Box<FileHeads>>,
+    /// Since when something of it waits to be archived.
+    pub(super) waiting: Option<Instant>,
     /// Everything in it is acknowledged and nothing will be added.
     pub(super) done: bool,
-    pub(super) heads: Option<[Head; 2]>,
+}
+
+/// How far a file is settled once a batch is acknowledged.
+#[derive(Debug)]
+pub(super) struct End {
+    /// By file, not by place among the tracks: those may be others by the time of the answer.
+    pub(super) file: FileNumber,
+    pub(super) position: Position,
+    pub(super) done: bool,
 }
 
 impl Track {
     /// Begins to read a file where its cursor is.
-    pub(super) fn new(file: Rc<LogFile>, committed: Position) -> Self {
+    pub(super) fn new(file: &Rc<LogFile>, committed: Position, room: &Rc<Room>) -> Self {
         Self {
-            reader: Reader::at(committed, file.modified()),
-            file,
+            share: Share::new(room),
+            reader: Box::new(Reader::at(file.number, committed, file.modified())),
+            file: Reading::new(file),
+            next: None,
             committed,
             seen: None,
             failed: false,
-            done: false,
+            told: None,
             heads: None,
+            waiting: None,
+            done: false,
         }
     }
 
     pub(super) fn at_end(&self) -> AtEnd {
         if self.file.is_finished() {
             AtEnd::Flush
-        } else if self.file.quiet_for() >= IDLE {
+        } else if self.reader.has_open_line() && self.file.quiet_for() >= IDLE {
             AtEnd::Idle
         } else {
             AtEnd::Wait
         }
     }
 
-    pub(super) fn is_pending(&self) -> bool {
-        if self.done || self.failed {
+    pub(super) fn is_pending(&self, joining: Option<Joining<'_>>) -> bool {
+        if self.failed {
             return false;
         }
         let Some((length, at_end)) = self.seen else {
             return true;
         };
         length != self.file.length()
+            || self.is_overdue(joining)
             || match self.at_end() {
                 AtEnd::Wait => false,
-                AtEnd::Idle => at_end == AtEnd::Wait && self.reader.has_open_line(),
-                AtEnd::Flush => at_end != AtEnd::Flush,
+                AtEnd::Idle => at_end == AtEnd::Wait,
+                AtEnd::Rotated | AtEnd::Flush => matches!(at_end, AtEnd::Wait | AtEnd::Idle),
             }
     }
 
-    /// How many records are not acknowledged.
-    pub(super) fn unsent(&self) -> u64 {
-        if self.done {
-            return 0;
-        }
-        let mut records = 0;
-        let mut reader = Reader::at(self.committed, self.file.modified());
-        let read = reader.read(&*self.file, AtEnd::Flush, &mut Vec::new(), |_| {
-            records += 1;
-            Taken::Yes
-        });
-        // What cannot even be read is at least one record.
-        records + u64::from(read.is_err())
-    }
-
-    pub(super) fn rewind(&mut self) {
-        self.reader = Reader::at(self.committed, self.file.modified());
-        self.seen = None;
-        self.failed = false;
-    }
-
-    /// A file that was taken for finished and grew after all has more to read.
-    pub(super) fn reopen(&mut self) {
-        if self.done && self.file.length() > self.committed.next {
-            self.done = false;
-            self.rewind();
-        }
+    /// Whether a record of joined lines has waited for long enough.
+    pub(super) fn is_overdue(&self, joining: Option<Joining<'_>>) -> bool {
+        joining.is_some_and(|Joining { multiline, now }| {
+            let due = self.reader.due(multiline);
+            !self.failed && due.is_some_and(|due| due <= now)
+        })
     }
 
     /// Whether the next file of the same container must wait: its lines are later.
     pub(super) fn blocks_later_files(&self) -> bool {
-        !self.done && !self.failed
+        let is_read = matches!(self.seen, Some((_, AtEnd::Rotated | AtEnd::Flush)));
+        !self.failed && (!is_read || self.is_pending(None))
+    }
+
+    /// Whether `next` holds the lines that come after this file's.
+    pub(super) fn goes_on_in(&self, next: &Self) -> bool {
+        self.next == Some(next.file.number)
+    }
+
+    /// How far it has been read.
+    pub(super) fn end(&self, done: bool) -> End {
+        End {
+            file: self.file.number,
+            position: self.reader.position(),
+            done,
+        }
+    }
+
+    /// It could not be read; later files of the container do not wait for it.
+    pub(super) fn fail(&mut self, error: io::Error, troubles: &mut Vec<Trouble>) {
+        self.failed = true;
+        let reason = error.to_string();
+        // The same again and again is told once.
+        if self.told.as_ref() != Some(&reason) {
+            troubles.push(Trouble::new(&self.file.key, Kind::Unreadable(error)));
+            self.told = Some(reason);
+        }
+    }
+
+    /// How many records, at least, are missing after its content was read to its end.
+    pub(super) fn missing(&mut self, content: &Content, troubles: &mut Vec<Trouble>) -> u64 {
+        let unread = self.unread();
+        let kind = if content.is_damaged() {
+            Kind::Damaged
+        } else if self.file.is_cut() && unread > 0 {
+            Kind::Gone(unread)
+        } else {
+            return 0;
+        };
+        // After a refusal it is read again.
+        if self.told.is_none() {
+            self.told = Some(String::new());
+            troubles.push(Trouble::new(&self.file.key, kind));
+        }
+        1
+    }
+
+    /// It is acknowledged up to here; `done` says that nothing is left of it.
+    pub(super) fn settle_at(&mut self, position: Position, done: bool) {
+        self.committed = position;
+        // It can have grown since, against all expectation.
+        self.done = done && !(self.file.can_grow() && self.file.length() > position.next);
+    }
+
+    /// How far it is acknowledged.
+    pub(super) fn place(&self, done: bool) -> Place {
+        Place {
+            position: self.committed,
+            size: self.file.length(),
+            done,
+            declined: None,
+        }
+    }
+
+    pub(super) fn rewind(&mut self) {
+        self.read_from(self.committed);
+        self.failed = false;
+    }
+
+    /// Reads on from a place that is not yet acknowledged.
+    pub(super) fn read_from(&mut self, position: Position) {
+        *self.reader = Reader::at(self.file.number, position, self.file.modified());
+        self.share.hold(0);
+        self.seen = None;
     }
 
     /// About how many bytes there are to read.
     pub(super) fn unread(&self) -> u64 {
         self.file.length().saturating_sub(self.reader.offset())
     }
+}
+
+/// What the end of a file means, which depends on whether its lines can go on in the next one.
+pub(super) fn end_of(tracks: &[Track], index: usize) -> AtEnd {
+    let track = &tracks[index];
+    match track.at_end() {
+        AtEnd::Flush
+            if !track.file.is_cut()
+                && tracks.get(index + 1).is_some_and(|next| {
+                    track.goes_on_in(next) && !next.failed && next.reader.is_at_the_beginning()
+                }) =>
+        {
+            AtEnd::Rotated
+        }
+        other => other,
+    }
+}
+
+/// Settles the files whose last lines have ended in later ones.
+pub(super) fn settle(tracks: &mut [Track], ends: &mut Vec<End>) {
+    for index in 0..tracks.len() {
+        if !tracks[index].reader.has_handed_over() {
+            continue;
+        }
+        let (before, later) = tracks.split_at_mut(index + 1);
+        let track = &mut before[index];
+        let is_open = |begin| later.iter().any(|later| later.reader.is_open(begin));
+        if track.reader.settle(is_open) {
+            // Of each file there is one: `Ends::then` replaces it.
+            ends.retain(|end| end.file != track.file.number);
+            ends.push(track.end(!track.reader.has_handed_over()));
+        }
+    }
+}
+
+/// What decides which records there are.
+#[derive(Debug)]
+pub(super) struct View<'a, I, P> {
+    /// What is done with lines.
+    pub(super) ready: &'a Ready,
+    /// Whether records are filtered.
+    pub(super) filtered: bool,
+    /// Gives the number of a file in the ids of its records.
+    pub(super) id: I,
+    /// Gives what has passed the rate limits of a container.
+    pub(super) passed: P,
+}
+
+/// Shows every record that is not acknowledged, with the file in which it begins; no record stands for what cannot be
+/// read any more, which is at least one. Gives how many are left out by the policy's filters.
+pub(super) fn for_each_unsent(
+    tracks: &[Track],
+    view: &View<'_, impl Fn(&FileKey) -> u64, impl Fn(&str) -> Passed>,
+    mut each: impl FnMut(FileNumber, Option<&Record<'_>>),
+) -> u64 {
+    let mut scratch = Scratch::default();
+    let mut sieve = view
+        .filtered
+        .then(|| view.ready.sieve(&mut scratch, usize::MAX))
+        .flatten();
+    let mut ids: HashMap<FileNumber, u64> = HashMap::new();
+    let mut limited: (&str, Passed) = Default::default();
+    let joining = view.ready.joining();
+    let mut buffer = Vec::new();
+    let mut begun = None;
+    for (index, track) in tracks.iter().enumerate() {
+        let mut reader = Reader::at(track.file.number, track.committed, track.file.modified());
+        if let Some(begun) = begun.take() {
+            reader.inherit(begun);
+        }
+        let goes_on = tracks
+            .get(index + 1)
+            .is_some_and(|next| track.goes_on_in(next));
+        let at_end = if goes_on {
+            AtEnd::Rotated
+        } else {
+            AtEnd::Flush
+        };
+        if sieve.is_some() {
+            ids.insert(track.file.number, (view.id)(&track.file.key));
+            let container = &*track.file.key.container;
+            if limited.0 != container {
+                limited = (container, (view.passed)(container));
+            }
+        }
+        let mut show = |record: &Record<'_>| {
+            each(record.file, Some(record));
+            Taken::Yes
+        };
+        let whole = track.file.content(None).and_then(|content| {
+            reader.read(&content, at_end, joining, &mut buffer, |record| {
+                let Some(sieve) = &mut sieve else {
+                    return show(record);
+                };
+                let id = RecordId {
+                    file: ids.get(&record.file).copied().unwrap_or_default(),
+                    offset: record.offset,
+                };
+                sieve.offer(record, id, &mut limited.1, &mut show)
+            })?;
+            Ok(!content.is_damaged())
+        });
+        let whole = whole.unwrap_or(false);
+        let gone = track.file.is_cut() && reader.offset() < track.file.length();
+        if !whole || gone {
+            each(track.file.number, None);
+        }
+        begun = goes_on.then(|| reader.hand_over());
+    }
+    sieve.map_or(0, |sieve| sieve.dropped.total())
 }
 
 /// All tracks, those of a container together, another container first at each turn.

@@ -1,33 +1,49 @@
-//! Any server that takes JSON lines.
+//! Any server that takes JSON.
 
 use std::path::Path;
 
-use http::{HeaderMap, HeaderValue};
-use katonic_log_config::{HeaderValue as Value, Http};
+use http::{Method, header};
+use katonic_log_config::{Authorization, Compression, Http, HttpMethod, JsonFormat};
 
-use super::{Answer, Verdict, common_headers, judge_by_status, secret_header};
-use crate::credential::{self, CredentialError};
+use super::{Answer, Request, Verdict, header as headers, judge_by_status};
+use crate::credential::CredentialError;
 
-/// Headers of each request.
-///
-/// # Errors
-/// When a credential is missing or cannot be used.
-pub fn headers(sink: &Http, credentials: &Path) -> Result<HeaderMap, CredentialError> {
-    let mut headers = common_headers("application/x-ndjson");
-    for header in &sink.headers {
-        let name = header.name.name();
-        match &header.value {
-            Value::Literal(text) => {
-                let value = HeaderValue::from_str(text).map_err(|_| CredentialError::Address)?;
-                headers.insert(name.clone(), value);
-            }
-            Value::Credential(key) => {
-                let secret = credential::read(credentials, key)?;
-                secret_header(&mut headers, name, secret.reveal(), key)?;
-            }
+/// What a request needs.
+pub(super) fn request(
+    sink: &Http,
+    compression: Compression,
+    credentials: &Path,
+) -> Result<Request, CredentialError> {
+    let content_type = match sink.format {
+        JsonFormat::Lines => "application/x-ndjson",
+        JsonFormat::Array => "application/json",
+    };
+    let mut headers = headers::common(content_type, compression);
+    headers::add_configured(&mut headers, &sink.headers, credentials)?;
+    let authorization = match &sink.authorization {
+        Some(Authorization::Basic(basic)) => Some(headers::basic(basic, credentials)?),
+        Some(Authorization::Bearer(token)) => {
+            Some(headers::of_credential("Bearer ", token, credentials)?)
         }
+        None => None,
+    };
+    if let Some(authorization) = authorization {
+        headers.insert(header::AUTHORIZATION, authorization);
     }
-    Ok(headers)
+    Ok(Request {
+        uri: sink.url.uri().clone(),
+        address: None,
+        headers,
+        elsewhere: Vec::new(),
+    })
+}
+
+/// The method of each request.
+pub(super) fn method(method: HttpMethod) -> Method {
+    match method {
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+    }
 }
 
 /// What an answer means: its body says nothing that all servers agree on.
@@ -48,13 +64,7 @@ mod tests {
 
     #[test]
     fn every_2xx_is_success_and_a_wrong_address_drops_nothing() {
-        let answer = |status| {
-            judge(&Answer {
-                status,
-                retry_after: None,
-                body: b"",
-            })
-        };
+        let answer = |status| judge(&Answer::of(status, b""));
         assert_eq!(answer(204), Verdict::Delivered);
         assert!(matches!(answer(400), Verdict::Refused { record: None, .. }));
         for status in [301, 401, 403, 404, 405, 415] {

@@ -9,11 +9,12 @@ use std::{
 };
 
 use katonic_log_config::{ContainerFilter, ContainerPattern, Selector, layout};
+use serde_json::{Value, json};
 
 use crate::{
     pod::{Pod, http, policy, splunk},
     server::{Reply, Server},
-    witness::{Tally, Witness},
+    witness::{Tally, Witness, text},
 };
 
 #[test]
@@ -171,5 +172,55 @@ fn a_policy_takes_only_the_pods_and_containers_that_it_names() -> Result<()> {
     assert_eq!(message["delivered"], 10);
     let label = &witness.seen().records[0]["labels"]["app"];
     assert_eq!(label, "later");
+    Ok(())
+}
+
+/// Counts are of the pod: neither a policy that goes nor an agent that is killed takes them away.
+#[test]
+fn what_became_of_the_records_of_a_policy_that_went_is_still_counted() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |request| {
+        let is_bad = |record| text(record).is_some_and(|text| text.starts_with("line 000005"));
+        match request.records.iter().position(is_bad) {
+            Some(bad) => {
+                let answer =
+                    json!({"text": "Invalid data format", "code": 6, "invalid-event-number": bad});
+                Reply::Refuse(400, "", answer.to_string())
+            }
+            None => Reply::Accept,
+        }
+    })?;
+    let mut pod = Pod::new()?;
+    pod.set("token", Some(b"secret"))?;
+    pod.set_policies(vec![policy("p", splunk(&server.url())?)])?;
+    pod.write("web", "0.log", 1..=10)?;
+    let agent = pod.start(&witness)?;
+    witness.wait("all but one", |seen| seen.records.len() == 9);
+    pod.set_policies(Vec::new())?;
+    let applied = |policies: u64| {
+        witness.wait("the bundle", |seen| {
+            let last = seen
+                .said
+                .iter()
+                .rfind(|line| line["message"] == "bundle applied");
+            last.is_some_and(|line| line["policies"] == policies)
+        });
+    };
+    applied(0);
+    let (_, message) = agent.terminate()?;
+    let counts =
+        |message: &Value| ["delivered", "rejected", "lost"].map(|name| message[name].as_u64());
+    assert_eq!(counts(&message), [Some(9), Some(1), Some(0)]);
+    // The next agent knows them too.
+    let agent = pod.start(&witness)?;
+    witness.wait("the second start", |seen| {
+        seen.said
+            .iter()
+            .filter(|line| line["message"] == "bundle applied")
+            .count()
+            == 3
+    });
+    let (_, message) = agent.terminate()?;
+    assert_eq!(counts(&message), [Some(9), Some(1), Some(0)]);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{fs, io::Result};
 use crate::{
     pod::{Pod, http, policy},
     server::{Reply, Server, closed_port},
-    witness::{Tally, Witness},
+    witness::{Tally, Witness, text},
 };
 
 #[test]
@@ -181,5 +181,53 @@ fn a_finished_file_that_grows_after_all_is_read_on() -> Result<()> {
         ..
     } = witness.wait_lines(210);
     assert_eq!((unique, missing, duplicates), (210, 0, 0));
+    Ok(())
+}
+
+/// The runtime writes a long line in parts, and the kubelet rotates between two of them.
+#[test]
+fn a_line_that_rotation_cuts_is_one_record() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&server.url())?)])?;
+    let part = |stream: &str, tag: char, text: &str| {
+        format!("2026-11-23T10:15:08Z {stream} {tag} {text}\n").into_bytes()
+    };
+    pod.write("web", "0.log", 1..=10)?;
+    pod.append("web", "0.log", &part("stdout", 'P', "line 000011, "))?;
+    pod.append("web", "0.log", &part("stderr", 'F', "line 000012"))?;
+    let agent = pod.start(&witness)?;
+    witness.wait("the whole lines", |seen| seen.records.len() == 11);
+    pod.rotate("web", "20261123-100000", [])?;
+    pod.append("web", "0.log", &part("stdout", 'P', "its middle, "))?;
+    pod.append("web", "0.log", &part("stderr", 'F', "line 000013"))?;
+    witness.wait("the other stream", |seen| seen.records.len() == 12);
+    // An agent that starts anew finds both ends of the line again.
+    agent.kill()?;
+    let agent = pod.start(&witness)?;
+    witness.wait_said("bundle applied", &[]);
+    pod.append("web", "0.log", &part("stdout", 'F', "its end"))?;
+    pod.write("web", "0.log", 14..=20)?;
+    let whole = "line 000011, its middle, its end";
+    witness.wait(whole, |seen| {
+        seen.records
+            .iter()
+            .filter_map(text)
+            .any(|text| text == whole)
+    });
+    witness.wait_lines(20);
+    let (_, message) = agent.terminate()?;
+    assert_eq!(message["lost"], 0);
+    let mut texts: Vec<_> = witness
+        .seen()
+        .records
+        .iter()
+        .filter_map(text)
+        .map(str::to_owned)
+        .collect();
+    texts.sort();
+    texts.dedup();
+    assert_eq!(texts.len(), 20, "{texts:?}");
     Ok(())
 }

@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::{Compression, write::GzEncoder};
+use katonic_log_agent::cursor::{State, Store};
 use katonic_log_config::{
-    Bundle, ContainerFilter, CredentialKey, Endpoint, Http, Policy, Selector, Sink, Splunk, Target,
-    Tls, layout,
+    Bundle, CredentialKey, Endpoint, Http, Policy, Sink, Splunk, Target, layout,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -31,6 +32,8 @@ pub struct Pod {
     secret: Vec<(String, Vec<u8>)>,
     version: usize,
 }
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_katonic-log-agent");
 
 /// The time of all lines: what matters is their order.
 const TIME: &str = "2026-11-23T10:15:07.123456789Z";
@@ -73,6 +76,7 @@ impl Pod {
     pub fn set_policies(&mut self, policies: Vec<Policy>) -> Result<()> {
         let bundle = Bundle {
             execution_id_label: None,
+            execution_id_patterns: Vec::new(),
             policies,
         };
         let bytes = bundle.encode().map_err(std::io::Error::other)?;
@@ -130,6 +134,87 @@ impl Pod {
         self.write(container, "0.log", numbers)
     }
 
+    /// Compresses a rotated file as the kubelet does, in its three steps; the last one can be left out.
+    pub fn compress(&self, container: &str, file: &str, remove: bool) -> Result<()> {
+        let plain = self.log(container, file);
+        let temporary = self.log(container, &format!("{file}.tmp"));
+        let mut encoder = GzEncoder::new(File::create(&temporary)?, Compression::fast());
+        std::io::copy(&mut File::open(&plain)?, &mut encoder)?;
+        encoder.finish()?;
+        fs::rename(temporary, self.log(container, &format!("{file}.gz")))?;
+        if remove {
+            fs::remove_file(plain)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits until the saved cursors of a sink know of so many files.
+    pub fn wait_known(&self, files: usize) -> Result<()> {
+        self.wait_state(&format!("{files} files are known"), |state| {
+            state
+                .cursors
+                .values()
+                .any(|route| route.files.len() >= files)
+        })
+    }
+
+    /// Waits until cursors are saved that know of so many delivered records.
+    pub fn wait_saved(&self, delivered: u64) -> Result<()> {
+        self.wait_state(
+            &format!("{delivered} delivered records are saved"),
+            |state| {
+                let routes = state.cursors.values();
+                routes.map(|route| route.counts.delivered).sum::<u64>() >= delivered
+            },
+        )
+    }
+
+    /// Waits until cursors are saved that know of so many records that nobody wants any more.
+    pub fn wait_declined(&self, records: u64) -> Result<()> {
+        self.wait_state(&format!("{records} declined records are saved"), |state| {
+            let files = state.cursors.values().flat_map(|route| &route.files);
+            let declined = files.filter_map(|(_, place)| place.declined);
+            declined.sum::<u64>() == records
+        })
+    }
+
+    fn wait_state(&self, what: &str, enough: impl Fn(&State) -> bool) -> Result<()> {
+        let store = Store::new(&self.path("state"));
+        let deadline = Instant::now() + PATIENCE;
+        while !store.load().0.is_some_and(|state| enough(&state)) {
+            if Instant::now() > deadline {
+                return Err(std::io::Error::other(format!(
+                    "waited in vain until {what}"
+                )));
+            }
+            thread::park_timeout(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// The termination message as it is now.
+    pub fn termination(&self) -> Result<Value> {
+        let message = fs::read(self.path("termination"))?;
+        Ok(serde_json::from_slice(&message)?)
+    }
+
+    /// Waits until the termination message says enough.
+    pub fn wait_termination(&self, what: &str, enough: impl Fn(&Value) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let message = self.termination().unwrap_or_default();
+            if enough(&message) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let waited = format!("waited in vain until {what}; the message is {message}");
+                return Err(std::io::Error::other(waited));
+            }
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
     /// Starts an agent.
     pub fn start(&self, witness: &Witness) -> Result<Agent> {
         self.start_with(witness, &[])
@@ -137,7 +222,28 @@ impl Pod {
 
     /// Starts an agent with more flags.
     pub fn start_with(&self, witness: &Witness, flags: &[&str]) -> Result<Agent> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_katonic-log-agent"))
+        self.start_as(Command::new(PROGRAM), witness, flags)
+    }
+
+    /// Starts an agent that can open no more files than this.
+    pub fn start_limited(&self, witness: &Witness, files: u32) -> Result<Agent> {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -n {files}; exec \"$0\" \"$@\""))
+            .arg(PROGRAM);
+        self.start_as(shell, witness, &[])
+    }
+
+    /// Starts an agent whose pod has so many seconds to end.
+    pub fn start_with_grace_period(&self, witness: &Witness, seconds: u32) -> Result<Agent> {
+        let mut program = Command::new(PROGRAM);
+        program.env(layout::ENV_GRACE_PERIOD, seconds.to_string());
+        self.start_as(program, witness, &[])
+    }
+
+    fn start_as(&self, mut program: Command, witness: &Witness, flags: &[&str]) -> Result<Agent> {
+        let mut child = program
             .arg("--log-dir")
             .arg(self.path("logs"))
             .arg("--bundle-dir")
@@ -209,6 +315,69 @@ impl Agent {
         }
     }
 
+    /// How many sockets it has open.
+    pub fn sockets(&self) -> Result<usize> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id()))?;
+        let targets = entries
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok());
+        Ok(targets
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count())
+    }
+
+    /// Waits until it has less memory than this; gives how much it has.
+    pub fn wait_resident(&self, below: u64) -> Result<u64> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let resident = self.resident()?;
+            if resident < below || Instant::now() > deadline {
+                return Ok(resident);
+            }
+            thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    /// The most bytes of memory that it had of its own at any time.
+    pub fn peak(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let kibibytes = kibibytes.ok_or_else(|| std::io::Error::other("no VmHWM"))?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Bytes of memory that it has now.
+    pub fn resident(&self) -> Result<u64> {
+        let pages = fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
+        let pages = pages
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok());
+        let pages = pages.ok_or_else(|| std::io::Error::other("no statm"))?;
+        Ok(pages * 4096)
+    }
+
+    /// Waits, without a pause, until it has a handler for SIGTERM.
+    pub fn wait_handles_end(&self) -> Result<()> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let status = fs::read_to_string(&path)?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            if caught.is_some_and(|mask| mask >> (Signal::SIGTERM as i32 - 1) & 1 == 1) {
+                return Ok(());
+            }
+        }
+        Err(std::io::Error::other("it has no handler for SIGTERM"))
+    }
+
+    /// SIGTERM, without waiting for what comes of it.
+    pub fn signal_end(&self) -> Result<()> {
+        Ok(kill(self.pid()?, Signal::SIGTERM)?)
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
@@ -231,17 +400,11 @@ impl Drop for Agent {
 
 /// A policy that takes every container.
 pub fn policy(name: &str, target: Target) -> Policy {
-    Policy {
-        name: name.to_owned(),
-        uid: format!("uid-of-{name}"),
-        selector: Selector::default(),
-        components: [].into(),
-        containers: ContainerFilter::default(),
-        sinks: vec![Sink {
-            name: "sink".to_owned(),
-            target,
-        }],
-    }
+    Policy::of_everything(
+        name,
+        &format!("uid-of-{name}"),
+        vec![Sink::new("sink", target)],
+    )
 }
 
 /// A credential's name.
@@ -255,21 +418,10 @@ fn endpoint(url: &str) -> Result<Endpoint> {
 
 /// A Splunk sink with the token `token`.
 pub fn splunk(url: &str) -> Result<Target> {
-    Ok(Target::Splunk(Splunk {
-        endpoint: endpoint(url)?,
-        token: key("token")?,
-        index: None,
-        source: None,
-        sourcetype: None,
-        tls: Tls::default(),
-    }))
+    Ok(Target::Splunk(Splunk::to(endpoint(url)?, key("token")?)))
 }
 
 /// A sink for JSON lines.
 pub fn http(url: &str) -> Result<Target> {
-    Ok(Target::Http(Http {
-        url: endpoint(url)?,
-        headers: Vec::new(),
-        tls: Tls::default(),
-    }))
+    Ok(Target::Http(Http::to(endpoint(url)?)))
 }

@@ -1,14 +1,14 @@
 //! A server that takes what a sink takes and refuses what a sink refuses, as the test tells it.
 
 use std::{
-    io::{BufRead, BufReader, Error, Read, Result, Write},
+    io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use flate2::read::GzDecoder;
@@ -29,7 +29,9 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// Size of the body after decompression.
     pub size: usize,
-    /// The records in it.
+    /// The body after decompression.
+    pub body: Vec<u8>,
+    /// The records in it, if it is JSON objects one after the other.
     pub records: Vec<Value>,
 }
 
@@ -48,6 +50,8 @@ impl Request {
 pub enum Reply {
     /// Accepts its records.
     Accept,
+    /// Accepts these records with this status and body.
+    AcceptAs(u16, Vec<u8>, Vec<Value>),
     /// Answers with this status, headers and body, and accepts nothing.
     Refuse(u16, &'static str, String),
     /// Reads no further and never answers.
@@ -86,19 +90,9 @@ impl Server {
         witness: &Witness,
         reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Result<(Self, String)> {
-        let made =
-            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(Error::other)?;
-        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| {
-                builder
-                    .with_no_client_auth()
-                    .with_single_cert(vec![made.cert.der().clone()], key)
-            })
-            .map_err(Error::other)?;
-        let server = Self::listen("127.0.0.1:0", Some(Arc::new(config)), witness, reply)?;
-        Ok((server, made.cert.pem()))
+        let (config, certificate) = certified()?;
+        let server = Self::listen("127.0.0.1:0", Some(config), witness, reply)?;
+        Ok((server, certificate))
     }
 
     fn listen(
@@ -107,7 +101,7 @@ impl Server {
         witness: &Witness,
         reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Result<Self> {
-        let listener = TcpListener::bind(address)?;
+        let listener = bind(address)?;
         let server = Self {
             address: listener.local_addr()?,
             scheme: if tls.is_some() { "https" } else { "http" },
@@ -150,6 +144,11 @@ impl Server {
         format!("{}://{}", self.scheme, self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// How many connections were made to it.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
@@ -161,6 +160,19 @@ impl Drop for Server {
         self.stop.store(true, Ordering::SeqCst);
         // Wakes the listener, which then closes its port.
         let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// Listens on an address that a server has just left, or that somebody's connection uses for a moment.
+pub fn bind(address: &str) -> Result<TcpListener> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
     }
 }
 
@@ -187,9 +199,13 @@ fn serve(
         let (status, headers, body) = match reply(&request) {
             Reply::Accept => {
                 witness.add(|seen| seen.records.append(&mut request.records));
-                (200, "", r#"{"text":"Success","code":0}"#.to_owned())
+                (200, "", br#"{"text":"Success","code":0}"#.to_vec())
             }
-            Reply::Refuse(status, headers, body) => (status, headers, body),
+            Reply::AcceptAs(status, body, mut records) => {
+                witness.add(|seen| seen.records.append(&mut records));
+                (status, "", body)
+            }
+            Reply::Refuse(status, headers, body) => (status, headers, body.into_bytes()),
             Reply::Stall => {
                 // Until the agent gives up.
                 let _ = input.read_to_end(&mut Vec::new());
@@ -197,10 +213,12 @@ fn serve(
             }
         };
         let answer = format!(
-            "HTTP/1.1 {status} -\r\nContent-Length: {}\r\nContent-Type: application/json\r\n{headers}\r\n{body}",
+            "HTTP/1.1 {status} -\r\nContent-Length: {}\r\nContent-Type: application/json\r\n{headers}\r\n",
             body.len()
         );
-        input.get_mut().write_all(answer.as_bytes())?;
+        input
+            .get_mut()
+            .write_all(&[answer.as_bytes(), &body].concat())?;
         input.get_mut().flush()?;
     }
     Ok(())
@@ -225,6 +243,7 @@ fn read_request(input: &mut impl BufRead) -> Result<Option<Request>> {
         line: line.trim_end().to_owned(),
         headers,
         size: 0,
+        body: Vec::new(),
         records: Vec::new(),
     };
     let length = request
@@ -234,11 +253,32 @@ fn read_request(input: &mut impl BufRead) -> Result<Option<Request>> {
     let mut packed = vec![0; length];
     input.read_exact(&mut packed)?;
     let mut body = Vec::new();
-    GzDecoder::new(&packed[..]).read_to_end(&mut body)?;
+    match request.header("content-encoding") {
+        "gzip" => drop(GzDecoder::new(&packed[..]).read_to_end(&mut body)?),
+        "zstd" => body = zstd::stream::decode_all(&packed[..])?,
+        _ => body = packed,
+    }
     request.size = body.len();
     let records: serde_json::Result<_> = serde_json::Deserializer::from_slice(&body)
         .into_iter()
         .collect();
-    request.records = records?;
+    request.records = records.unwrap_or_default();
+    request.body = body;
     Ok(Some(request))
+}
+
+/// The server's side of TLS with a certificate of its own; gives that too, as PEM.
+pub fn certified() -> Result<(Arc<ServerConfig>, String)> {
+    let made =
+        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(Error::other)?;
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            builder
+                .with_no_client_auth()
+                .with_single_cert(vec![made.cert.der().clone()], key)
+        })
+        .map_err(Error::other)?;
+    Ok((Arc::new(config), made.cert.pem()))
 }

@@ -1,19 +1,26 @@
 //! Sinks behind TLS.
 
-use std::io::{Error, Result};
+use std::{
+    io::{Error, Result},
+    net::TcpListener,
+    sync::{Arc, mpsc},
+    thread,
+};
 
-use katonic_log_config::{Target, Tls};
+use katonic_log_config::{Compression, Target, Tls};
+use nix::sys::socket::{setsockopt, sockopt};
+use rustls::{ServerConfig, ServerConnection};
 
 use crate::{
-    pod::{Pod, key, policy, splunk},
-    server::{Reply, Server},
-    witness::{Tally, Witness},
+    pod::{Pod, http, key, policy, splunk},
+    server::{Reply, Server, certified},
+    witness::{PATIENCE, Tally, Witness},
 };
 
 fn secured(server: &Server, tls: Tls) -> Result<Target> {
     let mut target = splunk(&server.url())?;
     if let Target::Splunk(splunk) = &mut target {
-        splunk.tls = tls;
+        splunk.connection.tls = tls;
     }
     Ok(target)
 }
@@ -36,7 +43,7 @@ fn a_certificate_is_checked_against_the_authorities_of_the_sink() -> Result<()> 
     pod.set("ca", Some(b"no certificate"))?;
     let tls = Tls {
         ca: Some(key("ca")?),
-        insecure_skip_verify: false,
+        ..Tls::default()
     };
     pod.set_policies(vec![policy("p", secured(&server, tls)?)])?;
     witness.wait_said("sink", &[("state", "Misconfigured")]);
@@ -52,8 +59,8 @@ fn any_certificate_is_accepted_where_the_policy_says_so() -> Result<()> {
     let mut pod = Pod::new()?;
     pod.set("token", Some(b"secret"))?;
     let tls = Tls {
-        ca: None,
         insecure_skip_verify: true,
+        ..Tls::default()
     };
     pod.set_policies(vec![policy("p", secured(&server, tls)?)])?;
     pod.write("web", "0.log", 1..=100)?;
@@ -61,5 +68,62 @@ fn any_certificate_is_accepted_where_the_policy_says_so() -> Result<()> {
     assert_eq!(witness.wait_lines(100), Tally::perfect(100));
     let (_, message) = agent.terminate().map_err(Error::other)?;
     assert_eq!(message["delivered"], 100);
+    Ok(())
+}
+
+/// Agrees on TLS, reads nothing after it and keeps the connection; each one is told.
+fn stall(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    told: mpsc::Sender<()>,
+) -> thread::JoinHandle<Result<()>> {
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream?;
+            let mut tls = ServerConnection::new(Arc::clone(&config)).map_err(Error::other)?;
+            while tls.is_handshaking() {
+                tls.complete_io(&mut stream)?;
+            }
+            kept.push(stream);
+            if told.send(()).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A farewell behind TLS would wait for the body in front of it, which nobody reads.
+#[test]
+fn connections_on_which_a_sink_reads_nothing_do_not_pile_up() -> Result<()> {
+    const ATTEMPTS: usize = 6;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    // More is written than both kernels keep.
+    setsockopt(&listener, sockopt::RcvBuf, &4096)?;
+    let mut target = http(&format!("https://{}", listener.local_addr()?))?;
+    if let Target::Http(http) = &mut target {
+        http.connection.timeout_ms = 100.try_into().ok();
+        http.connection.compression = Compression::None;
+        http.connection.tls.insecure_skip_verify = true;
+    }
+    let mut policy = policy("p", target);
+    policy.sinks[0].batch.max_bytes = 10_000_000.try_into().ok();
+    let (told, connections) = mpsc::channel();
+    let _stalling = stall(listener, certified()?.0, told);
+    let witness = Witness::default();
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy])?;
+    pod.write("web", "0.log", 1..=120_000)?;
+    let agent = pod.start(&witness)?;
+    let next = || connections.recv_timeout(PATIENCE).map_err(Error::other);
+    next()?;
+    let at_first = agent.sockets()?;
+    for _ in 1..ATTEMPTS {
+        next()?;
+    }
+    // The first look, too, may have been between two of them.
+    let open = agent.sockets()?;
+    assert!(open <= at_first + 1, "{open} sockets, {at_first} at first");
     Ok(())
 }

@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::Figure;
+use super::{Figure, median};
 use crate::{
     cluster::{Cluster, Options, Tier, progress::Progress},
     operator::{COMPUTE, Installed, PLATFORM, splunk_policy},
@@ -47,13 +47,9 @@ const BARE: [&str; 2] = ["bare-one", "bare-two"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program = spawn_blocking(|| {
-        let progress = Progress::start("building the operator as it is shipped");
-        let program = program::build_release("katonic-logging-operator", "katonic-logging");
-        progress.done();
-        program
-    })
-    .await??;
+    let program =
+        spawn_blocking(|| program::build_release("katonic-logging-operator", "katonic-logging"))
+            .await??;
     let progress = Progress::start("measuring the operator: a changed policy to its bundles");
     let options = Options {
         durable_writes: true,
@@ -77,31 +73,22 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
     }
     let ratio = median(&mut operated) / median(&mut bare);
     progress.done();
-    let figure = |name: &str, value, unit: &str, budget: Option<f64>| Figure {
-        name: name.to_owned(),
-        value,
-        unit: unit.to_owned(),
-        budget,
-        holds: budget.map(|budget| value <= budget),
-    };
     Ok(vec![
-        figure(
+        Figure::at_most(
             "policy applied to bundles written, of the bare writes' time",
             ratio,
             "times",
-            Some(BUDGET),
+            BUDGET,
         ),
-        figure(
+        Figure::told(
             "policy applied to bundles written, median",
             median(&mut operated),
             "ms",
-            None,
         ),
-        figure(
+        Figure::told(
             "the same writes without the operator, median",
             median(&mut bare),
             "ms",
-            None,
         ),
     ])
 }
@@ -275,9 +262,4 @@ fn names_component(secret: &Secret, component: &str) -> Result<bool> {
         .policies
         .iter()
         .any(|policy| policy.components.contains(component)))
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

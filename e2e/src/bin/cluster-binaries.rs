@@ -1,9 +1,10 @@
-//! Finds or builds every program of the test clusters, so that no test has to wait for it. Starts none of them.
+//! Finds or builds every program of the test clusters and of the receivers, so that no test has to wait for it. Starts none of them.
 
 use anyhow::Result;
 use katonic_logging_e2e::cluster::{
     Tier,
     binaries::{Binaries, Binary},
+    prerequisites,
 };
 
 fn main() -> Result<()> {
@@ -13,8 +14,19 @@ fn main() -> Result<()> {
     } else {
         Tier::Controllers
     };
-    let binaries = Binaries::of(tier)?;
-    for &binary in Binary::of(tier) {
+    prerequisites::for_running(tier)?;
+    let wanted = [
+        Binary::of(tier),
+        &[
+            Binary::OldestKubeApiserver,
+            Binary::OtelCollector,
+            Binary::Minio,
+            Binary::MinioUser,
+        ],
+    ]
+    .concat();
+    let binaries = Binaries::find(&wanted)?;
+    for binary in wanted {
         println!("{:24} {}", binary.name(), binaries.path(binary)?.display());
     }
     Ok(())

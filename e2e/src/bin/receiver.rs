@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use katonic_logging_e2e::receiver::{
-    Protocol, Receiver, ServerIdentity, Tally, json_lines,
+    Protocol, Receiver, ServerIdentity, Tally, json, loggly, new_relic,
     splunk::{Rules, Token},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +33,22 @@ enum Kind {
         /// Index that the token allows; may be given several times. Default: any.
         #[arg(long)]
         index: Vec<String>,
+    },
+    /// Loggly's bulk endpoint.
+    Loggly {
+        #[command(flatten)]
+        port: Port,
+        /// File with the customer token.
+        #[arg(long)]
+        token_file: PathBuf,
+    },
+    /// New Relic's Log API.
+    NewRelic {
+        #[command(flatten)]
+        port: Port,
+        /// File with the license key.
+        #[arg(long)]
+        license_key_file: PathBuf,
     },
     /// A server of JSON lines.
     Http {
@@ -67,13 +83,24 @@ async fn main() -> Result<()> {
         } => {
             let mut rules = Rules::with_token("");
             let token = Token {
-                disabled: false,
                 indexes: index.into_iter().collect(),
+                ..Token::default()
             };
             rules.tokens = [(read(&token_file)?.trim_end().to_owned(), token)].into();
             (port, Protocol::Splunk(rules))
         }
-        Kind::Http { port, path } => (port, Protocol::JsonLines(json_lines::Rules::at(&path))),
+        Kind::Loggly { port, token_file } => {
+            let rules = loggly::Rules::with_token(read(&token_file)?.trim_end());
+            (port, Protocol::Loggly(rules))
+        }
+        Kind::NewRelic {
+            port,
+            license_key_file,
+        } => {
+            let rules = new_relic::Rules::with_license_key(read(&license_key_file)?.trim_end());
+            (port, Protocol::NewRelic(rules))
+        }
+        Kind::Http { port, path } => (port, Protocol::Json(json::Rules::at(&path))),
     };
     let receiver = match (&port.certificate, &port.key) {
         (Some(certificate), Some(key)) => {

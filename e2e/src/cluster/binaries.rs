@@ -1,4 +1,4 @@
-//! The programs a cluster is made of: finds each one, or builds it from its Go module directory. Starts none of them.
+//! The programs that a cluster is made of, and a receiver: finds each one, or builds it from its Go module directory. Starts none of them.
 //!
 //! Looked for in this order: `KUBEBUILDER_ASSETS`, `PATH` (where the version fits), the cache; what is in none of them
 //! is built into the cache, once, even when several test processes ask at the same time.
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
 use self::program::Module;
-use super::{Tier, prerequisites, progress::Progress};
+use super::{Minor, Tier, prerequisites, progress::Progress};
 
 mod program;
 
@@ -40,7 +40,7 @@ impl Binary {
     /// Never for the node's programs: Debian's containerd 1.6 loses the end of short containers' logs.
     fn on_path(self) -> Result<Option<PathBuf>> {
         let arguments: &[&str] = match self {
-            Self::Etcd | Self::KubeApiserver => &["--version"],
+            Self::Etcd | Self::KubeApiserver | Self::OldestKubeApiserver => &["--version"],
             Self::Kubectl => &["version", "--client"],
             _ => return Ok(None),
         };
@@ -76,10 +76,11 @@ impl Module {
     /// Where this module's programs are kept: a name that changes with everything that goes into them.
     fn cache(&self) -> Result<PathBuf> {
         let mut hash = Sha256::new();
-        for file in ["go.mod", "go.sum"] {
-            let path = self.source().join(file);
+        let main = self.source().join("main.go");
+        let files = ["go.mod", "go.sum"].map(|file| self.source().join(file));
+        for path in files.iter().chain(main.is_file().then_some(&main)) {
             hash.update(
-                fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?,
+                fs::read(path).with_context(|| format!("failed to read {}", path.display()))?,
             );
         }
         hash.update(format!(
@@ -107,15 +108,20 @@ impl Module {
 pub struct Binaries(BTreeMap<Binary, PathBuf>);
 
 impl Binaries {
-    /// Finds the programs of a tier and builds those that are missing, with progress on the terminal.
+    /// Finds the programs of a tier and builds those that are missing, with progress on the terminal. The API server
+    /// is that of the minor.
     ///
     /// Building all of them takes about ten minutes on two cores, once; finding them takes milliseconds.
     ///
     /// # Errors
     /// Names what the machine lacks (Go, a compiler, a library), or shows the end of what the Go compiler said.
-    pub fn of(tier: Tier) -> Result<Self> {
+    pub fn of(tier: Tier, minor: Minor) -> Result<Self> {
         prerequisites::for_running(tier)?;
-        Self::find(Binary::of(tier))
+        let wanted = Binary::of(tier).iter().map(|&binary| match binary {
+            Binary::KubeApiserver => Binary::api_server(minor),
+            other => other,
+        });
+        Self::find(&wanted.collect::<Vec<_>>())
     }
 
     /// Finds these programs and builds those that are missing.
@@ -159,7 +165,10 @@ impl Binaries {
 }
 
 fn locate(binary: Binary) -> Result<Option<PathBuf>> {
-    if let Some(assets) = env::var_os("KUBEBUILDER_ASSETS") {
+    // Assets are of one version, and who names them has chosen it.
+    if binary != Binary::OldestKubeApiserver
+        && let Some(assets) = env::var_os("KUBEBUILDER_ASSETS")
+    {
         let path = Path::new(&assets).join(binary.name());
         if path.is_file() {
             return Ok(Some(path));
@@ -236,6 +245,16 @@ mod tests {
     fn a_tier_includes_the_programs_of_the_tier_below() {
         assert!(Binary::of(Tier::Controllers).starts_with(Binary::of(Tier::ApiServer)));
         assert!(Binary::of(Tier::Node).starts_with(Binary::of(Tier::Controllers)));
-        assert_eq!(Binary::of(Tier::Node).len(), Binary::ALL.len());
+        let others = [
+            Binary::OldestKubeApiserver,
+            Binary::OtelCollector,
+            Binary::Minio,
+            Binary::MinioUser,
+        ];
+        assert!(Binary::ALL.ends_with(&others));
+        assert_eq!(
+            Binary::of(Tier::Node).len() + others.len(),
+            Binary::ALL.len()
+        );
     }
 }

@@ -89,30 +89,33 @@ impl Plan<'_> {
             Some("system:masters"),
         )?;
         let (signing, verifying) = self.authority.token_keys()?;
-        let mut process =
-            Process::new("kube-apiserver", self.binaries.path(Binary::KubeApiserver)?).with([
-                format!("--etcd-servers=http://{}", self.addresses.etcd),
-                format!("--bind-address={}", self.addresses.api.ip()),
-                format!("--secure-port={}", self.addresses.api.port()),
-                format!("--tls-cert-file={}", server.certificate.display()),
-                format!("--tls-private-key-file={}", server.key.display()),
-                format!(
-                    "--client-ca-file={}",
-                    self.authority.certificate().display()
-                ),
-                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-                format!("--service-account-key-file={}", verifying.display()),
-                format!("--service-account-signing-key-file={}", signing.display()),
-                "--authorization-mode=Node,RBAC".to_owned(),
-                "--allow-privileged".to_owned(),
-                format!("--service-cluster-ip-range={}", network::SERVICES),
-                format!(
-                    "--kubelet-client-certificate={}",
-                    kubelets.certificate.display()
-                ),
-                format!("--kubelet-client-key={}", kubelets.key.display()),
-                "--kubelet-preferred-address-types=InternalIP".to_owned(),
-            ]);
+        let mut process = Process::new(
+            "kube-apiserver",
+            self.binaries.path(Binary::api_server(self.options.minor))?,
+        )
+        .with([
+            format!("--etcd-servers=http://{}", self.addresses.etcd),
+            format!("--bind-address={}", self.addresses.api.ip()),
+            format!("--secure-port={}", self.addresses.api.port()),
+            format!("--tls-cert-file={}", server.certificate.display()),
+            format!("--tls-private-key-file={}", server.key.display()),
+            format!(
+                "--client-ca-file={}",
+                self.authority.certificate().display()
+            ),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", verifying.display()),
+            format!("--service-account-signing-key-file={}", signing.display()),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--allow-privileged".to_owned(),
+            format!("--service-cluster-ip-range={}", network::SERVICES),
+            format!(
+                "--kubelet-client-certificate={}",
+                kubelets.certificate.display()
+            ),
+            format!("--kubelet-client-key={}", kubelets.key.display()),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        ]);
         process = if self.tier == Tier::Node {
             process.with([format!("--advertise-address={}", network::NODE)])
         } else {

@@ -130,7 +130,10 @@ BinaryName = {runc}
             "enforceNodeAllocatable": ["none"],
             "failCgroupV1": false,
             "failSwapOn": false,
-            "localStorageCapacityIsolation": false,
+            // Pods are evicted for what they write; seen with real disks and overlay file systems.
+            "localStorageCapacityIsolation": true,
+            // A container that fails again and again is started again and again within a test.
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
             "makeIPTablesUtilChains": false,
             "featureGates": {"KubeletInUserNamespace": true},
             "evictionHard": {

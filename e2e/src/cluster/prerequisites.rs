@@ -2,13 +2,14 @@
 
 use std::{
     env,
-    path::PathBuf,
+    fs::{self, File},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Tier, progress::Progress};
+use super::{Tier, binaries::cache_directory, progress::Progress};
 
 /// Something that is not built from a module directory.
 struct Prerequisite {
@@ -20,7 +21,7 @@ struct Prerequisite {
 }
 
 const GO: Prerequisite = Prerequisite {
-    what: "go, 1.26 or newer (https://go.dev/dl/), to build Kubernetes",
+    what: "go, 1.26 or newer (https://go.dev/dl/), to build Kubernetes and the OpenTelemetry Collector",
     package: None,
     present: || on_path("go").is_some(),
 };
@@ -61,6 +62,25 @@ const NSENTER: Prerequisite = Prerequisite {
     present: || on_path("nsenter").is_some() && on_path("mount").is_some(),
 };
 
+const RSYSLOG: Prerequisite = Prerequisite {
+    what: "rsyslogd, a receiver of syslog",
+    package: Some("rsyslog"),
+    present: || on_path("rsyslogd").is_some(),
+};
+const RSYSLOG_TLS: Prerequisite = Prerequisite {
+    what: "rsyslog's TLS driver for OpenSSL",
+    package: Some("rsyslog-openssl"),
+    present: has_rsyslog_tls,
+};
+
+/// Whether rsyslog's module directory, which is another on each distribution, has the driver.
+fn has_rsyslog_tls() -> bool {
+    let multiarch = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
+    [multiarch.as_str(), "/usr/lib64", "/usr/lib"]
+        .iter()
+        .any(|libraries| Path::new(libraries).join("rsyslog/lmnsd_ossl.so").is_file())
+}
+
 /// Sees to what building the missing programs needs.
 pub fn for_building(with_runc: bool) -> Result<()> {
     if with_runc {
@@ -79,17 +99,34 @@ pub fn for_running(tier: Tier) -> Result<()> {
     }
 }
 
+/// Sees to rsyslog with TLS, and says where it is.
+///
+/// # Errors
+/// Names what the machine lacks.
+pub fn rsyslog() -> Result<PathBuf> {
+    provide(&[RSYSLOG, RSYSLOG_TLS])?;
+    on_path("rsyslogd").context("failed to find rsyslogd")
+}
+
 fn provide(prerequisites: &[Prerequisite]) -> Result<()> {
     let missing = || {
         prerequisites
             .iter()
             .filter(|prerequisite| !(prerequisite.present)())
     };
-    let packages: Vec<&str> = missing()
-        .filter_map(|prerequisite| prerequisite.package)
-        .collect();
-    if !packages.is_empty() && nix::unistd::geteuid().is_root() && on_path("apt-get").is_some() {
-        install(&packages)?;
+    let packages = || -> Vec<&str> {
+        missing()
+            .filter_map(|prerequisite| prerequisite.package)
+            .collect()
+    };
+    let can_install = nix::unistd::geteuid().is_root() && on_path("apt-get").is_some();
+    if can_install && !packages().is_empty() {
+        // Two processes may want the same package: the second waits here and finds it installed.
+        let _lock = lock()?;
+        let packages = packages();
+        if !packages.is_empty() {
+            install(&packages)?;
+        }
     }
     let names: Vec<String> = missing()
         .map(|prerequisite| match prerequisite.package {
@@ -101,6 +138,16 @@ fn provide(prerequisites: &[Prerequisite]) -> Result<()> {
         return Ok(());
     }
     bail!("this machine lacks:\n  {}", names.join("\n  "))
+}
+
+fn lock() -> Result<File> {
+    let directory = cache_directory()?;
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("failed to make {}", directory.display()))?;
+    let lock = File::create(directory.join(".apt-get.lock"))
+        .context("failed to make the lock of apt-get")?;
+    lock.lock().context("failed to lock apt-get")?;
+    Ok(lock)
 }
 
 fn install(packages: &[&str]) -> Result<()> {

@@ -2,17 +2,23 @@
 
 use std::{
     io::{IsTerminal as _, Write as _, stderr},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        LazyLock,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// A step that is done sooner than this leaves no line.
 const WORTH_A_LINE: Duration = Duration::from_secs(1);
 /// How often a plain line says that a step goes on.
 const REMINDER: Duration = Duration::from_secs(30);
+
+/// Steps that run side by side have a line each.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A step that takes so long that a person wants to see it move.
 #[derive(Debug)]
@@ -34,7 +40,7 @@ impl Progress {
     pub fn start(step: &str) -> Self {
         let started = Instant::now();
         let shown = if stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner().with_message(step.to_owned());
+            let bar = BARS.add(ProgressBar::new_spinner().with_message(step.to_owned()));
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} … {elapsed}") {
                 bar.set_style(style);
             }
@@ -83,7 +89,10 @@ impl Progress {
 
     fn end(self) {
         match self.shown {
-            Shown::Bar(bar) => bar.finish_and_clear(),
+            Shown::Bar(bar) => {
+                bar.finish_and_clear();
+                BARS.remove(&bar);
+            }
             Shown::Lines(sender) => drop(sender),
         }
     }
@@ -97,5 +106,7 @@ fn seconds(since: Instant) -> String {
 
 /// One line on stderr, also from inside a test (the test runner swallows only what the macros print).
 pub fn say(line: &str) {
-    let _ = writeln!(stderr(), "{line}");
+    BARS.suspend(|| {
+        let _ = writeln!(stderr(), "{line}");
+    });
 }

@@ -23,6 +23,16 @@ pub enum Tier {
     Node,
 }
 
+/// A Kubernetes minor that is supported: the two ends of the range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Minor {
+    /// Without admission policies that change objects. Its API server alone is there: [`Tier::ApiServer`].
+    Oldest,
+    /// Of which every component is there.
+    #[default]
+    Newest,
+}
+
 impl Tier {
     /// Whether this machine can run it; otherwise the reason why not.
     ///
@@ -55,25 +65,34 @@ impl Tier {
 
     /// Whether this machine can run it; if not, the calling test is counted as skipped.
     ///
-    /// It is added to the file that `KATONIC_E2E_SKIPPED` names, one `name<TAB>reason` a line.
-    ///
     /// # Errors
     /// When it cannot be counted.
     pub fn available_or_skip(self) -> Result<bool> {
         let Err(reason) = self.available() else {
             return Ok(true);
         };
-        let thread = thread::current();
-        let name = thread.name().unwrap_or("a test without a name");
-        say(&format!("skipped {name}: {reason}"));
-        if let Some(path) = env::var_os("KATONIC_E2E_SKIPPED") {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&path)
-                .and_then(|mut file| file.write_all(format!("{name}\t{reason}\n").as_bytes()))
-                .with_context(|| format!("failed to count {name} as skipped"))?;
-        }
+        skip(&reason)?;
         Ok(false)
     }
+}
+
+/// Counts the calling test as skipped: in the file that `KATONIC_E2E_SKIPPED` names, one `name<TAB>reason` a line.
+///
+/// # Errors
+/// When it cannot be counted.
+pub fn skip(reason: &str) -> Result<()> {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("a test without a name");
+    // One test, one line.
+    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    say(&format!("skipped {name}: {reason}"));
+    if let Some(path) = env::var_os("KATONIC_E2E_SKIPPED") {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{name}\t{reason}\n").as_bytes()))
+            .with_context(|| format!("failed to count {name} as skipped"))?;
+    }
+    Ok(())
 }

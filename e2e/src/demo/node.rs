@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        Cluster, Tier,
+        Cluster, Minor, Tier,
         binaries::{Binaries, Binary},
         progress::{Progress, say},
         supervisor::Process,
@@ -36,7 +36,7 @@ pub async fn run(keep: bool) -> Result<Outcome> {
     let mut steps = Steps::new(7);
     steps.begin("Building what is not built yet: Kubernetes, the images");
     let archives = spawn_blocking(|| {
-        Binaries::of(Tier::Node)?;
+        Binaries::of(Tier::Node, Minor::Newest)?;
         Image::ALL
             .map(Image::build)
             .into_iter()

@@ -42,8 +42,8 @@ impl Sink {
     pub fn rules(&self) -> Protocol {
         let mut rules = Rules::with_token(&self.token);
         let token = Token {
-            disabled: false,
             indexes: [INDEX.to_owned()].into(),
+            ..Token::default()
         };
         rules.tokens.insert(self.token.clone(), token);
         Protocol::Splunk(rules)
@@ -72,12 +72,12 @@ impl Sink {
                 .as_mut()
                 .context("the sample has another sink")?;
             splunk.endpoint = receiver.url();
-            splunk.tls = Some(Tls {
+            splunk.connection.tls = Some(Tls {
                 ca_secret_ref: Some(SecretKeyRef {
                     name: "splunk".to_owned(),
                     key: "ca.crt".to_owned(),
                 }),
-                insecure_skip_verify: None,
+                ..Tls::default()
             });
         }
         serde_json::to_string(&policy).context("failed to write the policy")

@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 pub struct Record {
     /// The log line.
     pub line: String,
-    /// What is said of the line: HEC's `fields`, or the members of a JSON line but for the message.
+    /// What is said of the line: HEC's `fields`, the members of a JSON line but for the message, the parameters of
+    /// syslog's structured data, or the attributes of an OTLP record.
     pub fields: Map<String, Value>,
-    /// The members that HEC knows beside `event` and `fields`: `host`, `source`, `sourcetype`, `index`, and `time` as
-    /// the text that was sent.
+    /// What the protocol itself has a place for: HEC's `host`, `source`, `sourcetype`, `index` and `time` as the text
+    /// that was sent, syslog's header, OTLP's resource (the object `resource`), times and severity.
     pub envelope: Map<String, Value>,
 }
 
@@ -40,18 +41,41 @@ impl Record {
         text(&self.envelope, name)
     }
 
+    /// An attribute of the resource, for OTLP, as text, empty when it is missing.
+    pub fn resource(&self, name: &str) -> &str {
+        self.envelope
+            .get("resource")
+            .and_then(Value::as_object)
+            .map_or("", |resource| text(resource, name))
+    }
+
     /// The id that stays the same when the record is sent again.
     pub fn id(&self) -> &str {
-        self.field("record_id")
+        match self.field("record_id") {
+            // OpenTelemetry: "General logs attributes".
+            "" => self.field("log.record.uid"),
+            id => id,
+        }
     }
 
     /// Who wrote the line.
     pub fn source(&self) -> Source {
         Source {
-            namespace: self.field("namespace").to_owned(),
-            pod: self.field("pod").to_owned(),
-            container: self.field("container").to_owned(),
-            stream: self.field("stream").to_owned(),
+            namespace: self.origin("namespace", "k8s.namespace.name").to_owned(),
+            pod: self.origin("pod", "k8s.pod.name").to_owned(),
+            container: self.origin("container", "k8s.container.name").to_owned(),
+            stream: match self.field("stream") {
+                "" => self.field("log.iostream").to_owned(),
+                stream => stream.to_owned(),
+            },
+        }
+    }
+
+    /// A field, or the attribute of an OTLP resource that means the same.
+    fn origin(&self, field: &str, attribute: &str) -> &str {
+        match self.field(field) {
+            "" => self.resource(attribute),
+            value => value,
         }
     }
 }

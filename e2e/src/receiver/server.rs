@@ -1,11 +1,18 @@
 //! The port of a receiver: accepts, reads requests, carries out faults, answers. The protocol judges.
 
-use std::{convert::Infallible, future, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use httpdate::fmt_http_date;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -16,7 +23,14 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::{Answered, Fault, Request, Shared, Verdict, lock, tls::ServerIdentity};
+use super::{
+    Answered, Fault, Request, RetryAfter, Shared, Verdict, behind, lock,
+    pace::{Pace, Paced},
+};
+use crate::eventually::eventually;
+
+/// How long a port may take to be free.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// An open port.
 #[derive(Debug)]
@@ -26,18 +40,16 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub(super) async fn start(
-        address: SocketAddr,
-        tls: Option<ServerIdentity>,
-        shared: Arc<Shared>,
-    ) -> Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("failed to listen on {address}"))?;
+    pub(super) async fn start(address: SocketAddr, shared: Arc<Shared>) -> Result<Self> {
+        // Somebody's connection may use the port for a moment after it was closed.
+        let listener = eventually(format!("{address} is free"), OPENING, async || {
+            Ok(Some(TcpListener::bind(address).await?))
+        })
+        .await?;
         let address = listener
             .local_addr()
             .context("failed to read the receiver's address")?;
-        let accepting = tokio::spawn(accept(listener, tls, shared));
+        let accepting = tokio::spawn(accept(listener, shared));
         Ok(Self { address, accepting })
     }
 
@@ -59,7 +71,7 @@ impl Drop for Serving {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<ServerIdentity>, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Dropped with this task, and all connections with it.
     let mut connections = JoinSet::new();
     loop {
@@ -67,7 +79,8 @@ async fn accept(listener: TcpListener, tls: Option<ServerIdentity>, shared: Arc<
             accepted = listener.accept() => {
                 // An error here is one of the sender's connection, which is gone.
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
+                    shared.received.send_modify(|received| received.connections += 1);
+                    connections.spawn(connection(stream, Arc::clone(&shared)));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -75,10 +88,14 @@ async fn accept(listener: TcpListener, tls: Option<ServerIdentity>, shared: Arc<
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<ServerIdentity>, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    if lock(&shared.script).leaves_connection_alone() {
+        return future::pending().await;
+    }
     // Answers are small and must not wait for the sender's acknowledgement.
     let _ = stream.set_nodelay(true);
-    match tls {
+    let identity = lock(&shared.tls).clone();
+    match identity {
         None => serve(stream, shared).await,
         Some(identity) => {
             // A failed handshake is the sender's refusal.
@@ -106,19 +123,27 @@ impl Cut for TlsStream<TcpStream> {
     }
 }
 
+/// What the requests of a connection can do to it.
+#[derive(Debug, Default)]
+struct Hold {
+    cut: Notify,
+    pace: Pace,
+}
+
 async fn serve<S: Cut>(stream: S, shared: Arc<Shared>) {
-    let cut = Arc::new(Notify::new());
-    let service = service_fn(|request| answer(request, Arc::clone(&shared), Arc::clone(&cut)));
+    let hold = Arc::new(Hold::default());
+    let stream = Paced::new(stream, hold.pace.clone());
+    let service = service_fn(|request| answer(request, Arc::clone(&shared), Arc::clone(&hold)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service);
     let reset = tokio::select! {
         // An error is the sender's to notice.
         _ = &mut connection => false,
-        () = cut.notified() => true,
+        () = hold.cut.notified() => true,
     };
     if reset {
-        let stream = connection.into_parts().io.into_inner();
+        let stream = connection.into_parts().io.into_inner().into_inner();
         // Closing a socket that does not linger sends RST instead of FIN.
         let _ = stream.tcp().set_zero_linger();
     }
@@ -127,83 +152,113 @@ async fn serve<S: Cut>(stream: S, shared: Arc<Shared>) {
 async fn answer(
     request: http::Request<Incoming>,
     shared: Arc<Shared>,
-    cut: Arc<Notify>,
+    hold: Arc<Hold>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let fault = lock(&shared.script).next();
-    if fault == Some(Fault::Reset) {
-        cut.notify_one();
-        return future::pending().await;
-    }
+    shared
+        .received
+        .send_modify(|received| received.requests += 1);
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await else {
+    let fault = lock(&shared.script).next(head.uri.path());
+    hold.pace.set(match fault {
+        Some(Fault::Slow(pause)) => Some(pause),
+        _ => None,
+    });
+    let cut = async || {
+        hold.cut.notify_one();
+        future::pending().await
+    };
+    let limit = match fault {
+        Some(Fault::HalfOpen) => return future::pending().await,
+        Some(Fault::Reset) => return cut().await,
+        Some(Fault::ResetDuring(after)) => after,
+        _ => usize::MAX,
+    };
+    let Some(body) = collect(body, limit).await else {
         // The sender went away in the middle of its request.
         return future::pending().await;
     };
-    let body = body.to_bytes();
-    let mut retry = None;
     let verdict = match &fault {
         Some(Fault::Stall) => return future::pending().await,
-        Some(Fault::Answer {
-            status,
-            retry_after,
-            body,
-        }) => {
-            retry = *retry_after;
-            Verdict {
-                status: *status,
-                body: body.clone(),
-                records: Vec::new(),
-            }
-        }
-        Some(Fault::TakeThenReset | Fault::Late(_) | Fault::Reset) | None => {
+        Some(Fault::ResetDuring(_) | Fault::ResetAfter) => return cut().await,
+        Some(Fault::Answer { status, body, .. }) => Verdict::refused(*status, body.clone()),
+        _ => {
             let request = Request {
                 method: &head.method,
                 uri: &head.uri,
                 headers: &head.headers,
                 body: &body,
             };
-            let protocol = lock(&shared.protocol).clone();
-            protocol.judge(&request)
+            let judged = lock(&shared.protocol).judge(&request);
+            match judged {
+                Ok(verdict) => verdict,
+                Err(server) => behind::ask(server, &head, body.clone()).await,
+            }
         }
     };
     let answered = Answered {
+        path: head.uri.path().to_owned(),
         status: verdict.status,
-        body: verdict.body.clone(),
+        body: String::from_utf8_lossy(&verdict.body).into_owned(),
         request_size: body.len(),
         taken: verdict.records.len(),
         at: Instant::now(),
     };
     let is_answered = fault != Some(Fault::TakeThenReset);
     shared.received.send_modify(|received| {
-        received.records.extend(verdict.records);
+        received.take(verdict.records);
+        received.warnings.extend(verdict.warnings);
         if is_answered {
             received.answered.push(answered);
         }
     });
-    match fault {
-        Some(Fault::TakeThenReset) => {
-            cut.notify_one();
-            future::pending().await
-        }
+    let retry_after = match fault {
+        Some(Fault::TakeThenReset) => return cut().await,
         Some(Fault::Late(by)) => {
             tokio::time::sleep(by).await;
-            Ok(response(verdict.status, verdict.body, retry))
+            None
         }
-        _ => Ok(response(verdict.status, verdict.body, retry)),
-    }
+        Some(Fault::Answer { retry_after, .. }) => retry_after,
+        _ => None,
+    };
+    Ok(response(
+        verdict.status,
+        verdict.content_type,
+        verdict.body,
+        retry_after,
+    ))
 }
 
-fn response(status: u16, body: String, retry_after: Option<u64>) -> Response<Full<Bytes>> {
+/// The body, or as much of it as came first when that is `limit` bytes or more; nothing when the sender went away.
+async fn collect(mut body: Incoming, limit: usize) -> Option<Bytes> {
+    let mut whole = BytesMut::new();
+    while whole.len() < limit
+        && let Some(frame) = body.frame().await
+    {
+        if let Ok(data) = frame.ok()?.into_data() {
+            whole.extend_from_slice(&data);
+        }
+    }
+    Some(whole.freeze())
+}
+
+fn response(
+    status: u16,
+    content_type: HeaderValue,
+    body: Bytes,
+    retry_after: Option<RetryAfter>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::IM_A_TEAPOT);
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json; charset=UTF-8"),
-    );
-    if let Some(seconds) = retry_after {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    let retry_after = match retry_after {
+        Some(RetryAfter::Seconds(seconds)) => Some(HeaderValue::from(seconds)),
+        Some(RetryAfter::At(time)) => HeaderValue::try_from(fmt_http_date(time)).ok(),
+        None => None,
+    };
+    if let Some(value) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
     }
     response
 }

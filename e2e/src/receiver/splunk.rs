@@ -1,8 +1,11 @@
-//! Splunk's HTTP Event Collector, as strict as Splunk documents it; the event endpoint and the health check only.
+//! Splunk's HTTP Event Collector, as strict as Splunk documents it: the event endpoint, indexer acknowledgement and
+//! the health check.
 //!
 //! Sources: Splunk "Format events for HTTP Event Collector", "Troubleshoot HTTP Event Collector" (codes and
-//! texts), `limits.conf` `[http_input]`. Where Splunk says nothing, the stricter reading is taken and said here.
+//! texts), "About HTTP Event Collector Indexer Acknowledgment", `limits.conf` `[http_input]`. Where Splunk says
+//! nothing, the stricter reading is taken and said here.
 
+mod acknowledgement;
 mod event;
 mod reply;
 
@@ -11,7 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::{Method, header};
 use serde_json::value::RawValue;
 
-use super::{Record, Request, Verdict, body::gunzip};
+use super::{
+    Record, Request, Verdict,
+    body::{Coding, unpack},
+};
+pub use acknowledgement::{Acknowledgement, Indexing};
+use acknowledgement::{Channel, Issued};
 pub use reply::Reply;
 
 /// A collector: its tokens and its limits.
@@ -36,6 +44,18 @@ pub struct Token {
     pub disabled: bool,
     /// Indexes that events may ask for; empty: any.
     pub indexes: BTreeSet<String>,
+    /// `useACK`: indexer acknowledgement, which a token has or has not.
+    pub acknowledgement: Option<Acknowledgement>,
+}
+
+impl Token {
+    /// A token with indexer acknowledgement.
+    pub fn acknowledging(indexing: Indexing) -> Self {
+        Self {
+            acknowledgement: Some(Acknowledgement::new(indexing)),
+            ..Self::default()
+        }
+    }
 }
 
 impl Rules {
@@ -50,42 +70,71 @@ impl Rules {
         }
     }
 
-    pub(super) fn judge(&self, request: &Request<'_>) -> Verdict {
-        match request.uri.path() {
-            "/services/collector"
-            | "/services/collector/event"
-            | "/services/collector/event/1.0"
-                if *request.method == Method::POST =>
-            {
-                match self.take(request) {
-                    Ok(records) => Verdict {
-                        records,
-                        ..Reply::Success.verdict(None)
-                    },
-                    Err((reply, number)) => reply.verdict(number.filter(|_| self.names_event)),
-                }
-            }
-            "/services/collector/health" | "/services/collector/health/1.0"
-                if *request.method == Method::GET =>
-            {
+    pub(super) fn judge(&mut self, request: &Request<'_>) -> Verdict {
+        match (request.uri.path(), request.method) {
+            (
+                "/services/collector"
+                | "/services/collector/event"
+                | "/services/collector/event/1.0",
+                &Method::POST,
+            ) => self.take(request).unwrap_or_else(|(reply, number)| {
+                reply.verdict(number.filter(|_| self.names_event))
+            }),
+            ("/services/collector/ack" | "/services/collector/ack/1.0", &Method::POST) => self
+                .acknowledge(request)
+                .unwrap_or_else(|reply| reply.verdict(None)),
+            ("/services/collector/health" | "/services/collector/health/1.0", &Method::GET) => {
                 self.health.verdict(None)
             }
-            "/services/collector"
-            | "/services/collector/event"
-            | "/services/collector/event/1.0"
-            | "/services/collector/health"
-            | "/services/collector/health/1.0" => Reply::MethodNotAllowed.verdict(None),
+            (
+                "/services/collector"
+                | "/services/collector/event"
+                | "/services/collector/event/1.0"
+                | "/services/collector/ack"
+                | "/services/collector/ack/1.0"
+                | "/services/collector/health"
+                | "/services/collector/health/1.0",
+                _,
+            ) => Reply::MethodNotAllowed.verdict(None),
             _ => Reply::NotFound.verdict(None),
         }
     }
 
+    /// Gives a request's events an id to ask for, if the token has acknowledgement.
+    fn take(&mut self, request: &Request<'_>) -> Result<Verdict, (Reply, Option<usize>)> {
+        let of_request = |reply: Reply| (reply, None);
+        let name = self.authorize(request).map_err(of_request)?;
+        let channel = Channel::of(request).map_err(of_request)?;
+        let records = self.read(&name, channel.is_some(), request)?;
+        let acknowledgement = self
+            .tokens
+            .get_mut(&name)
+            .and_then(|token| token.acknowledgement.as_mut());
+        let (Some(acknowledgement), Some(channel)) = (acknowledgement, channel) else {
+            return Ok(Reply::Success.taken(None, records));
+        };
+        let Issued { id, is_kept } = acknowledgement.issue(channel);
+        let records = if is_kept { records } else { Vec::new() };
+        Ok(Reply::Success.taken(Some(id), records))
+    }
+
     /// All events or none: Splunk names the first that it refuses, and the request with it.
-    fn take(&self, request: &Request<'_>) -> Result<Vec<Record>, (Reply, Option<usize>)> {
-        let token = self.authorize(request).map_err(|reply| (reply, None))?;
+    fn read(
+        &self,
+        token: &str,
+        names_channel: bool,
+        request: &Request<'_>,
+    ) -> Result<Vec<Record>, (Reply, Option<usize>)> {
+        let token = self.tokens.get(token).ok_or((Reply::InvalidToken, None))?;
+        if token.acknowledgement.is_some() && !names_channel {
+            return Err((Reply::ChannelMissing, None));
+        }
         if request.body.len() > self.max_content_length {
             return Err((Reply::TooLarge, None));
         }
-        let body = unpack(request).ok_or((Reply::InvalidDataFormat, None))?;
+        // Splunk documents gzip only, so anything else is not data.
+        let body = unpack(request.headers, request.body, &[Coding::Gzip])
+            .map_err(|_| (Reply::InvalidDataFormat, None))?;
         let mut records = Vec::new();
         for (number, event) in serde_json::Deserializer::from_slice(&body)
             .into_iter::<&RawValue>()
@@ -110,28 +159,38 @@ impl Rules {
         Ok(records)
     }
 
-    fn authorize(&self, request: &Request<'_>) -> Result<&Token, Reply> {
+    /// Answers which of the ids that a sender asks for are indexed.
+    fn acknowledge(&mut self, request: &Request<'_>) -> Result<Verdict, Reply> {
+        let name = self.authorize(request)?;
+        let acknowledgement = self
+            .tokens
+            .get_mut(&name)
+            .and_then(|token| token.acknowledgement.as_mut())
+            .ok_or(Reply::AckDisabled)?;
+        let channel = Channel::of(request)?.ok_or(Reply::ChannelMissing)?;
+        let body = unpack(request.headers, request.body, &[Coding::Gzip])
+            .map_err(|_| Reply::InvalidDataFormat)?;
+        Ok(Verdict::taken(
+            200,
+            acknowledgement.answer(&channel, &body)?,
+            Vec::new(),
+        ))
+    }
+
+    /// The token of a request, which this collector knows.
+    fn authorize(&self, request: &Request<'_>) -> Result<String, Reply> {
         let header = request
             .headers
             .get(header::AUTHORIZATION)
             .ok_or(Reply::TokenRequired)?;
         let header = header.to_str().map_err(|_| Reply::InvalidAuthorization)?;
-        let token = header
+        let name = header
             .strip_prefix("Splunk ")
             .ok_or(Reply::InvalidAuthorization)?;
-        match self.tokens.get(token) {
+        match self.tokens.get(name) {
             None => Err(Reply::InvalidToken),
             Some(token) if token.disabled => Err(Reply::TokenDisabled),
-            Some(token) => Ok(token),
+            Some(_) => Ok(name.to_owned()),
         }
-    }
-}
-
-/// The body without its content coding. Splunk documents gzip only, so anything else is not data.
-fn unpack(request: &Request<'_>) -> Option<Vec<u8>> {
-    match request.headers.get(header::CONTENT_ENCODING) {
-        None => Some(request.body.to_vec()),
-        Some(coding) if coding == "gzip" => gunzip(request.body),
-        Some(_) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Counts numbered lines: what came once, twice, late or not at all. It does not care where they came from.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fmt,
 };
 
@@ -18,6 +18,10 @@ pub struct Tally {
     pub missing: usize,
     /// Lines that came again.
     pub duplicates: usize,
+    /// Those of the duplicates that came with the id that the line had the first time.
+    pub identified: usize,
+    /// Lines whose id another line had before.
+    pub ambiguous: usize,
     /// Lines that came for the first time after one with a higher number.
     pub out_of_order: usize,
     /// Lines without a number, or with one that cannot be.
@@ -28,7 +32,8 @@ impl Tally {
     /// Counts the lines of one writer.
     pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut tally = Self::default();
-        let mut seen = HashSet::new();
+        let mut seen: HashMap<usize, &str> = HashMap::new();
+        let mut ids: HashMap<&str, usize> = HashMap::new();
         let mut highest = 0;
         for record in records {
             let Some((number, total)) = sequence_number(&record.line) else {
@@ -36,10 +41,19 @@ impl Tally {
                 continue;
             };
             tally.expected = tally.expected.max(total);
-            if !seen.insert(number) {
-                tally.duplicates += 1;
-            } else if number < highest {
-                tally.out_of_order += 1;
+            let id = record.id();
+            match seen.entry(number) {
+                Entry::Occupied(first) => {
+                    tally.duplicates += 1;
+                    tally.identified += usize::from(!id.is_empty() && *first.get() == id);
+                }
+                Entry::Vacant(place) => {
+                    place.insert(id);
+                    tally.out_of_order += usize::from(number < highest);
+                }
+            }
+            if !id.is_empty() {
+                tally.ambiguous += usize::from(*ids.entry(id).or_insert(number) != number);
             }
             highest = highest.max(number);
         }
@@ -64,6 +78,11 @@ impl Tally {
     pub fn is_complete(&self, lines: usize) -> bool {
         self.expected == lines && self.missing == 0
     }
+
+    /// Whether a reader can tell every duplicate by its id, and no two lines are taken for one.
+    pub fn duplicates_are_told_by_id(&self) -> bool {
+        self.identified == self.duplicates && self.ambiguous == 0
+    }
 }
 
 impl fmt::Display for Tally {
@@ -73,13 +92,15 @@ impl fmt::Display for Tally {
             unique,
             missing,
             duplicates,
+            identified,
+            ambiguous,
             out_of_order,
             unnumbered,
         } = self;
         write!(
             formatter,
-            "{unique} of {expected} lines, {missing} missing, {duplicates} duplicates, \
-             {out_of_order} out of order, {unnumbered} without a number"
+            "{unique} of {expected} lines, {missing} missing, {duplicates} duplicates ({identified} told by their \
+             ids), {ambiguous} with another line's id, {out_of_order} out of order, {unnumbered} without a number"
         )
     }
 }
@@ -121,11 +142,28 @@ mod tests {
             missing: 2,
             duplicates: 2,
             out_of_order: 1,
-            unnumbered: 0,
+            ..Tally::default()
         };
         assert_eq!(tally, expected);
         assert!(!tally.is_complete(5));
         assert!(Tally::of(&records(&[1, 2, 3, 4, 5, 5])).is_complete(5));
+    }
+
+    #[test]
+    fn a_duplicate_is_told_by_the_id_that_it_had_before() {
+        let mut all = records(&[1, 2, 2, 3, 3, 4, 4]);
+        for (record, id) in all.iter_mut().zip(["a", "b", "b", "c", "d", "a", "a"]) {
+            record.fields.insert("record_id".to_owned(), id.into());
+        }
+        let tally = Tally::of(&all);
+        assert_eq!(
+            (tally.duplicates, tally.identified, tally.ambiguous),
+            (3, 2, 2)
+        );
+        assert!(!tally.duplicates_are_told_by_id());
+        assert!(Tally::of(&all[..3]).duplicates_are_told_by_id());
+        // Lines without ids cannot be told from lines that were written twice.
+        assert!(!Tally::of(&records(&[1, 1])).duplicates_are_told_by_id());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use flate2::{Compression, write::GzEncoder};
-use k8s_openapi::jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use k8s_openapi::jiff::{SignedDuration, Timestamp, ToSpan as _, tz::TimeZone};
 
 /// `max_container_log_line_size` of containerd, in bytes.
 const MAX_PART: usize = 16 << 10;
@@ -43,6 +43,8 @@ pub struct ContainerLog {
     size: u64,
     rotate_at: u64,
     rotated_at: Timestamp,
+    /// How far the node's clock is ahead of the test's.
+    ahead: SignedDuration,
 }
 
 impl ContainerLog {
@@ -56,7 +58,20 @@ impl ContainerLog {
             size: 0,
             rotate_at,
             rotated_at: Timestamp::now(),
+            ahead: SignedDuration::ZERO,
         })
+    }
+
+    /// Sets the node's clock by so many seconds, back where they are negative: the times of lines and the names of
+    /// rotated files go by it.
+    pub fn set_clock(&mut self, by_seconds: i64) {
+        let by = SignedDuration::from_secs(by_seconds);
+        self.ahead += by;
+        self.rotated_at += by;
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + self.ahead
     }
 
     /// What a container gets when it prints a line: one entry, or several when the line is long.
@@ -82,7 +97,7 @@ impl ContainerLog {
     }
 
     fn entry(&mut self, stream: Stream, tag: char, content: &[u8]) -> Result<()> {
-        let mut entry = format!("{} {} {tag} ", Timestamp::now(), stream.as_str()).into_bytes();
+        let mut entry = format!("{} {} {tag} ", self.now(), stream.as_str()).into_bytes();
         entry.extend_from_slice(content);
         entry.push(b'\n');
         // One call for one entry, as containerd does: a reader sees whole entries, mostly.
@@ -113,7 +128,7 @@ impl ContainerLog {
             }
         }
         // The name has whole seconds; the kubelet never rotates twice in one, a test may.
-        self.rotated_at = Timestamp::now().max(self.rotated_at + 1.second());
+        self.rotated_at = self.now().max(self.rotated_at + 1.second());
         let time = self
             .rotated_at
             .to_zoned(TimeZone::UTC)

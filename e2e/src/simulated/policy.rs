@@ -1,67 +1,182 @@
 //! Bundles for simulated pods, as an operator would write them for sinks at these addresses.
 
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU16, NonZeroU32},
+};
+
 use anyhow::{Context as _, Result};
 use katonic_log_config::{
-    Bundle, ContainerFilter, CredentialKey, Endpoint, Http, Policy, Selector, Sink, Splunk, Target,
-    Tls,
+    ArchiveLayout, BucketName, Bundle, ClientCertificate, Connection, CredentialKey, Endpoint,
+    Facility, HostName, Http, JsonFormat, KeyPrefix, Loggly, LogglyTag, NewRelic, NewRelicRegion,
+    ObjectStorage, Otlp, OtlpEncoding, Policy, Region, S3, Sink, Splunk, Store, Syslog,
+    SyslogTransport, Target, Tls,
 };
 
 /// The credential that [`splunk`] names: the token's file in the mounted Secret.
 pub const TOKEN_FILE: &str = "splunk_token";
 
-/// The credential that [`splunk`] trusts for `https`.
-pub const CA_FILE: &str = "splunk_ca";
+/// The authority that every sink trusts for `https` and TLS.
+pub const CA_FILE: &str = "receivers_ca";
 
-/// A Splunk sink with its token in [`TOKEN_FILE`] and, for `https`, its authority in [`CA_FILE`].
+/// The credential that [`loggly`] names: the customer token.
+pub const LOGGLY_TOKEN_FILE: &str = "loggly_token";
+
+/// The credential that [`new_relic`] names: the license key.
+pub const LICENSE_KEY_FILE: &str = "newrelic_license";
+
+/// The credentials that [`archive`] names: access key id and secret.
+pub const ACCESS_KEY_ID_FILE: &str = "archive_AWS_ACCESS_KEY_ID";
+/// See [`ACCESS_KEY_ID_FILE`].
+pub const SECRET_ACCESS_KEY_FILE: &str = "archive_AWS_SECRET_ACCESS_KEY";
+
+/// The certificate that [`tls_with_client_certificate`] shows.
+pub const CLIENT_CERTIFICATE_FILE: &str = "client_certificate";
+
+/// The key of the certificate in [`CLIENT_CERTIFICATE_FILE`].
+pub const CLIENT_KEY_FILE: &str = "client_key";
+
+/// The private enterprise number that is kept for examples (RFC 5612).
+pub const ENTERPRISE_ID: u32 = 32_473;
+
+/// A Splunk sink with its token in [`TOKEN_FILE`].
 pub fn splunk(name: &str, url: &str) -> Result<Sink> {
-    let ca = url
-        .starts_with("https:")
-        .then(|| CredentialKey::try_from(CA_FILE.to_owned()))
-        .transpose()?;
-    let splunk = Splunk {
+    let mut splunk = Splunk::to(endpoint(url)?, key(TOKEN_FILE)?);
+    splunk.connection = connection(url)?;
+    Ok(Sink::new(name, Target::Splunk(splunk)))
+}
+
+/// A Loggly sink with its token in [`LOGGLY_TOKEN_FILE`].
+pub fn loggly(name: &str, url: &str, tags: &[&str]) -> Result<Sink> {
+    let tags = tags
+        .iter()
+        .map(|tag| LogglyTag::try_from((*tag).to_owned()));
+    let loggly = Loggly {
         endpoint: endpoint(url)?,
-        token: CredentialKey::try_from(TOKEN_FILE.to_owned())?,
-        index: None,
-        source: None,
-        sourcetype: None,
-        tls: Tls {
-            ca,
-            insecure_skip_verify: false,
-        },
+        token: key(LOGGLY_TOKEN_FILE)?,
+        tags: tags.collect::<Result<_, _>>()?,
+        connection: connection(url)?,
     };
-    Ok(Sink {
-        name: name.to_owned(),
-        target: Target::Splunk(splunk),
-    })
+    Ok(Sink::new(name, Target::Loggly(loggly)))
+}
+
+/// A New Relic sink at another address than its region's, with its key in [`LICENSE_KEY_FILE`].
+pub fn new_relic(name: &str, url: &str) -> Result<Sink> {
+    let new_relic = NewRelic {
+        region: NewRelicRegion::Us,
+        endpoint: Some(endpoint(url)?),
+        license_key: key(LICENSE_KEY_FILE)?,
+        connection: connection(url)?,
+    };
+    Ok(Sink::new(name, Target::NewRelic(new_relic)))
+}
+
+/// A syslog sink that sends messages of at most 8 KiB, which every receiver of RFC 5425 should take.
+pub fn syslog(name: &str, server: SocketAddr, transport: SyslogTransport) -> Result<Sink> {
+    let syslog = Syslog {
+        host: HostName::try_from(server.ip().to_string())?,
+        port: NonZeroU16::try_from(server.port())?,
+        transport,
+        facility: Facility::Local0,
+        app_name: None,
+        enterprise_id: NonZeroU32::try_from(ENTERPRISE_ID)?,
+        max_message_bytes: NonZeroU32::try_from(8_192)?,
+    };
+    Ok(Sink::new(name, Target::Syslog(syslog)))
+}
+
+/// An OTLP sink.
+pub fn otlp(name: &str, url: &str, encoding: OtlpEncoding) -> Result<Sink> {
+    let otlp = Otlp {
+        endpoint: endpoint(url)?,
+        encoding,
+        headers: Vec::new(),
+        connection: connection(url)?,
+    };
+    Ok(Sink::new(name, Target::Otlp(otlp)))
+}
+
+/// An archive in a bucket, below the prefix `logs`, of objects of at most so many bytes and so many milliseconds.
+pub fn archive(
+    url: &str,
+    bucket: &str,
+    layout: ArchiveLayout,
+    max_bytes: u32,
+    max_age_ms: u32,
+) -> Result<Sink> {
+    let s3 = S3 {
+        endpoint: endpoint(url)?,
+        region: Region::try_from("us-east-1".to_owned())?,
+        bucket: BucketName::try_from(bucket.to_owned())?,
+        prefix: KeyPrefix::try_from("logs".to_owned())?,
+        access_key_id: key(ACCESS_KEY_ID_FILE)?,
+        secret_access_key: key(SECRET_ACCESS_KEY_FILE)?,
+    };
+    let archive = ObjectStorage {
+        store: Store::S3(s3),
+        layout,
+        max_bytes: NonZeroU32::try_from(max_bytes)?,
+        max_age_ms: NonZeroU32::try_from(max_age_ms)?,
+        connection: connection(url)?,
+    };
+    Ok(Sink::new("archive", Target::ObjectStorage(archive)))
+}
+
+/// A sink of JSON in this form, without credentials.
+pub fn http(name: &str, url: &str, format: JsonFormat) -> Result<Sink> {
+    let mut http = Http::to(endpoint(url)?);
+    http.format = format;
+    http.connection = connection(url)?;
+    Ok(Sink::new(name, Target::Http(http)))
 }
 
 /// A sink of JSON lines without credentials.
 pub fn json_lines(name: &str, url: &str) -> Result<Sink> {
-    let http = Http {
-        url: endpoint(url)?,
-        headers: Vec::new(),
-        tls: Tls::default(),
+    http(name, url, JsonFormat::Lines)
+}
+
+/// TLS to servers of the authority in [`CA_FILE`].
+pub fn tls() -> Result<Tls> {
+    Ok(Tls {
+        ca: Some(key(CA_FILE)?),
+        ..Tls::default()
+    })
+}
+
+/// As [`tls`], to servers that want to know the client, too.
+pub fn tls_with_client_certificate() -> Result<Tls> {
+    let client_certificate = ClientCertificate {
+        certificate: key(CLIENT_CERTIFICATE_FILE)?,
+        private_key: key(CLIENT_KEY_FILE)?,
     };
-    Ok(Sink {
-        name: name.to_owned(),
-        target: Target::Http(http),
+    Ok(Tls {
+        client_certificate: Some(client_certificate),
+        ..tls()?
     })
 }
 
 /// A bundle with one policy, `application-logs`, that takes every container to these sinks.
 pub fn bundle(sinks: Vec<Sink>) -> Bundle {
-    let policy = Policy {
-        name: "application-logs".to_owned(),
-        uid: "5a0d9d0e-7f0d-4b8e-9c58-0d5a1f6f3c11".to_owned(),
-        selector: Selector::default(),
-        components: [].into(),
-        containers: ContainerFilter::default(),
-        sinks,
-    };
+    let uid = "5a0d9d0e-7f0d-4b8e-9c58-0d5a1f6f3c11";
+    let policy = Policy::of_everything("application-logs", uid, sinks);
     Bundle {
         execution_id_label: None,
+        execution_id_patterns: Vec::new(),
         policies: vec![policy],
     }
+}
+
+/// How a receiver at this address is reached: one of `https` has a certificate of the authority in [`CA_FILE`].
+fn connection(url: &str) -> Result<Connection> {
+    let mut connection = Connection::default();
+    if url.starts_with("https:") {
+        connection.tls = tls()?;
+    }
+    Ok(connection)
+}
+
+fn key(name: &str) -> Result<CredentialKey> {
+    CredentialKey::try_from(name.to_owned()).context("failed to name a credential")
 }
 
 fn endpoint(url: &str) -> Result<Endpoint> {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufWriter, Write},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -40,15 +41,28 @@ impl Options {
 
 /// Prints `count` lines, or lines without end.
 pub fn print(count: Option<u64>, options: &Options) -> io::Result<()> {
+    print_from(0, count, count, options, &AtomicBool::new(false))?;
+    Ok(())
+}
+
+/// Prints the lines after number `printed` up to number `last`, of `total`, until told to stop; says which was the last.
+pub fn print_from(
+    printed: u64,
+    last: Option<u64>,
+    total: Option<u64>,
+    options: &Options,
+    stop: &AtomicBool,
+) -> io::Result<u64> {
     let mut stdout = BufWriter::new(io::stdout().lock());
     let mut stderr = io::stderr().lock();
     let started = Instant::now();
-    let mut index = 0;
-    while count.is_none_or(|count| index < count) {
+    let mut index = printed;
+    while last.is_none_or(|last| index < last) && !stop.load(Ordering::Relaxed) {
         if let Some(rate) = options.rate {
             // By the clock, not by the last line, so that the rate holds on a busy machine.
             let due = Duration::from_secs_f64(
-                f64::from(u32::try_from(index).unwrap_or(u32::MAX)) / f64::from(rate.max(1)),
+                f64::from(u32::try_from(index - printed).unwrap_or(u32::MAX))
+                    / f64::from(rate.max(1)),
             );
             let early = due.saturating_sub(started.elapsed());
             if !early.is_zero() {
@@ -59,7 +73,7 @@ pub fn print(count: Option<u64>, options: &Options) -> io::Result<()> {
         index += 1;
         let to_stderr = options
             .stderr_every
-            .is_some_and(|every| every > 0 && index % every == 0);
+            .is_some_and(|every| index.is_multiple_of(every));
         let output: &mut dyn Write = if to_stderr {
             // Keeps the order between the two as far as two pipes have one.
             stdout.flush()?;
@@ -67,10 +81,11 @@ pub fn print(count: Option<u64>, options: &Options) -> io::Result<()> {
         } else {
             &mut stdout
         };
-        match count {
-            Some(count) => writeln!(output, "line {index:06} of {count:06}")?,
+        match total {
+            Some(total) => writeln!(output, "line {index:06} of {total:06}")?,
             None => writeln!(output, "line {index:06}")?,
         }
     }
-    stdout.flush()
+    stdout.flush()?;
+    Ok(index)
 }

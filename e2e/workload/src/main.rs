@@ -12,6 +12,7 @@ use nix::sys::{
     wait::{WaitPidFlag, waitpid},
 };
 
+mod end;
 mod lines;
 mod raw;
 mod serve;
@@ -20,6 +21,13 @@ const USAGE: &str = "usage: katonic-e2e-workload COMMAND
   pause                                       do nothing until SIGTERM
   lines N [--rate N] [--stderr-every N]       print N numbered lines and exit; rate in lines a second
   forever [--rate N] [--stderr-every N]       print numbered lines until SIGTERM, 1 a second unless told otherwise
+  workspace N [--rate N] [--stderr-every N]   print N numbered lines, then do nothing until SIGTERM
+  fail N [--rate N] [--stderr-every N]        print N numbered lines and exit with code 3
+  attempts FAILURES FOLDER N                  print the next N numbered lines and exit with code 3, with 0 after so many
+                                              FAILURES; the folder remembers
+  farewell N M [--rate N] [--stderr-every N]  print N numbered lines; at SIGTERM stop there, print M more and exit
+  stubborn N [--rate N] [--stderr-every N]    print N numbered lines, then do nothing; pay no heed to SIGTERM
+  hoard N [--rate N] [--stderr-every N]       print N numbered lines, then take memory until killed
   serve PORT                                  print the path of every HTTP request as a line, until SIGTERM
   get HOST:PORT PATH                          send one HTTP request and print the answer's body
   raw                                         print what is hard to read: see the source
@@ -46,6 +54,32 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["forever", ref options @ ..] => {
             exit_on_sigterm()?;
             lines::print(None, &lines::Options::parse(options, Some(1))?)?;
+        }
+        ["workspace", count, ref options @ ..] => {
+            exit_on_sigterm()?;
+            lines::print(Some(number(count)?), &lines::Options::parse(options, None)?)?;
+            loop {
+                thread::park();
+            }
+        }
+        ["fail", count, ref options @ ..] => {
+            lines::print(Some(number(count)?), &lines::Options::parse(options, None)?)?;
+            return Ok(ExitCode::from(end::FAILURE));
+        }
+        ["attempts", failures, folder, count] => {
+            return end::attempt(number(failures)?, folder.as_ref(), number(count)?);
+        }
+        ["farewell", count, more, ref options @ ..] => end::farewell(
+            number(count)?,
+            number(more)?,
+            &lines::Options::parse(options, None)?,
+        )?,
+        ["stubborn", count, ref options @ ..] => {
+            end::stubborn(number(count)?, &lines::Options::parse(options, None)?)?;
+        }
+        ["hoard", count, ref options @ ..] => {
+            lines::print(Some(number(count)?), &lines::Options::parse(options, None)?)?;
+            end::hoard();
         }
         ["serve", port] => {
             exit_on_sigterm()?;

@@ -6,30 +6,33 @@ use k8s_openapi::{
     ByteString,
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    jiff::Timestamp,
 };
 use katonic_log_config as config;
 use katonic_log_config::{Bundle, CredentialKey, layout};
-use katonic_logging_crds::{LoggingPolicy, Plane, SecretKeyRef};
+use katonic_logging_crds::{LoggingPolicy, Logs, Plane};
 use kube_core::Resource;
 use sha2::{Digest, Sha256};
 
 use crate::{
     candidate::Candidate,
-    credential::{Credential, Fault, Lookup, resolve},
+    credential::{Credential, Keyring, Refusal},
     installation::Installation,
     names,
-    policy::{Policy, Sink},
+    policy::Policy,
 };
 
 /// How much a bundle may hold, in bytes: the API server takes 1 MiB of data in a Secret, and what stands beside the
 /// data needs room in etcd's 1.5 MiB too.
 pub const BUDGET: usize = 960 << 10;
 
+type Values = BTreeMap<CredentialKey, Credential>;
+
 /// What the agents of a namespace were told last, from the Secret that told them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastGood {
     policies: BTreeMap<String, config::Policy>,
-    credentials: BTreeMap<CredentialKey, Credential>,
+    credentials: Values,
 }
 
 impl LastGood {
@@ -61,19 +64,23 @@ impl LastGood {
 
     /// The sink as it was, when all of its credentials are there too.
     fn sink(&self, uid: &str, name: &str) -> Option<&config::Sink> {
-        let sink = self
-            .policies
-            .get(uid)?
-            .sinks
-            .iter()
-            .find(|sink| sink.name == name)?;
-        self.is_complete(sink).then_some(sink)
+        let policy = self.policies.get(uid)?;
+        let mut sinks = policy.sinks.iter().chain(&policy.fallback);
+        let sink = sinks.find(|sink| sink.name == name)?;
+        self.credentials(sink.credentials()).map(|_| sink)
     }
 
-    fn is_complete(&self, sink: &config::Sink) -> bool {
-        sink.credentials()
-            .iter()
-            .all(|key| self.credentials.contains_key(key))
+    /// The policy as it was, when all of its credentials are there too.
+    fn policy(&self, uid: &str) -> Option<(&config::Policy, Values)> {
+        let policy = self.policies.get(uid)?;
+        Some((policy, self.credentials(policy.credentials())?))
+    }
+
+    /// All of these, or none.
+    fn credentials(&self, keys: Vec<&CredentialKey>) -> Option<Values> {
+        keys.into_iter()
+            .map(|key| Some((key.clone(), self.credentials.get(key)?.clone())))
+            .collect()
     }
 }
 
@@ -81,7 +88,7 @@ impl LastGood {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SinkOutcome {
     /// Why the sink as it is written cannot be used, each with a sentence.
-    pub faults: Vec<(Fault, String)>,
+    pub faults: Vec<Refusal>,
     /// Whether agents are told of it: as it is written, or as it was when that could be used.
     pub in_force: bool,
 }
@@ -89,6 +96,9 @@ pub struct SinkOutcome {
 /// What became of one policy in one namespace.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PolicyOutcome {
+    /// Why its steps cannot be used, each with a sentence: then all of it is left as it was, or left out. A redaction
+    /// that is skipped would tell what it is there to hide.
+    pub faults: Vec<Refusal>,
     /// Its sinks by name.
     pub sinks: BTreeMap<String, SinkOutcome>,
     /// It did not fit.
@@ -109,10 +119,8 @@ pub struct Rendered {
 pub struct Context<'a> {
     /// The installation that is in force.
     pub installation: &'a Installation,
-    /// Namespace of the sinks' Secrets.
-    pub operator_namespace: &'a str,
-    /// What was found of them.
-    pub credentials: &'a BTreeMap<SecretKeyRef, Lookup>,
+    /// The credentials of all policies.
+    pub keyring: &'a Keyring,
 }
 
 /// Why a bundle could not be rendered.
@@ -128,7 +136,17 @@ pub struct Error {
 struct Entry<'a> {
     candidate: &'a Candidate,
     policy: config::Policy,
-    credentials: BTreeMap<CredentialKey, Credential>,
+    /// Credentials as their Secrets have them now.
+    credentials: Values,
+    /// Credentials of what stays as it was.
+    kept: Values,
+}
+
+impl<'a> Entry<'a> {
+    /// What the oldest have least of. Names are unique, so no two are of the same age.
+    fn age(&self) -> (Option<Timestamp>, &'a str) {
+        (self.candidate.created, &self.candidate.name)
+    }
 }
 
 /// Renders the bundle of a plane.
@@ -161,10 +179,7 @@ pub fn render(
         entries.extend(entry);
     }
     // Oldest first: where not everything fits, they stay.
-    entries.sort_by(|one, other| {
-        let key = |entry: &Entry<'_>| (entry.candidate.created, entry.candidate.name.clone());
-        key(one).cmp(&key(other))
-    });
+    entries.sort_by_key(Entry::age);
     let encode = |entries: &[Entry<'_>]| {
         data(context.installation, entries).map_err(|source| Error {
             namespace: namespace.to_owned(),
@@ -238,19 +253,22 @@ pub fn selection(
     plane: Plane,
 ) -> config::Policy {
     let mut containers = policy.containers.clone();
-    if plane == Plane::Compute {
+    let user_containers = installation.user_containers.iter().cloned();
+    match (plane, policy.logs) {
+        (Plane::Platform, _) => {}
         // What user code prints is no application log.
-        containers
-            .exclude
-            .extend(installation.user_containers.iter().cloned());
+        (Plane::Compute, Logs::Application) => containers.exclude.extend(user_containers),
+        (Plane::Compute, Logs::Execution) => containers.include = user_containers.collect(),
     }
     config::Policy {
-        name: candidate.name.clone(),
-        uid: candidate.uid.clone(),
         selector: policy.selector.clone(),
         components: policy.components.clone(),
         containers,
-        sinks: Vec::new(),
+        multiline: policy.processing.multiline.clone(),
+        filters: policy.processing.filters.clone(),
+        parse: policy.processing.parse,
+        pod_labels: policy.processing.pod_labels.clone(),
+        ..config::Policy::of_everything(&candidate.name, &candidate.uid, Vec::new())
     }
 }
 
@@ -261,102 +279,109 @@ fn entry<'a>(
     policy: &Policy,
     last_good: Option<&LastGood>,
 ) -> (Option<Entry<'a>>, PolicyOutcome) {
+    let (mut credentials, faults) = context.keyring.resolve(&policy.processing.needs);
+    if !faults.is_empty() {
+        return as_it_was(context, candidate, policy, faults, last_good);
+    }
     let mut outcome = PolicyOutcome::default();
     let mut rendered = selection(policy, candidate, context.installation, plane);
-    let mut credentials = BTreeMap::new();
+    let mut kept = Values::new();
     for sink in &policy.sinks {
-        let (values, faults) = resolve_all(context, sink);
+        let (values, faults) = context.keyring.resolve(&sink.needs);
         let usable = if faults.is_empty() {
             credentials.extend(values);
             Some(&sink.config)
         } else {
-            let kept =
-                last_good.and_then(|last_good| last_good.sink(&candidate.uid, &sink.config.name));
-            credentials.extend(
-                kept.into_iter()
-                    .flat_map(|kept| kept_credentials(kept, last_good)),
-            );
-            kept
+            last_good.and_then(|last_good| {
+                let earlier = last_good.sink(&candidate.uid, &sink.config.name)?;
+                kept.extend(last_good.credentials(earlier.credentials())?);
+                Some(earlier)
+            })
         };
-        rendered.sinks.extend(usable.cloned());
-        let sink_outcome = SinkOutcome {
-            faults,
-            in_force: usable.is_some(),
-        };
-        outcome.sinks.insert(sink.config.name.clone(), sink_outcome);
+        let in_force = usable.is_some();
+        if sink.is_fallback {
+            rendered.fallback = usable.cloned();
+        } else {
+            rendered.sinks.extend(usable.cloned());
+        }
+        outcome
+            .sinks
+            .insert(sink.config.name.clone(), SinkOutcome { faults, in_force });
     }
+    // A fallback alone has nothing to fall back from.
     let entry = (!rendered.sinks.is_empty()).then_some(Entry {
         candidate,
         policy: rendered,
         credentials,
+        kept,
     });
+    if entry.is_none() {
+        outcome
+            .sinks
+            .values_mut()
+            .for_each(|sink| sink.in_force = false);
+    }
     (entry, outcome)
 }
 
-fn resolve_all(
+/// A policy whose steps lack a credential: all of it stays as it was.
+fn as_it_was<'a>(
     context: Context<'_>,
-    sink: &Sink,
-) -> (BTreeMap<CredentialKey, Credential>, Vec<(Fault, String)>) {
-    let mut values = BTreeMap::new();
-    let mut faults = Vec::new();
-    for (key, source) in &sink.credentials {
-        match resolve(
-            source,
-            context.credentials.get(&source.secret),
-            context.operator_namespace,
-        ) {
-            Ok(value) => {
-                values.insert(key.clone(), value);
-            }
-            Err(fault) => faults.push(fault),
-        }
-    }
-    (values, faults)
+    candidate: &'a Candidate,
+    policy: &Policy,
+    faults: Vec<Refusal>,
+    last_good: Option<&LastGood>,
+) -> (Option<Entry<'a>>, PolicyOutcome) {
+    let entry = kept(candidate, last_good);
+    let told = |name: &str| {
+        entry.as_ref().is_some_and(|entry| {
+            let mut sinks = entry.policy.sinks.iter().chain(&entry.policy.fallback);
+            sinks.any(|sink| sink.name == name)
+        })
+    };
+    let outcome_of = |sink: &crate::policy::Sink| {
+        let name = sink.config.name.clone();
+        let (_, faults) = context.keyring.resolve(&sink.needs);
+        let in_force = told(&name);
+        (name, SinkOutcome { faults, in_force })
+    };
+    let sinks = policy.sinks.iter().map(outcome_of).collect();
+    let outcome = PolicyOutcome {
+        faults,
+        sinks,
+        over_budget: false,
+    };
+    (entry, outcome)
 }
 
 /// A policy that can no longer be used goes on as it was.
 fn kept<'a>(candidate: &'a Candidate, last_good: Option<&LastGood>) -> Option<Entry<'a>> {
-    let policy = last_good?.policies.get(&candidate.uid)?.clone();
-    if !policy
-        .sinks
-        .iter()
-        .all(|sink| last_good.is_some_and(|last_good| last_good.is_complete(sink)))
-    {
-        return None;
-    }
-    let credentials = policy
-        .sinks
-        .iter()
-        .flat_map(|sink| kept_credentials(sink, last_good))
-        .collect();
+    let (policy, kept) = last_good?.policy(&candidate.uid)?;
     Some(Entry {
         candidate,
-        policy,
-        credentials,
+        policy: policy.clone(),
+        credentials: Values::new(),
+        kept,
     })
-}
-
-fn kept_credentials(
-    sink: &config::Sink,
-    last_good: Option<&LastGood>,
-) -> Vec<(CredentialKey, Credential)> {
-    let value = |key: &CredentialKey| Some((key.clone(), last_good?.credentials.get(key)?.clone()));
-    sink.credentials().into_iter().filter_map(value).collect()
 }
 
 fn data(
     installation: &Installation,
     entries: &[Entry<'_>],
 ) -> Result<BTreeMap<String, ByteString>, config::bundle::EncodeError> {
-    let mut policies: Vec<config::Policy> =
-        entries.iter().map(|entry| entry.policy.clone()).collect();
-    policies.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut by_age: Vec<&Entry<'_>> = entries.iter().collect();
+    // Agents have room for the patterns of so many policies, and those of the oldest come first.
+    by_age.sort_by_key(|entry| entry.age());
     let bundle = Bundle {
         execution_id_label: Some(installation.execution_id_label.clone()),
-        policies,
+        execution_id_patterns: installation.execution_id_patterns.clone(),
+        policies: by_age.iter().map(|entry| entry.policy.clone()).collect(),
     };
     let mut data = BTreeMap::new();
-    for (key, value) in entries.iter().flat_map(|entry| &entry.credentials) {
+    // A key that is there twice, as it was and as it is, is as it is: what cannot be used must not hold up the others.
+    let kept = entries.iter().flat_map(|entry| &entry.kept);
+    let current = entries.iter().flat_map(|entry| &entry.credentials);
+    for (key, value) in kept.chain(current) {
         data.insert(
             String::from(key.clone()),
             ByteString(value.expose().to_vec()),

@@ -3,7 +3,10 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
 
-use crate::policy::{Policy, Violation, validate};
+use crate::{
+    installation::Installation,
+    policy::{Policy, Violation, validate},
+};
 
 /// A custom resource and what validation says of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,13 +26,37 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Validates a resource that could be read; takes over from `previous` what was said of the same spec already.
+    ///
+    /// A change of the status is a change of the resource too, and there are more of them than of the spec: the patterns
+    /// of two thousand policies are not compiled again for each. The API server counts the generation up with every
+    /// change of the spec and with none of the status.
+    pub fn read(resource: &LoggingPolicy, previous: Option<&Self>) -> Self {
+        let read = Self::unreadable(&resource.metadata, String::new());
+        let known = previous.filter(|previous| {
+            previous.uid == read.uid
+                && previous.generation == read.generation
+                && read.generation > 0
+        });
+        Self {
+            policy: known.map_or_else(|| validate(resource), |known| known.policy.clone()),
+            status: resource.status.clone(),
+            ..read
+        }
+    }
+
     /// Validates a resource that could be read.
     pub fn readable(resource: &LoggingPolicy) -> Self {
-        Self {
-            policy: validate(resource),
-            status: resource.status.clone(),
-            ..Self::unreadable(&resource.metadata, String::new())
-        }
+        Self::read(resource, None)
+    }
+
+    /// With what the installation says, where the policy leaves that to it; none where it does not.
+    pub fn resolved(&self, installation: &Installation) -> Option<Self> {
+        let policy = self.policy.as_ref().ok()?;
+        (!policy.of_installation.is_empty()).then(|| Self {
+            policy: policy.resolved(installation),
+            ..self.clone()
+        })
     }
 
     /// Whether nothing that a plan is made of differs.
@@ -56,5 +83,38 @@ impl Candidate {
             }]),
             status: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::policy;
+
+    #[test]
+    fn what_was_said_of_a_spec_is_said_again_only_of_the_same_spec() {
+        let resource = policy("p");
+        let marked = Candidate {
+            policy: Err(Vec::new()),
+            ..Candidate::readable(&resource)
+        };
+        let read = |change: &dyn Fn(&mut LoggingPolicy)| {
+            let mut resource = resource.clone();
+            change(&mut resource);
+            Candidate::read(&resource, Some(&marked)).policy
+        };
+        assert_eq!(
+            read(&|p| p.status = Some(LoggingPolicyStatus::default())),
+            Err(Vec::new())
+        );
+        assert!(read(&|p| p.metadata.generation = Some(2)).is_ok());
+        assert!(read(&|p| p.metadata.uid = Some("another".into())).is_ok());
+        let mut unknown = resource.clone();
+        unknown.metadata.generation = None;
+        let before = Candidate {
+            generation: 0,
+            ..marked.clone()
+        };
+        assert!(Candidate::read(&unknown, Some(&before)).policy.is_ok());
     }
 }

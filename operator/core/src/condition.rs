@@ -50,10 +50,16 @@ pub enum Reason {
     NoPods,
     /// Selected pods lack the agent.
     PodsWithoutAgent,
+    /// Selected pods wait for the agent's image, and it cannot be had.
+    AgentImageUnavailable,
+    /// The agents of selected pods end again and again.
+    AgentFailing,
+    /// An owner that was restarted has not become healthy, and no other is restarted before it is.
+    RolloutStopped,
     /// The namespace of a plane does not exist.
     NamespaceMissing,
     /// The namespace of a plane forbids the agent.
-    PodSecurity,
+    Unsupported,
     /// The admission policy could not be written.
     AdmissionNotWritten,
     /// A bundle could not be written.
@@ -62,6 +68,16 @@ pub enum Reason {
     InjectionPending,
     /// The API server refuses pods that carry the agent.
     PodsRefused,
+    /// The API server refuses pods that carry the agent as it is to be from now on.
+    InjectionRefused,
+    /// The installation wants an admission policy of an API server that has none.
+    AdmissionPolicyUnsupported,
+    /// Pods are injected by a webhook that is not installed.
+    WebhookNotInstalled,
+    /// The webhook that injects pods cannot be asked.
+    WebhookNotReady,
+    /// API servers get no answer from the webhook.
+    WebhookUnreachable,
     /// Something of the same name is there and is not ours.
     NameTaken,
     /// The pods have not been listed yet.
@@ -86,12 +102,20 @@ impl Reason {
             Self::AllPods => "AllPods",
             Self::NoPods => "NoPods",
             Self::PodsWithoutAgent => "PodsWithoutAgent",
+            Self::AgentImageUnavailable => "AgentImageUnavailable",
+            Self::AgentFailing => "AgentFailing",
+            Self::RolloutStopped => "RolloutStopped",
             Self::NamespaceMissing => "NamespaceMissing",
-            Self::PodSecurity => "PodSecurity",
+            Self::Unsupported => "Unsupported",
             Self::AdmissionNotWritten => "AdmissionNotWritten",
             Self::BundleNotWritten => "BundleNotWritten",
             Self::InjectionPending => "InjectionPending",
             Self::PodsRefused => "PodsRefused",
+            Self::InjectionRefused => "InjectionRefused",
+            Self::AdmissionPolicyUnsupported => "AdmissionPolicyUnsupported",
+            Self::WebhookNotInstalled => "WebhookNotInstalled",
+            Self::WebhookNotReady => "WebhookNotReady",
+            Self::WebhookUnreachable => "WebhookUnreachable",
             Self::NameTaken => "NameTaken",
             Self::PodsUnknown => "PodsUnknown",
             Self::InstallationInvalid => "InstallationInvalid",
@@ -106,8 +130,12 @@ impl Reason {
             self,
             Self::Invalid
                 | Self::OverBudget
-                | Self::PodSecurity
+                | Self::RolloutStopped
+                | Self::Unsupported
+                | Self::InjectionRefused
                 | Self::PodsRefused
+                | Self::AdmissionPolicyUnsupported
+                | Self::WebhookNotInstalled
                 | Self::NameTaken
                 | Self::InstallationInvalid
         )

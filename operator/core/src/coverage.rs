@@ -1,132 +1,390 @@
-//! How many of the pods that a policy selects have the log agent.
+//! Which of the pods that a policy selects have the log agent, and why the others have not.
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use katonic_log_config::{Policy, layout};
+use serde_json::{Value, json};
 
-use crate::names;
+use crate::{
+    injection::{self, Reason},
+    names,
+};
 
-/// What of a pod decides whether a policy takes it and whether it is covered.
+mod index;
+mod owner;
+mod trouble;
+
+pub use index::Index;
+pub use owner::{Owner, Parent, Workload, WorkloadKind, restart_command};
+pub use trouble::{Trouble, Troubled, is_agent};
+
+/// What of a pod decides whether a policy takes it, whether it has the agent, and how it could get it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Pod {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Names of its containers, init containers included.
+    /// Names of its own containers, init containers included.
     pub containers: Vec<String>,
-    /// Whether the API server can change it at all: not so for the copy of a static pod, and for Windows.
-    pub injectable: bool,
+    /// The agent in it.
+    pub agent: Agent,
+    /// What makes it anew.
+    pub parent: Parent,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Whether it is about to end: then nothing can be missing in it any more.
+    pub terminating: bool,
+    /// Why the agent in it does not run.
+    pub trouble: Option<Trouble>,
 }
 
-/// Pods of a policy, by what is known of them.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Coverage {
-    /// Selected pods that the agent belongs in.
-    pub selected: usize,
-    /// Those that have it.
-    pub injected: usize,
-    /// Selected pods that refuse it by label; they count as neither.
-    pub opted_out: usize,
-    /// Selected pods that cannot have it; they count as neither.
-    pub not_injectable: usize,
+/// The agent in a pod.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Agent {
+    /// There is none, and one made anew would have it.
+    #[default]
+    Missing,
+    /// There is none, and one made anew would have none either.
+    Refused(Reason),
+    /// There is one, of this revision; agents of before revisions were told have none.
+    Present(Option<String>),
 }
 
-impl Coverage {
-    /// Both together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
+/// What pods of a namespace are compared with.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Expected {
+    /// Revision of the agent that new pods get; none while it is not known.
+    pub revision: Option<String>,
+    /// Whether the namespace forbids the agent.
+    pub refused: bool,
+}
+
+/// Whether a pod has the agent that new pods get, or why not. In the order in which they are told.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum State {
+    /// It has it.
+    Current,
+    /// It has an agent of an older specification.
+    OlderAgent,
+    /// See [`Trouble::Image`].
+    AgentImageUnavailable,
+    /// See [`Trouble::Failing`].
+    AgentFailing,
+    /// It was created before injection was in force, or while it was not.
+    CreatedBefore,
+    /// Its namespace forbids the agent.
+    NamespaceRefused,
+    /// See [`Reason::OptedOut`].
+    OptedOut,
+    /// See [`Reason::MirrorPod`].
+    MirrorPod,
+    /// See [`Reason::Windows`].
+    Windows,
+    /// See [`Reason::NameTaken`].
+    NameTaken,
+    /// See [`Reason::PodLevelResources`].
+    PodLevelResources,
+    /// See [`Reason::TooLarge`].
+    TooLarge,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 12] = [
+        Self::Current,
+        Self::OlderAgent,
+        Self::AgentImageUnavailable,
+        Self::AgentFailing,
+        Self::CreatedBefore,
+        Self::NamespaceRefused,
+        Self::OptedOut,
+        Self::MirrorPod,
+        Self::Windows,
+        Self::NameTaken,
+        Self::PodLevelResources,
+        Self::TooLarge,
+    ];
+
+    /// As it stands in statuses, metrics and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "Current",
+            Self::OlderAgent => "OlderAgent",
+            Self::AgentImageUnavailable => "AgentImageUnavailable",
+            Self::AgentFailing => "AgentFailing",
+            Self::CreatedBefore => "CreatedBefore",
+            Self::NamespaceRefused => "NamespaceRefused",
+            Self::OptedOut => "OptedOut",
+            Self::MirrorPod => "MirrorPod",
+            Self::Windows => "Windows",
+            Self::NameTaken => "NameTaken",
+            Self::PodLevelResources => "PodLevelResources",
+            Self::TooLarge => "TooLarge",
+        }
+    }
+
+    /// Whether the pod runs the agent, an older one included.
+    pub fn is_injected(self) -> bool {
+        matches!(self, Self::Current | Self::OlderAgent)
+    }
+
+    /// Whether the agent belongs into the pod: not where its user or its kind rules it out.
+    pub fn is_selected(self) -> bool {
+        matches!(
+            self,
+            Self::Current
+                | Self::OlderAgent
+                | Self::AgentImageUnavailable
+                | Self::AgentFailing
+                | Self::CreatedBefore
+                | Self::NamespaceRefused
+        )
+    }
+
+    /// Whether the pod has the agent that new pods get once its owner has made it anew.
+    pub fn is_mended_by_restart(self) -> bool {
+        matches!(self, Self::OlderAgent | Self::CreatedBefore)
+    }
+}
+
+impl Pod {
+    /// What its metadata says, and its specification as far as [`injection`] looks at it; the text of its containers
+    /// is not needed.
+    pub fn read(metadata: ObjectMeta, spec: &Value) -> Self {
+        let annotations = metadata.annotations.unwrap_or_default();
+        let labels = metadata.labels.unwrap_or_default();
+        let pod = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec});
+        let agent = if injection::has_agent(&pod) {
+            Agent::Present(annotations.get(names::AGENT_REVISION_ANNOTATION).cloned())
+        } else {
+            injection::refusal(&pod).map_or(Agent::Missing, Agent::Refused)
+        };
+        let containers = ["initContainers", "containers"].map(|list| spec[list].as_array());
+        let names = containers
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|container| container["name"].as_str());
+        let is_agent = |name: &str| name == layout::CONTAINER && matches!(agent, Agent::Present(_));
+        let containers = names
+            .filter(|name| !is_agent(name))
+            .map(str::to_owned)
+            .collect();
         Self {
-            selected: self.selected + other.selected,
-            injected: self.injected + other.injected,
-            opted_out: self.opted_out + other.opted_out,
-            not_injectable: self.not_injectable + other.not_injectable,
+            labels,
+            containers,
+            agent,
+            parent: Parent::of(metadata.owner_references.as_deref()),
+            created: metadata.creation_timestamp.map(|time| time.0),
+            terminating: metadata.deletion_timestamp.is_some(),
+            trouble: None,
+        }
+    }
+
+    /// How it stands with the agent; `None` when the pod is about to end.
+    pub fn state(&self, expected: &Expected) -> Option<State> {
+        if self.terminating {
+            return None;
+        }
+        if let (Agent::Present(_), Some(trouble)) = (&self.agent, &self.trouble) {
+            return Some(trouble.state());
+        }
+        Some(match &self.agent {
+            Agent::Present(revision)
+                if expected.revision.is_some() && *revision != expected.revision =>
+            {
+                State::OlderAgent
+            }
+            Agent::Present(_) | Agent::Refused(Reason::AlreadyInjected) => State::Current,
+            Agent::Refused(Reason::OptedOut) => State::OptedOut,
+            Agent::Refused(Reason::MirrorPod) => State::MirrorPod,
+            Agent::Refused(Reason::Windows) => State::Windows,
+            Agent::Refused(Reason::NameTaken(_)) => State::NameTaken,
+            Agent::Refused(Reason::PodLevelResources) => State::PodLevelResources,
+            Agent::Refused(Reason::TooLarge) => State::TooLarge,
+            Agent::Missing | Agent::Refused(Reason::Malformed) if expected.refused => {
+                State::NamespaceRefused
+            }
+            Agent::Missing | Agent::Refused(Reason::Malformed) => State::CreatedBefore,
+        })
+    }
+}
+
+/// Whether a policy takes the logs of any container of a pod.
+pub fn takes(policy: &Policy, labels: &BTreeMap<String, String>, containers: &[String]) -> bool {
+    policy.selector.matches(labels)
+        && containers
+            .iter()
+            .any(|container| policy.takes(labels, container))
+}
+
+/// How many pods are in each state.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts([usize; State::ALL.len()]);
+
+impl Counts {
+    /// Pods in one state.
+    pub fn of(&self, state: State) -> usize {
+        self.0[state as usize]
+    }
+
+    /// Pods that the agent belongs in.
+    pub fn selected(&self) -> usize {
+        self.sum(State::is_selected)
+    }
+
+    /// Those of them that have it.
+    pub fn injected(&self) -> usize {
+        self.sum(State::is_injected)
+    }
+
+    /// Every state with its pods.
+    pub fn states(&self) -> impl Iterator<Item = (State, usize)> + use<> {
+        let counts = *self;
+        State::ALL
+            .into_iter()
+            .map(move |state| (state, counts.of(state)))
+    }
+
+    fn sum(&self, which: impl Fn(State) -> bool) -> usize {
+        let states = self.states().filter(|(state, _)| which(*state));
+        states.map(|(_, pods)| pods).sum()
+    }
+
+    /// Counts more pods.
+    pub fn add(&mut self, state: State, pods: usize) {
+        self.0[state as usize] += pods;
+    }
+
+    /// Counts fewer pods, of those counted before.
+    fn subtract(&mut self, state: State, pods: usize) {
+        self.0[state as usize] -= pods;
+    }
+}
+
+impl FromIterator<(State, usize)> for Counts {
+    fn from_iter<I: IntoIterator<Item = (State, usize)>>(counted: I) -> Self {
+        let mut counts = Self::default();
+        for (state, pods) in counted {
+            counts.add(state, pods);
+        }
+        counts
+    }
+}
+
+/// Whom to restart for the pods that a restart mends, and which of them nobody can restart.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Mend {
+    /// Owners of pods, with the number of pods each.
+    pub parents: BTreeMap<Parent, usize>,
+    /// Pods of Jobs.
+    pub of_jobs: usize,
+    /// Pods that belong to nobody.
+    pub bare: usize,
+    /// Pods of owners that only their makers know how to restart, by kind.
+    pub others: BTreeMap<String, usize>,
+}
+
+impl Mend {
+    /// Counts a pod of this parent.
+    fn add(&mut self, parent: &Parent, pods: usize) {
+        match parent {
+            Parent::ReplicaSet { .. } | Parent::Owner(Owner::Workload(_)) => {
+                *self.parents.entry(parent.clone()).or_default() += pods;
+            }
+            Parent::Owner(Owner::Job(_)) => self.of_jobs += pods,
+            Parent::Owner(Owner::Nobody) => self.bare += pods,
+            Parent::Owner(Owner::Other { kind, .. }) => {
+                *self.others.entry(kind.clone()).or_default() += pods;
+            }
+        }
+    }
+
+    fn extend(&mut self, other: &Self) {
+        for (parent, pods) in &other.parents {
+            self.add(parent, *pods);
+        }
+        self.of_jobs += other.of_jobs;
+        self.bare += other.bare;
+        for (kind, pods) in &other.others {
+            *self.others.entry(kind.clone()).or_default() += pods;
+        }
+    }
+
+    fn subtract(&mut self, parent: &Parent) {
+        match parent {
+            Parent::ReplicaSet { .. } | Parent::Owner(Owner::Workload(_)) => {
+                decrement(&mut self.parents, parent);
+            }
+            Parent::Owner(Owner::Job(_)) => self.of_jobs -= 1,
+            Parent::Owner(Owner::Nobody) => self.bare -= 1,
+            Parent::Owner(Owner::Other { kind, .. }) => decrement(&mut self.others, kind),
+        }
+    }
+
+    /// The same with `ReplicaSets` replaced by what stands behind them.
+    #[must_use]
+    pub fn resolved(&self, owner_of: impl Fn(&Parent) -> Owner) -> Self {
+        let mut resolved = Self {
+            parents: BTreeMap::new(),
+            ..self.clone()
+        };
+        for (parent, pods) in &self.parents {
+            resolved.add(&Parent::Owner(owner_of(parent)), *pods);
+        }
+        resolved
+    }
+
+    /// The owners that can be restarted.
+    pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        self.parents.keys().filter_map(|parent| match parent {
+            Parent::Owner(Owner::Workload(workload)) => Some(workload),
+            _ => None,
+        })
+    }
+}
+
+fn decrement<K: Ord + Clone>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
         }
     }
 }
 
-/// Counts the pods of one namespace.
-pub fn coverage<'a>(policy: &Policy, pods: impl IntoIterator<Item = &'a Pod>) -> Coverage {
+/// Pods of a policy in one plane.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Coverage {
+    /// How many are in each state.
+    pub counts: Counts,
+    /// What would mend those that a restart mends.
+    pub mend: Mend,
+    /// Of each state in which the agent does not run, the first pod by name.
+    pub troubled: Vec<Troubled>,
+}
+
+/// Counts the pods of one namespace, one by one.
+pub fn coverage<'a>(
+    policy: &Policy,
+    expected: &Expected,
+    pods: impl IntoIterator<Item = &'a Pod>,
+) -> Coverage {
     let mut coverage = Coverage::default();
     for pod in pods {
-        let is_agent = |name: &String| name == layout::CONTAINER;
-        let mut containers = pod.containers.iter().filter(|name| !is_agent(name));
-        if !containers.any(|container| policy.takes(&pod.labels, container)) {
+        let Some(state) = pod.state(expected) else {
+            continue;
+        };
+        if !takes(policy, &pod.labels, &pod.containers) {
             continue;
         }
-        if pod.containers.iter().any(is_agent) {
-            coverage.selected += 1;
-            coverage.injected += 1;
-        } else if pod
-            .labels
-            .get(names::INJECT_LABEL)
-            .is_some_and(|value| value == names::INJECT_NO)
-        {
-            coverage.opted_out += 1;
-        } else if pod.injectable {
-            coverage.selected += 1;
-        } else {
-            coverage.not_injectable += 1;
+        coverage.counts.add(state, 1);
+        if state.is_mended_by_restart() {
+            coverage.mend.add(&pod.parent, 1);
         }
     }
     coverage
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Installation, bundle::selection, candidate::Candidate, testing};
-    use katonic_logging_crds::Plane;
-
-    fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
-        Pod {
-            labels: labels
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-            containers: containers.iter().map(|name| (*name).to_owned()).collect(),
-            injectable: true,
-        }
-    }
-
-    fn policy(plane: Plane) -> Policy {
-        let installation: Installation = testing::installation();
-        let candidate = Candidate::readable(&testing::policy("p"));
-        selection(
-            candidate.policy.as_ref().unwrap(),
-            &candidate,
-            &installation,
-            plane,
-        )
-    }
-
-    #[test]
-    fn only_pods_that_the_agent_belongs_in_are_counted() {
-        let pods = [
-            pod(&["web", "katonic-log-agent"], &[]),
-            pod(&["web"], &[]),
-            pod(&["web"], &[("logging.katonic.ai/inject", "false")]),
-            Pod {
-                injectable: false,
-                ..pod(&["web"], &[])
-            },
-        ];
-        assert_eq!(
-            coverage(&policy(Plane::Platform), &pods),
-            Coverage {
-                selected: 2,
-                injected: 1,
-                opted_out: 1,
-                not_injectable: 1
-            }
-        );
-    }
-
-    #[test]
-    fn a_compute_pod_with_nothing_but_user_code_is_not_selected() {
-        let pods = [
-            pod(&["run", "katonic-log-agent"], &[]),
-            pod(&["run", "executor"], &[]),
-        ];
-        assert_eq!(coverage(&policy(Plane::Compute), &pods).selected, 1);
-        assert_eq!(coverage(&policy(Plane::Platform), &pods).selected, 2);
-    }
-}
+mod tests;

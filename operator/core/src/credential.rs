@@ -1,11 +1,18 @@
 //! Credentials on their way from a sink's Secret to the bundle.
 
-use std::fmt;
+mod pem;
 
+use std::{collections::BTreeMap, fmt};
+
+use katonic_log_config::CredentialKey;
 use katonic_logging_crds::SecretKeyRef;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use crate::policy::{CredentialSource, Usage};
+pub(crate) use pem::is_pair;
+
+use crate::{
+    names,
+    policy::{CredentialSource, Needs, Usage},
+};
 
 /// The bytes of a credential. Printing it prints `…`.
 #[derive(Clone, Eq, PartialEq)]
@@ -70,17 +77,115 @@ impl Fault {
     }
 }
 
+/// Why a credential cannot be used, and a sentence that names the Secret and the key and repeats nothing of the value.
+pub type Refusal = (Fault, String);
+
+/// Every credential that some policy needs, each looked at once, however many policies need it.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    credentials: BTreeMap<CredentialSource, Result<Credential, Refusal>>,
+    pairs: BTreeMap<(SecretKeyRef, SecretKeyRef), Option<Refusal>>,
+}
+
+impl Keyring {
+    /// Looks at all that is needed. `namespace` is that of the Secrets.
+    pub fn open<'a>(
+        needs: impl IntoIterator<Item = &'a Needs>,
+        lookups: &BTreeMap<SecretKeyRef, Lookup>,
+        namespace: &str,
+    ) -> Self {
+        let mut keyring = Self::default();
+        for need in needs {
+            for source in need.sources.values() {
+                if !keyring.credentials.contains_key(source) {
+                    let resolved = resolve(source, lookups.get(&source.secret), namespace);
+                    keyring.credentials.insert(source.clone(), resolved);
+                }
+            }
+            for (certificate, private_key) in need.sources_of_pairs() {
+                let pair = (certificate.secret.clone(), private_key.secret.clone());
+                if !keyring.pairs.contains_key(&pair) {
+                    let refusal = keyring.mismatch(certificate, private_key, namespace);
+                    keyring.pairs.insert(pair, refusal);
+                }
+            }
+        }
+        keyring
+    }
+
+    /// The values that can be used, and why the others cannot.
+    pub fn resolve(&self, needs: &Needs) -> (BTreeMap<CredentialKey, Credential>, Vec<Refusal>) {
+        let mut values = BTreeMap::new();
+        let mut refusals = Vec::new();
+        for (key, source) in &needs.sources {
+            match self.credentials.get(source) {
+                Some(Ok(value)) => {
+                    values.insert(key.clone(), value.clone());
+                }
+                Some(Err(refusal)) => refusals.push(refusal.clone()),
+                None => refusals.push((
+                    Fault::SecretUnreadable,
+                    format!("Secret {} has not been read yet", source.secret.name),
+                )),
+            }
+        }
+        let pairs = needs
+            .sources_of_pairs()
+            .map(|(certificate, key)| (certificate.secret.clone(), key.secret.clone()));
+        refusals.extend(pairs.filter_map(|pair| self.pairs.get(&pair)?.clone()));
+        (values, refusals)
+    }
+
+    /// Why a certificate and a key that are good by themselves are none for each other.
+    fn mismatch(
+        &self,
+        certificate: &CredentialSource,
+        private_key: &CredentialSource,
+        namespace: &str,
+    ) -> Option<Refusal> {
+        let value = |source| self.credentials.get(source)?.as_ref().ok();
+        let (chain, key) = (value(certificate)?, value(private_key)?);
+        if is_pair(chain.expose(), key.expose()) {
+            return None;
+        }
+        let SecretKeyRef { name, key } = &private_key.secret;
+        let certificate = &certificate.secret.key;
+        Some((
+            Fault::CredentialInvalid,
+            format!(
+                "the key `{key}` of Secret {namespace}/{name} is not that of its certificate `{certificate}`: store both of one pair"
+            ),
+        ))
+    }
+}
+
+impl Needs {
+    fn sources_of_pairs(&self) -> impl Iterator<Item = (&CredentialSource, &CredentialSource)> {
+        self.pairs.iter().filter_map(|(certificate, private_key)| {
+            Some((
+                self.sources.get(certificate)?,
+                self.sources.get(private_key)?,
+            ))
+        })
+    }
+}
+
 /// The credential as it is written into the bundle, without the line break that editors leave at the end.
-///
-/// # Errors
-/// Why it cannot be used, and a sentence that names the Secret and the key and repeats nothing of the value.
-pub fn resolve(
+fn resolve(
     source: &CredentialSource,
     lookup: Option<&Lookup>,
     namespace: &str,
-) -> Result<Credential, (Fault, String)> {
+) -> Result<Credential, Refusal> {
     let SecretKeyRef { name, key } = &source.secret;
     let fault = |fault, message: String| Err((fault, message));
+    if name == names::WEBHOOK_CERTIFICATE {
+        return fault(
+            Fault::CredentialInvalid,
+            format!(
+                "Secret {namespace}/{name} is the operator's own, with the private key of its webhook: name another one"
+            ),
+        );
+    }
     let value = match lookup {
         Some(Lookup::Found(value)) => value,
         Some(Lookup::KeyMissing) => {
@@ -120,103 +225,58 @@ pub fn resolve(
             format!("key `{key}` of Secret {namespace}/{name} is empty: give it a value"),
         );
     }
-    match source.usage {
-        Usage::Header if !bytes.iter().all(|byte| (b' '..=b'~').contains(byte)) => fault(
+    // The agent drops white space around a value.
+    let core = bytes.trim_ascii();
+    match source.usages.iter().find(|usage| !usage.fits(core)) {
+        Some(usage) => fault(
             Fault::CredentialInvalid,
             format!(
-                "key `{key}` of Secret {namespace}/{name} has characters that no HTTP header can carry: store the plain text, not its base64 form twice"
+                "key `{key}` of Secret {namespace}/{name} {}",
+                usage.complaint()
             ),
         ),
-        Usage::Certificates if !are_certificates(bytes) => fault(
-            Fault::CredentialInvalid,
-            format!("key `{key}` of Secret {namespace}/{name} holds no PEM certificate"),
-        ),
-        Usage::Header | Usage::Certificates => Ok(Credential::new(bytes.to_vec())),
+        None => Ok(Credential::new(bytes.to_vec())),
     }
 }
 
-/// As the agent reads them: every certificate must parse as PEM, and there must be one.
-fn are_certificates(bytes: &[u8]) -> bool {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    certificates.is_ok_and(|certificates| !certificates.is_empty())
-}
+/// Least bytes of a key for digests: with fewer, whoever sees a digest could try all keys (NIST SP 800-107 §5.3.4 asks
+/// for 112 bits).
+const HASH_KEY: usize = 16;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(usage: Usage, lookup: &Lookup) -> Result<Credential, (Fault, String)> {
-        let secret = SecretKeyRef {
-            name: "splunk".into(),
-            key: "token".into(),
-        };
-        super::resolve(
-            &CredentialSource { secret, usage },
-            Some(lookup),
-            "katonic-logging",
-        )
-    }
-
-    fn found(text: &str) -> Lookup {
-        Lookup::Found(Credential::new(text.as_bytes().to_vec()))
-    }
-
-    #[test]
-    fn a_line_break_at_the_end_is_no_part_of_a_token() {
-        assert_eq!(
-            resolve(Usage::Header, &found("abc\r\n")).unwrap().expose(),
-            b"abc"
-        );
-    }
-
-    #[test]
-    fn each_fault_names_secret_and_key() {
-        for (lookup, fault) in [
-            (Lookup::SecretMissing, Fault::SecretMissing),
-            (Lookup::KeyMissing, Fault::SecretKeyMissing),
-            (found(""), Fault::CredentialEmpty),
-            (found(" \n"), Fault::CredentialEmpty),
-            (found("a\u{e9}"), Fault::CredentialInvalid),
-            (found("a\nb"), Fault::CredentialInvalid),
-            (
-                Lookup::Unreadable("forbidden".into()),
-                Fault::SecretUnreadable,
-            ),
-        ] {
-            let (actual, message) = resolve(Usage::Header, &lookup).unwrap_err();
-            assert_eq!(actual, fault);
-            assert!(message.contains("katonic-logging/splunk"), "{message}");
+impl Usage {
+    /// Whether a value can be used for this.
+    fn fits(self, value: &[u8]) -> bool {
+        match self {
+            Self::Header => value.iter().all(|byte| (b' '..=b'~').contains(byte)),
+            Self::Token | Self::AccessKey => value.iter().all(u8::is_ascii_graphic),
+            Self::LogglyToken => value
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-'),
+            Self::Password => {
+                str::from_utf8(value).is_ok_and(|text| !text.contains(char::is_control))
+            }
+            Self::Authorities => pem::are_authorities(value),
+            Self::Certificate => pem::are_certificates(value),
+            Self::PrivateKey => pem::is_private_key(value),
+            Self::HashKey => value.len() >= HASH_KEY,
         }
     }
 
-    #[test]
-    fn certificates_must_be_pem() {
-        let cut_short = found("-----BEGIN CERTIFICATE-----\nMIIB\n");
-        assert_eq!(
-            resolve(Usage::Certificates, &cut_short).unwrap_err().0,
-            Fault::CredentialInvalid
-        );
-        assert_eq!(
-            resolve(Usage::Certificates, &found("MIIB")).unwrap_err().0,
-            Fault::CredentialInvalid
-        );
-        assert!(
-            resolve(
-                Usage::Certificates,
-                &found(
-                    "-----BEGIN CERTIFICATE-----
-MIIB
------END CERTIFICATE-----
-"
-                )
-            )
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_credential_is_never_printed() {
-        let lookup = found("hunter2");
-        assert!(!format!("{lookup:?} {:?}", resolve(Usage::Header, &lookup)).contains("hunter2"));
+    /// What is wrong with a value that does not fit, and what to do.
+    fn complaint(self) -> String {
+        match self {
+            Self::Header => "has characters that no HTTP header can carry: store the plain text, not its base64 form twice".to_owned(),
+            Self::Token => "is no token: store it alone, without `Bearer`, `Splunk` or blanks before it".to_owned(),
+            Self::LogglyToken => "is no Loggly token: store it alone; it has letters, digits and `-`".to_owned(),
+            Self::Password => "is no password that can be sent: it must be UTF-8 without control characters".to_owned(),
+            Self::Authorities => "holds no PEM certificate of an authority: it begins with -----BEGIN CERTIFICATE-----".to_owned(),
+            Self::Certificate => "holds no PEM certificate: it begins with -----BEGIN CERTIFICATE-----".to_owned(),
+            Self::PrivateKey => "holds no private key that can be used: store RSA, ECDSA or Ed25519 as PEM, without a passphrase".to_owned(),
+            Self::AccessKey => "is no part of an access key: store it alone, as the store shows it".to_owned(),
+            Self::HashKey => format!("is too short for a key: use at least {HASH_KEY} bytes, for example from `openssl rand -hex 32`"),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,9 +41,15 @@ pub fn event(previous: Option<&LoggingPolicyStatus>, next: &LoggingPolicyStatus)
         return None;
     }
     let recovered = is_ready && before.is_some_and(|(was_ready, ..)| !was_ready);
-    // Pods come and go, and are listed: that is no news for a person.
-    let passing =
-        ["InjectionPending", "PodsUnknown", "PodsWithoutAgent"].contains(&reason.as_str());
+    // Pods come and go, an agent that fails is started again between its failures, and all are listed: that is no news for
+    // a person.
+    let passing = [
+        "AgentFailing",
+        "InjectionPending",
+        "PodsUnknown",
+        "PodsWithoutAgent",
+    ]
+    .contains(&reason.as_str());
     (recovered || (!is_ready && !passing)).then(|| Event {
         warning: !is_ready,
         reason,

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use katonic_log_config::ContainerPattern;
-use katonic_logging_crds::Plane;
+use katonic_log_config::{
+    ContainerPattern, Endpoint, HostName, Pattern, endpoint::InvalidEndpoint,
+};
+use katonic_logging_crds::{AccessKeySecretRef, HttpConnection, Plane, S3Store, Tls};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{names, quantity::Quantity};
+use crate::{names, policy::archive, quantity::Quantity, restart::Window, way::Mode};
 
 /// What every plan needs to know of the platform.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -18,10 +21,116 @@ pub struct Installation {
     pub compute_namespace: String,
     /// The injected container.
     pub agent: Agent,
+    /// How the container gets into pods.
+    #[serde(default, skip_serializing_if = "Injection::is_default")]
+    pub injection: Injection,
     /// Label of a compute pod that holds the id of its execution.
     pub execution_id_label: String,
+    /// Patterns of the names of compute pods: the first group of the first one that matches is the id where the label is
+    /// missing.
+    #[serde(
+        default = "default_execution_id_patterns",
+        skip_serializing_if = "are_default_patterns"
+    )]
+    pub execution_id_patterns: Vec<Pattern>,
     /// Containers of a compute pod that run user code; their output is no application log.
     pub user_containers: BTreeSet<ContainerPattern>,
+    /// When owners may be restarted for policies with `rollout: Automatic`.
+    #[serde(default, skip_serializing_if = "Rollout::is_default")]
+    pub rollout: Rollout,
+    /// The platform's own store of logs.
+    #[serde(default, skip_serializing_if = "LogStore::is_none")]
+    pub log_store: LogStore,
+}
+
+/// The platform's own store of logs.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogStore {
+    /// There is none that anybody has named.
+    #[default]
+    None,
+    /// A bucket.
+    S3(Box<S3Store>),
+    /// There is one, and for this reason it cannot be used.
+    Unusable(String),
+}
+
+impl LogStore {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    /// What the installer says of the store, and what we have to know besides.
+    ///
+    /// The installer's own keys have more forms than anybody has written down: what is not there is nobody's mistake
+    /// until a policy wants to use it.
+    fn of(installer: &Value, ours: Option<LogStoreFile>) -> Self {
+        let logs = &installer["logs"];
+        if logs.is_null() {
+            return Self::None;
+        }
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let kind = text(&logs["type"]).unwrap_or_else(|| "s3".to_owned());
+        if kind != "s3" {
+            return Self::Unusable(format!(
+                "blob_storage.logs.type is `{kind}`, and s3 is all that is supported: spell out a store in the policy"
+            ));
+        }
+        let Some(bucket) = text(&logs["s3"]["bucket"]) else {
+            return Self::Unusable("blob_storage.logs.s3.bucket is missing".to_owned());
+        };
+        let Some(ours) = ours else {
+            return Self::Unusable(
+                "logging.logStore is missing: name a Secret in its credentialsSecretRef".to_owned(),
+            );
+        };
+        let store = S3Store {
+            bucket,
+            region: text(&logs["s3"]["region"]),
+            endpoint: ours.endpoint,
+            prefix: ours.prefix,
+            credentials_secret_ref: ours.credentials_secret_ref,
+            connection: HttpConnection {
+                tls: ours.tls,
+                ..HttpConnection::default()
+            },
+        };
+        match archive::check(&store) {
+            Ok(()) => Self::S3(Box::new(store)),
+            Err(reason) => Self::Unusable(reason),
+        }
+    }
+}
+
+/// How running pods are made to follow.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rollout {
+    /// When restarts may begin. Default: always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+}
+
+impl Rollout {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How the container gets into pods.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Injection {
+    /// By an admission policy or by the webhook.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+impl Injection {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What of the injected container differs from platform to platform.
@@ -33,6 +142,30 @@ pub struct Agent {
     /// Its resources.
     #[serde(default)]
     pub resources: Resources,
+    /// Proxies between it and the sinks, where a policy names none itself.
+    #[serde(default, skip_serializing_if = "Proxies::are_none")]
+    pub proxy: Proxies,
+}
+
+/// Proxies of a network, as the usual environment variables have them.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Proxies {
+    /// For addresses with `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_proxy: Option<String>,
+    /// For addresses with `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https_proxy: Option<String>,
+    /// What is reached without one: names with all below them, addresses and networks, with commas between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_proxy: Option<String>,
+}
+
+impl Proxies {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Requests and limits of the injected container.
@@ -72,6 +205,21 @@ fn default_limits() -> BTreeMap<String, String> {
 struct File {
     namespaces: Namespaces,
     logging: Logging,
+    #[serde(default)]
+    blob_storage: Value,
+}
+
+/// What the installer does not say of the store of logs.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LogStoreFile {
+    credentials_secret_ref: AccessKeySecretRef,
+    #[serde(default)]
+    endpoint: Option<String>,
+    #[serde(default)]
+    prefix: Option<String>,
+    #[serde(default)]
+    tls: Option<Tls>,
 }
 
 #[derive(Deserialize)]
@@ -89,14 +237,37 @@ struct Named {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Logging {
     agent: Agent,
+    #[serde(default)]
+    injection: Injection,
     #[serde(default = "default_execution_id_label")]
     execution_id_label: String,
+    execution_id_patterns: Option<Vec<String>>,
     #[serde(default = "default_user_containers")]
     user_containers: BTreeSet<String>,
+    #[serde(default)]
+    rollout: Rollout,
+    #[serde(default)]
+    log_store: Option<LogStoreFile>,
 }
 
 fn default_execution_id_label() -> String {
     "dominodatalab.com/execution-id".to_owned()
+}
+
+/// Executions, and clusters that belong to one.
+fn default_execution_id_patterns() -> Vec<Pattern> {
+    let patterns = [
+        "^run-([0-9a-f]{24})-",
+        "^(?:ray|spark|dask|mpi)-([0-9a-f]{24})",
+    ];
+    patterns
+        .into_iter()
+        .filter_map(|pattern| Pattern::try_from(pattern.to_owned()).ok())
+        .collect()
+}
+
+fn are_default_patterns(patterns: &[Pattern]) -> bool {
+    patterns == default_execution_id_patterns()
 }
 
 fn default_user_containers() -> BTreeSet<String> {
@@ -133,7 +304,11 @@ impl Installation {
     /// # Errors
     /// The first thing that is wrong, with what to write instead.
     pub fn validate(yaml: &str, operator_namespace: &str) -> Result<Self, Problem> {
-        let file: File = serde_saphyr::from_str(yaml).map_err(|error| {
+        let options = serde_saphyr::options! {
+            // A message that shows the lines around a mistake would put what else the installer has there into a status.
+            with_snippet: false,
+        };
+        let file: File = serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
             Problem(format!(
                 "{} cannot be used: {error}",
                 names::INSTALLATION_KEY
@@ -163,6 +338,10 @@ impl Installation {
                 file.logging.execution_id_label
             ));
         }
+        let execution_id_patterns = match file.logging.execution_id_patterns {
+            Some(patterns) => check_patterns(patterns)?,
+            None => default_execution_id_patterns(),
+        };
         let user_containers = file
             .logging
             .user_containers
@@ -173,12 +352,17 @@ impl Installation {
             .map_err(|error| Problem(format!("logging.userContainers: {error}")))?;
         check_image(&file.logging.agent.image)?;
         check_resources(&file.logging.agent.resources)?;
+        check_proxies(&file.logging.agent.proxy)?;
         Ok(Self {
             platform_namespace: platform,
             compute_namespace: compute,
             agent: file.logging.agent,
+            injection: file.logging.injection,
             execution_id_label: file.logging.execution_id_label,
+            execution_id_patterns,
             user_containers,
+            rollout: file.logging.rollout,
+            log_store: LogStore::of(&file.blob_storage, file.logging.log_store),
         })
     }
 
@@ -193,6 +377,29 @@ impl Installation {
 
 fn problem<T>(message: String) -> Result<T, Problem> {
     Err(Problem(message))
+}
+
+/// Each has to find something.
+fn check_patterns(patterns: Vec<String>) -> Result<Vec<Pattern>, Problem> {
+    let check = |text: String| {
+        let says = |what: String| {
+            Problem(format!(
+                "logging.executionIdPatterns: `{text}` {what}: write for example ^run-([0-9a-f]{{24}})-"
+            ))
+        };
+        let pattern = Pattern::try_from(text.clone()).map_err(|error| says(error.to_string()))?;
+        let compiled = pattern
+            .compile()
+            .map_err(|error| says(format!("does not compile, {error}")))?;
+        // The whole match is a group, too.
+        if compiled.captures_len() != 2 {
+            return Err(says(
+                "does not have exactly one group in parentheses, the id".to_owned(),
+            ));
+        }
+        Ok(pattern)
+    };
+    patterns.into_iter().map(check).collect()
 }
 
 /// A pod whose image reference does not parse never starts (`InvalidImageName`), so it is checked here.
@@ -244,6 +451,42 @@ fn check_image(image: &str) -> Result<(), Problem> {
             "logging.agent.image is `{image}`, which is not the name of an image: write for example registry.example.com/katonic-log-agent:0.1.0"
         ))
     }
+}
+
+/// Nothing but host and port: the kubelet expands `$(…)` in the values of variables, and every user of a plane can read
+/// the variables of its pods.
+fn check_proxies(proxies: &Proxies) -> Result<(), Problem> {
+    for (field, url) in [
+        ("httpProxy", &proxies.http_proxy),
+        ("httpsProxy", &proxies.https_proxy),
+    ] {
+        let Some(url) = url else { continue };
+        let endpoint = Endpoint::try_from(url.clone()).map_err(|error| match error {
+            InvalidEndpoint::Credentials => Problem(format!(
+                "logging.agent.proxy.{field} must not hold credentials, for all could read them in their pods: remove what stands before `@` and name a Secret in proxyBasicAuth of the sinks"
+            )),
+            InvalidEndpoint::Scheme | InvalidEndpoint::Malformed => not_a_proxy(field),
+        })?;
+        let uri = endpoint.uri();
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_bare = uri.path() == "/" && uri.query().is_none();
+        if !endpoint.is_plain_text() || !is_bare || HostName::try_from(host.to_owned()).is_err() {
+            return Err(not_a_proxy(field));
+        }
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/*, []".contains(&byte);
+    match &proxies.no_proxy {
+        Some(list) if !list.bytes().all(is_plain) => problem(format!(
+            "logging.agent.proxy.noProxy is `{list}`: write names, addresses and networks with commas between them, for example .svc,10.0.0.0/8"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn not_a_proxy(field: &str) -> Problem {
+    Problem(format!(
+        "logging.agent.proxy.{field} is not the address of a proxy: write for example http://proxy.example.com:3128, without TLS and without a path"
+    ))
 }
 
 fn check_resources(resources: &Resources) -> Result<(), Problem> {
@@ -370,11 +613,165 @@ logging:
             "not the name of a label",
         );
         refuses("logging:", "logging:\n  userContainers: [Run]\n", "`Run`");
+        for (pattern, says) in [
+            ("'('", "does not compile"),
+            ("'^run-'", "exactly one group in parentheses"),
+            ("'^(a)-(b)'", "exactly one group in parentheses"),
+            ("''", "write for example ^run-"),
+        ] {
+            let with = format!("logging:\n  executionIdPatterns: [{pattern}]\n");
+            refuses("logging:", &with, says);
+        }
+        refuses(
+            "logging:",
+            "logging:\n  rollout: {window: {from: '25:00', to: '04:00'}}\n",
+            "logging.rollout.window.from is `25:00`, which is not a time of day",
+        );
+        refuses(
+            "logging:",
+            "logging:\n  rollout: {windows: []}\n",
+            "windows",
+        );
+        refuses(
+            "logging:",
+            "logging:\n  injection: {mode: webhook}\n",
+            "expected one of Auto, AdmissionPolicy, Webhook",
+        );
+        for (proxy, says) in [
+            (
+                "httpsProxy: 'https://proxy:3128'",
+                "httpsProxy is not the address of a proxy",
+            ),
+            (
+                "httpProxy: 'proxy:3128'",
+                "write for example http://proxy.example.com:3128",
+            ),
+            ("httpProxy: 'http://proxy:3128/logs'", "without a path"),
+            (
+                "httpProxy: 'http://$(POD_NAME):3128'",
+                "is not the address of a proxy",
+            ),
+            (
+                "httpProxy: 'http://logs:hunter2@proxy'",
+                "name a Secret in proxyBasicAuth",
+            ),
+            ("noProxy: '$(POD_NAME)'", "with commas between them"),
+            ("noProxy: [a, b]", "expected string scalar at line 8"),
+            ("socksProxy: 'http://proxy'", "socksProxy"),
+        ] {
+            refuses("0.1.0}", &format!("0.1.0, proxy: {{{proxy}}}}}"), says);
+        }
+    }
+
+    fn log_store(blob_storage: &str, ours: &str) -> LogStore {
+        let yaml = GOOD.replace("blob_storage: {logs: {type: s3}}", blob_storage);
+        let yaml = yaml.replace("logging:", &format!("logging:\n  {ours}"));
+        validate(&yaml).unwrap().log_store
+    }
+
+    #[test]
+    fn the_store_of_logs_is_put_together_of_the_installers_keys_and_ours() {
+        const OURS: &str = "logStore: {credentialsSecretRef: {name: log-store}, prefix: platform}";
+        let installer =
+            "blob_storage: {logs: {type: s3, s3: {bucket: logs, region: r, sse_kms_key_id: x}}}";
+        let LogStore::S3(store) = log_store(installer, OURS) else {
+            panic!("no store");
+        };
+        assert_eq!(
+            (store.bucket.as_str(), store.region.as_deref()),
+            ("logs", Some("r"))
+        );
+        assert_eq!(store.prefix.as_deref(), Some("platform"));
+        for (installer, ours, reason) in [
+            (
+                "blob_storage: {logs: {type: gcs}}",
+                OURS,
+                "blob_storage.logs.type is `gcs`",
+            ),
+            (
+                "blob_storage: {logs: {type: s3}}",
+                OURS,
+                "blob_storage.logs.s3.bucket is missing",
+            ),
+            (installer, "", "logging.logStore is missing"),
+            (
+                "blob_storage: {logs: {s3: {bucket: Logs, region: r}}}",
+                OURS,
+                "`Logs` is not the name of a bucket",
+            ),
+            (
+                "blob_storage: {logs: {s3: {bucket: logs}}}",
+                OURS,
+                "needs the region of the bucket",
+            ),
+        ] {
+            let store = log_store(installer, ours);
+            let told = matches!(&store, LogStore::Unusable(told) if told.contains(reason));
+            assert!(told, "{store:?}");
+        }
+        for installer in [
+            "",
+            "blob_storage: {projects: {type: s3}}",
+            "blob_storage: null",
+        ] {
+            assert_eq!(log_store(installer, OURS), LogStore::None, "{installer}");
+        }
+        refuses("logging:", "logging:\n  logStore: {secret: x}\n", "secret");
+    }
+
+    #[test]
+    fn proxies_are_taken_as_they_are_written() {
+        let with =
+            "0.1.0, proxy: {httpsProxy: 'http://[fd00::1]:3128', noProxy: '.svc, 10.0.0.0/8'}}";
+        let proxy = validate(&GOOD.replace("0.1.0}", with)).unwrap().agent.proxy;
+        assert_eq!(proxy.https_proxy.as_deref(), Some("http://[fd00::1]:3128"));
+        assert_eq!(proxy.no_proxy.as_deref(), Some(".svc, 10.0.0.0/8"));
+        assert_eq!(proxy.http_proxy, None);
+    }
+
+    #[test]
+    fn the_way_of_injection_is_chosen_where_nothing_is_said() {
+        assert_eq!(validate(GOOD).unwrap().injection.mode, Mode::Auto);
+        let with = GOOD.replace("logging:", "logging:\n  injection: {mode: Webhook}");
+        assert_eq!(validate(&with).unwrap().injection.mode, Mode::Webhook);
+    }
+
+    #[test]
+    fn no_password_of_a_proxy_is_repeated() {
+        let with = "0.1.0, proxy: {httpProxy: 'http://logs:hunter2@proxy'}}";
+        let problem = validate(&GOOD.replace("0.1.0}", with)).unwrap_err();
+        assert!(!format!("{problem} {problem:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_mistake_is_told_by_its_place_and_the_lines_around_it_are_not_shown() {
+        let with = "blob_storage: {logs: {secret_key: hunter2}}\nnamespaces:";
+        let problem = validate(
+            &GOOD
+                .replace("namespaces:", with)
+                .replace("agent: {", "agent: [{"),
+        );
+        let problem = problem.unwrap_err().to_string();
+        assert!(
+            problem.contains("line ") && !problem.contains("hunter2"),
+            "{problem}"
+        );
+        let problem = validate(&GOOD.replace(
+            "blob_storage: {",
+            "blob_storage: {secret_key: hunter2, a: ]",
+        ));
+        let problem = problem.unwrap_err().to_string();
+        assert!(
+            problem.contains("line ") && !problem.contains("hunter2"),
+            "{problem}"
+        );
     }
 
     #[test]
     fn an_installation_survives_the_way_through_an_annotation() {
-        let installation = validate(GOOD).unwrap();
+        let window = "logging:\n  rollout: {window: {days: [Sat], from: '22:00', to: '04:00'}}\n";
+        let installation = validate(&GOOD.replace("logging:", window)).unwrap();
+        assert!(installation.rollout.window.is_some());
         let json = serde_json::to_string(&installation).unwrap();
         assert_eq!(
             serde_json::from_str::<Installation>(&json).unwrap(),

@@ -18,8 +18,26 @@ pub const INSTALLATION_KEY: &str = "installation.yaml";
 /// The bundle Secret of a plane namespace.
 pub const BUNDLE: &str = "katonic-logs";
 
-/// The admission policy and its binding: the field's names are DNS subdomains.
-pub const ADMISSION: &str = "katonic-log-agent.logging.katonic.ai";
+/// The binding of the admission policy in force.
+pub const ADMISSION_BINDING: &str = "katonic-log-agent.logging.katonic.ai";
+
+/// The binding of an admission policy that is tried, for trial pods alone.
+pub const TRIAL_BINDING: &str = "katonic-log-agent-trial.logging.katonic.ai";
+
+/// Names of the admission policy: two, so that another one can be tried beside the one in force.
+pub const ADMISSION_POLICIES: [&str; 2] = [
+    "katonic-log-agent-a.logging.katonic.ai",
+    "katonic-log-agent-b.logging.katonic.ai",
+];
+
+/// The webhook: its Deployment, its Service and its service account, in the operator's namespace.
+pub const WEBHOOK: &str = "katonic-logging-webhook";
+
+/// The webhook's configuration, and the webhook in it.
+pub const WEBHOOK_CONFIGURATION: &str = "katonic-log-agent.logging.katonic.ai";
+
+/// The Secret with the webhook's certificate, in the operator's namespace.
+pub const WEBHOOK_CERTIFICATE: &str = "katonic-logging-webhook-tls";
 
 /// The definition that owns what is cluster-wide and belongs to no single policy.
 pub const POLICY_DEFINITION: &str = "loggingpolicies.logging.katonic.ai";
@@ -27,18 +45,52 @@ pub const POLICY_DEFINITION: &str = "loggingpolicies.logging.katonic.ai";
 /// The lease of the elected controller.
 pub const LEASE: &str = "katonic-logging-controller";
 
+/// The lease of the one installation of a cluster.
+pub const CLAIM: &str = "katonic-logging";
+
+/// Namespace of [`CLAIM`]: one that every cluster has and that cannot be deleted.
+pub const CLAIM_NAMESPACE: &str = "default";
+
 /// Label of a pod that must not get the log agent, with the value [`INJECT_NO`].
 pub const INJECT_LABEL: &str = "logging.katonic.ai/inject";
 
 /// See [`INJECT_LABEL`].
 pub const INJECT_NO: &str = "false";
 
-/// Annotation of a bundle: digest of all that it holds.
+/// Annotation of an injected pod: revision of the agent that was added to it.
+pub const AGENT_REVISION_ANNOTATION: &str = "logging.katonic.ai/agent-revision";
+
+/// Label of a pod that is created in a dry run to try an admission policy; its value says which one.
+pub const TRIAL_LABEL: &str = "logging.katonic.ai/trial";
+
+/// Value of [`TRIAL_LABEL`]: the policy that is to come into force, and not the one that is.
+pub const TRIAL_OF_CANDIDATE: &str = "candidate";
+
+/// Value of [`TRIAL_LABEL`]: the policy that is in force.
+pub const TRIAL_OF_IN_FORCE: &str = "in-force";
+
+/// Value of [`TRIAL_LABEL`]: the webhook, and no admission policy.
+pub const TRIAL_OF_WEBHOOK: &str = "webhook";
+
+/// Annotation of a trial pod: revision of the admission policy that was applied to it.
+pub const ADMISSION_REVISION_ANNOTATION: &str = "logging.katonic.ai/admission-revision";
+
+/// Annotation of a bundle and of an admission policy: digest of all that it holds.
 pub const REVISION_ANNOTATION: &str = "logging.katonic.ai/revision";
 
-/// Annotation of the admission policy: the installation that is in force, for an operator that starts while
+/// Annotation of the admission policy's binding: the installation that is in force, for an operator that starts while
 /// the ConfigMap cannot be used.
 pub const INSTALLATION_ANNOTATION: &str = "logging.katonic.ai/installation";
+
+/// Annotation of the webhook's configuration: what the webhook adds to pods, as the controller decided.
+pub const SIDECAR_ANNOTATION: &str = "logging.katonic.ai/sidecar";
+
+/// Annotation that tells cert-manager's cainjector where the authorities of a webhook come from (cert-manager: "CA Injector").
+/// On the webhook's Deployment it says that certificates are cert-manager's.
+pub const INJECT_CA_ANNOTATION: &str = "cert-manager.io/inject-ca-from";
+
+/// Label with the name of an application (Kubernetes: "Recommended Labels").
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 
 /// Label that says who looks after an object (Kubernetes: "Recommended Labels").
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
@@ -48,6 +100,15 @@ pub const POD_SECURITY_LABEL: &str = "pod-security.kubernetes.io/enforce";
 
 /// Annotation of a static pod's copy in the API; such a pod cannot be changed.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// Annotation of a template that `kubectl rollout restart` sets: a change of it makes the pods anew.
+pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// Label of a node with its operating system, which pods select by (Kubernetes: "Well-Known Labels").
+pub const OS_LABEL: &str = "kubernetes.io/os";
+
+/// Operating system that the agent does not run on, in a pod's `os.name` as in [`OS_LABEL`].
+pub const WINDOWS: &str = "windows";
 
 /// Annotation that lets the cluster autoscaler remove a node despite these volumes (autoscaler FAQ).
 pub const SAFE_TO_EVICT_ANNOTATION: &str =

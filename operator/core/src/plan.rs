@@ -9,8 +9,9 @@ use crate::{
     admission::{Admission, DefinitionUid, admission},
     bundle::{self, Context, LastGood, PolicyOutcome, render},
     candidate::Candidate,
-    credential::Lookup,
+    credential::{Keyring, Lookup},
     installation::Installation,
+    policy::Policy,
 };
 
 /// What was seen of the cluster.
@@ -20,8 +21,8 @@ pub struct Observed {
     pub candidates: Vec<Candidate>,
     /// Namespaces that exist.
     pub namespaces: BTreeMap<String, Namespace>,
-    /// Those of them that take pods and refuse them with the agent, with the API server's words.
-    pub refusals: BTreeMap<String, String>,
+    /// Those of them that take pods and refuse them with the agent.
+    pub refusals: BTreeMap<String, Refused>,
     /// What was found of the referenced Secrets.
     pub credentials: BTreeMap<SecretKeyRef, Lookup>,
     /// What the agents of each namespace were told last.
@@ -39,6 +40,43 @@ pub struct Namespace {
     pub pod_security: Option<String>,
     /// Whether it is being deleted; nothing can be created in it then.
     pub terminating: bool,
+    /// Tells it from a later one of the same name.
+    pub uid: String,
+}
+
+impl Namespace {
+    /// Whether it forbids by its Pod Security level what the agent needs. The levels are those of Kubernetes' "Pod Security
+    /// Standards": both of these forbid `hostPath`.
+    pub fn forbidding_level(&self) -> Option<&str> {
+        self.pod_security
+            .as_deref()
+            .filter(|level| ["baseline", "restricted"].contains(level))
+    }
+}
+
+/// Why a namespace refuses pods with the agent; the API server's words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// It forbids what the agent cannot do without.
+    Unsupported(String),
+    /// For another reason: its limits do not fit, for example.
+    Pods(String),
+    /// It takes no trial pod at all, so that it cannot be known.
+    Untried(String),
+}
+
+impl Refused {
+    /// Whether nothing could be learnt.
+    pub fn is_untried(&self) -> bool {
+        matches!(self, Self::Untried(_))
+    }
+
+    /// The API server's words.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Unsupported(words) | Self::Pods(words) | Self::Untried(words) => words,
+        }
+    }
 }
 
 /// Whether a plane can be served.
@@ -50,8 +88,26 @@ pub enum PlaneState {
     NamespaceMissing,
     /// Its namespace forbids what the agent needs (`hostPath`, user 0): a pod with it would be refused.
     PodSecurity(String),
+    /// A trial pod with the agent was refused there, and not without what the agent needs; the API server's words.
+    Unsupported(String),
     /// A trial pod with the agent was refused there; the API server's words.
     PodsRefused(String),
+    /// Trial pods are refused there, with the agent or without, so nobody knows whether one with it would be; the API
+    /// server's words.
+    Untried(String),
+}
+
+impl PlaneState {
+    /// Whether pods of the namespace are left without the agent because of it.
+    pub fn refuses_agent(&self) -> bool {
+        match self {
+            Self::Available | Self::NamespaceMissing => false,
+            Self::PodSecurity(_)
+            | Self::Unsupported(_)
+            | Self::PodsRefused(_)
+            | Self::Untried(_) => true,
+        }
+    }
 }
 
 /// One plane of the plan.
@@ -105,10 +161,18 @@ pub enum Error {
 /// # Errors
 /// When something cannot be serialised, which no input is known to cause; the cluster is then left as it is.
 pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Error> {
+    let usable = observed
+        .candidates
+        .iter()
+        .filter_map(|candidate| candidate.policy.as_ref().ok());
+    let keyring = Keyring::open(
+        usable.flat_map(Policy::needs),
+        &observed.credentials,
+        &observed.operator_namespace,
+    );
     let context = Context {
         installation,
-        operator_namespace: &observed.operator_namespace,
-        credentials: &observed.credentials,
+        keyring: &keyring,
     };
     let mut planes = BTreeMap::new();
     let mut injected = BTreeSet::new();
@@ -127,9 +191,12 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
         if state == PlaneState::Available && !rendered.outcomes.is_empty() {
             injected.insert(namespace.clone());
         }
-        let bundle = rendered
-            .secret
-            .filter(|_| state != PlaneState::NamespaceMissing);
+        let bundle = rendered.secret.filter(|_| match state {
+            PlaneState::Available => true,
+            PlaneState::NamespaceMissing => false,
+            // It is left alone, but for agents that were let in before.
+            _ => observed.last_good.contains_key(&namespace),
+        });
         planes.insert(
             plane,
             PlanePlan {
@@ -162,20 +229,18 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
     })
 }
 
-/// The levels are those of Kubernetes' "Pod Security Standards": both forbid `hostPath`.
-fn state(namespace: Option<&Namespace>, refusal: Option<&String>) -> PlaneState {
-    match namespace {
-        None => PlaneState::NamespaceMissing,
-        Some(namespace) if namespace.terminating => PlaneState::NamespaceMissing,
-        Some(Namespace {
-            pod_security: Some(level),
-            ..
-        }) if level == "baseline" || level == "restricted" => {
-            PlaneState::PodSecurity(level.clone())
-        }
-        Some(_) => refusal.map_or(PlaneState::Available, |message| {
-            PlaneState::PodsRefused(message.clone())
-        }),
+fn state(namespace: Option<&Namespace>, refused: Option<&Refused>) -> PlaneState {
+    let Some(namespace) = namespace.filter(|namespace| !namespace.terminating) else {
+        return PlaneState::NamespaceMissing;
+    };
+    if let Some(level) = namespace.forbidding_level() {
+        return PlaneState::PodSecurity(level.to_owned());
+    }
+    match refused {
+        Some(Refused::Unsupported(message)) => PlaneState::Unsupported(message.clone()),
+        Some(Refused::Pods(message)) => PlaneState::PodsRefused(message.clone()),
+        Some(Refused::Untried(message)) => PlaneState::Untried(message.clone()),
+        None => PlaneState::Available,
     }
 }
 
@@ -214,10 +279,7 @@ mod tests {
         let Some(admission) = &plan.admission else {
             return Vec::new();
         };
-        let binding = serde_json::to_value(&admission.binding).unwrap();
-        let values = &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0]
-            ["values"];
-        serde_json::from_value(values.clone()).unwrap()
+        admission.namespaces.iter().cloned().collect()
     }
 
     #[test]
@@ -266,10 +328,22 @@ mod tests {
         compute.pod_security = Some("restricted".into());
         let plan = plan_for(&observed);
         assert_eq!(injected(&plan), ["katonic-platform"]);
-        assert_eq!(
-            plan.planes[&Plane::Compute].state,
-            PlaneState::PodSecurity("restricted".into())
-        );
+        let compute = &plan.planes[&Plane::Compute];
+        assert_eq!(compute.state, PlaneState::PodSecurity("restricted".into()));
+        assert!(compute.bundle.is_none());
+    }
+
+    #[test]
+    fn agents_that_were_let_in_before_it_was_forbidden_are_still_told() {
+        let mut observed = observed(&[policy("a")]);
+        let told = plan_for(&observed).planes[&Plane::Compute].bundle.clone();
+        let told = LastGood::read(&told.unwrap().data.unwrap()).unwrap();
+        observed.last_good = [("katonic-compute".to_owned(), told)].into();
+        let refused = Refused::Unsupported("hostPath is not allowed".into());
+        observed.refusals = [("katonic-compute".to_owned(), refused)].into();
+        let plan = plan_for(&observed);
+        assert_eq!(injected(&plan), ["katonic-platform"]);
+        assert!(plan.planes[&Plane::Compute].bundle.is_some());
     }
 
     #[test]
@@ -277,12 +351,12 @@ mod tests {
         let mut observed = observed(&[policy("a")]);
         observed
             .refusals
-            .insert("katonic-compute".into(), "exceeded quota".into());
+            .insert("katonic-compute".into(), Refused::Pods("too small".into()));
         let plan = plan_for(&observed);
         assert_eq!(injected(&plan), ["katonic-platform"]);
         assert_eq!(
             plan.planes[&Plane::Compute].state,
-            PlaneState::PodsRefused("exceeded quota".into())
+            PlaneState::PodsRefused("too small".into())
         );
     }
 

@@ -1,5 +1,7 @@
 //! The log agent as part of a pod: one specification, whatever way it is injected.
 
+use std::{collections::BTreeMap, fmt};
+
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
@@ -9,11 +11,15 @@ use k8s_openapi::{
     },
     apimachinery::pkg::api::resource::Quantity,
 };
-use katonic_log_config::layout;
+use katonic_log_config::{bundle::hex, layout};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::{installation::Agent, names};
 
-const POD_LOGS: &str = "katonic-podlogs";
+/// Volume with the logs of all pods of the node, of which the agent mounts those of its own.
+pub(crate) const POD_LOGS: &str = "katonic-podlogs";
 const POD_INFO: &str = "katonic-podinfo";
 const STATE: &str = "katonic-log-state";
 const NO_TOKEN: &str = "katonic-no-token";
@@ -24,41 +30,98 @@ pub const VOLUMES: [&str; 5] = [POD_LOGS, names::BUNDLE, POD_INFO, STATE, NO_TOK
 /// Volumes of ours that would keep the cluster autoscaler from removing a node: a `hostPath`, and an `emptyDir` on disk.
 pub const LOCAL_VOLUMES: [&str; 2] = [POD_LOGS, STATE];
 
-/// What is added to a pod.
-#[derive(Clone, Debug)]
+/// What is added to a pod, as JSON: of every way to inject it each makes its own form of this.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Sidecar {
-    /// The container, to be put before all init containers: it starts first and stops last (KEP-753).
-    pub container: Container,
+    /// The container, to be put before all init containers: it starts first and stops last (KEP-753). Without
+    /// its resources.
+    pub container: Value,
+    /// Requests and limits of the container, for pods that set none for all of their containers together.
+    pub resources: Value,
     /// Its volumes.
-    pub volumes: Vec<Volume>,
+    pub volumes: Vec<Value>,
+    /// What tells it from every other one.
+    pub revision: Revision,
 }
 
-/// The log agent of this installation.
-pub fn sidecar(agent: &Agent) -> Sidecar {
-    Sidecar {
-        container: container(agent),
-        volumes: volumes(),
+impl Sidecar {
+    /// The log agent of this installation.
+    ///
+    /// # Errors
+    /// When it cannot be serialised, which no input is known to cause.
+    pub fn new(agent: &Agent) -> Result<Self, serde_json::Error> {
+        let container = serde_json::to_value(container(agent))?;
+        let resources = serde_json::to_value(resources(agent))?;
+        let volumes = volumes();
+        let volumes = volumes.iter().map(serde_json::to_value);
+        let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
+        let revision = Revision::of(&[
+            &container,
+            &resources,
+            &Value::from(volumes.clone()),
+            // What is told it of each pod.
+            &Value::from(layout::ENV_GRACE_PERIOD),
+        ]);
+        Ok(Self {
+            container,
+            resources,
+            volumes,
+            revision,
+        })
     }
 }
 
-fn container(agent: &Agent) -> Container {
+/// Digest of everything that is added to a pod: equal for equal agents, and short enough to be part of a name.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Revision(String);
+
+impl Revision {
+    /// Lengths are part of it, so that no two agents look alike.
+    fn of(parts: &[&Value]) -> Self {
+        let mut hasher = Sha256::new();
+        let annotations = [names::SAFE_TO_EVICT_ANNOTATION.to_owned()];
+        let annotations = annotations
+            .into_iter()
+            .chain(LOCAL_VOLUMES.map(str::to_owned));
+        let parts = parts.iter().map(ToString::to_string).chain(annotations);
+        for part in parts {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        let bytes_of_a_name = 6;
+        Self(hex(&hasher.finalize()[..bytes_of_a_name]))
+    }
+
+    /// Twelve hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Requests and limits of the agent.
+pub(crate) fn resources(agent: &Agent) -> ResourceRequirements {
+    ResourceRequirements {
+        requests: Some(quantities(&agent.resources.requests)),
+        limits: Some(quantities(&agent.resources.limits)),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// The container, without its resources.
+pub(crate) fn container(agent: &Agent) -> Container {
     Container {
         name: layout::CONTAINER.to_owned(),
         image: Some(agent.image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         // A native sidecar: it holds up neither the start of the pod nor the end of a Job.
         restart_policy: Some("Always".to_owned()),
-        env: Some(vec![
-            field(layout::ENV_NAMESPACE, "metadata.namespace"),
-            field(layout::ENV_POD, "metadata.name"),
-            field(layout::ENV_POD_UID, "metadata.uid"),
-            field(layout::ENV_NODE, "spec.nodeName"),
-        ]),
-        resources: Some(ResourceRequirements {
-            requests: Some(quantities(&agent.resources.requests)),
-            limits: Some(quantities(&agent.resources.limits)),
-            ..ResourceRequirements::default()
-        }),
+        env: Some(environment(agent)),
         security_context: Some(SecurityContext {
             // Log files are readable by root alone. Said together with runAsNonRoot, because a pod that demands
             // non-root for all its containers would otherwise not start.
@@ -101,7 +164,33 @@ fn container(agent: &Agent) -> Container {
     }
 }
 
-fn volumes() -> Vec<Volume> {
+fn environment(agent: &Agent) -> Vec<EnvVar> {
+    let fields = [
+        field(layout::ENV_NAMESPACE, "metadata.namespace"),
+        field(layout::ENV_POD, "metadata.name"),
+        field(layout::ENV_POD_UID, "metadata.uid"),
+        field(layout::ENV_NODE, "spec.nodeName"),
+    ];
+    let proxies = [
+        ("HTTP_PROXY", &agent.proxy.http_proxy),
+        ("HTTPS_PROXY", &agent.proxy.https_proxy),
+        ("NO_PROXY", &agent.proxy.no_proxy),
+    ];
+    let set = |(name, value): (&str, &Option<String>)| {
+        value.is_some().then(|| EnvVar {
+            name: name.to_owned(),
+            value: value.clone(),
+            ..EnvVar::default()
+        })
+    };
+    fields
+        .into_iter()
+        .chain(proxies.into_iter().filter_map(set))
+        .collect()
+}
+
+/// Its volumes: [`VOLUMES`], in this order.
+pub(crate) fn volumes() -> Vec<Volume> {
     vec![
         Volume {
             name: POD_LOGS.to_owned(),
@@ -177,9 +266,7 @@ fn empty_dir(name: &str, limit: &str, medium: Option<&str>) -> Volume {
     }
 }
 
-fn quantities(
-    quantities: &std::collections::BTreeMap<String, String>,
-) -> std::collections::BTreeMap<String, Quantity> {
+fn quantities(quantities: &BTreeMap<String, String>) -> BTreeMap<String, Quantity> {
     quantities
         .iter()
         .map(|(name, quantity)| (name.clone(), Quantity(quantity.clone())))
@@ -193,4 +280,61 @@ fn directory(path: &str) -> &str {
 
 fn file_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{installation::Proxies, testing::installation};
+
+    #[test]
+    fn a_revision_is_that_of_the_agent_and_of_nothing_else() {
+        let agent = installation().agent;
+        let revision = |agent: &Agent| Sidecar::new(agent).unwrap().revision;
+        assert_eq!(revision(&agent), revision(&agent.clone()));
+        assert_eq!(revision(&agent).as_str().len(), 12);
+        let changes: [fn(&mut Agent); 3] = [
+            |agent| agent.image.push('1'),
+            |agent| agent.resources.limits.clear(),
+            |agent| agent.proxy.no_proxy = Some(".svc".into()),
+        ];
+        for change in changes {
+            let mut another = agent.clone();
+            change(&mut another);
+            assert_ne!(revision(&agent), revision(&another));
+        }
+    }
+
+    #[test]
+    fn the_names_of_the_volumes_are_those_of_the_list() {
+        let names: Vec<String> = volumes().into_iter().map(|volume| volume.name).collect();
+        assert_eq!(names, VOLUMES);
+    }
+
+    #[test]
+    fn proxies_are_told_by_the_usual_variables_and_only_those_that_there_are() {
+        let mut agent = installation().agent;
+        let variables = |agent: &Agent| -> Vec<(String, Option<String>)> {
+            let env = container(agent).env.unwrap();
+            let of_fields = 4;
+            let proxies = env.into_iter().skip(of_fields);
+            proxies.map(|one| (one.name, one.value)).collect()
+        };
+        assert_eq!(variables(&agent), []);
+        agent.proxy = Proxies {
+            https_proxy: Some("http://proxy.example.com:3128".into()),
+            no_proxy: Some(".svc".into()),
+            ..Proxies::default()
+        };
+        assert_eq!(
+            variables(&agent),
+            [
+                (
+                    "HTTPS_PROXY".into(),
+                    Some("http://proxy.example.com:3128".into())
+                ),
+                ("NO_PROXY".into(), Some(".svc".into())),
+            ]
+        );
+    }
 }

@@ -6,7 +6,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
-use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, SinkStatus};
+use katonic_log_config::layout;
+use katonic_logging_crds::{LoggingPolicyStatus, Plane, Rollout, SinkStatus};
 
 use crate::{
     bundle::{PolicyOutcome, SinkOutcome},
@@ -17,7 +18,17 @@ use crate::{
     names,
     plan::{Plan, PlanePlan, PlaneState},
     policy::{Policy, Sink},
+    restart::{Id, Standing},
+    sidecar::POD_LOGS,
+    way::{Choice, Obstacle},
 };
+
+mod change;
+mod pods;
+
+use change::changing;
+pub use change::{Change, ChangeState};
+use pods::{Counted, covered, pods};
 
 /// What writing the plan came to; what is not named was written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,6 +39,10 @@ pub struct Report {
     pub admission: Option<Failure>,
     /// Namespaces in which a dry run has not yet shown injection in force.
     pub injection_pending: BTreeSet<String>,
+    /// A change of injection that is not in force.
+    pub change: Option<Change>,
+    /// How pods are injected; none before it was chosen.
+    pub choice: Option<Choice>,
 }
 
 /// Why something was not written.
@@ -50,6 +65,8 @@ pub struct Facts<'a> {
     pub problem: Option<&'a Problem>,
     /// The policy's pods in each plane; a plane is missing while its pods have not been listed.
     pub coverage: &'a BTreeMap<Plane, Coverage>,
+    /// How it stands with the restarts of owners.
+    pub restarts: &'a BTreeMap<Id, Standing>,
 }
 
 /// The status of a policy.
@@ -73,10 +90,29 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
             .map(|answer| condition(answer, candidate, now))
             .collect(),
         planes: known.map(|policy| planes(policy).join(",")),
+        logs: known.map(|policy| policy.logs.as_str().to_owned()),
         pods: known.and_then(|policy| pods(policy, facts.coverage)),
         sink_count: known.map(|policy| count(policy.sinks.len())),
         sinks: known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts)),
     }
+}
+
+/// Whether nothing but the counts of pods has changed, in figures and in words: no answer, no reason, no sink. Such a change
+/// can wait.
+pub fn differs_in_counts_only(before: &LoggingPolicyStatus, after: &LoggingPolicyStatus) -> bool {
+    let without_counts = |status: &LoggingPolicyStatus| {
+        let mut status = status.clone();
+        status.pods = None;
+        let counts =
+            [Reason::AllPods, Reason::PodsWithoutAgent, Reason::InForce].map(Reason::as_str);
+        for condition in &mut status.conditions {
+            if counts.contains(&condition.reason.as_str()) {
+                condition.message.clear();
+            }
+        }
+        status
+    };
+    without_counts(before) == without_counts(after)
 }
 
 /// A plane that the policy reaches, and what became of the policy there.
@@ -161,6 +197,23 @@ fn secrets_resolved(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) 
     }
     let mut first = None;
     let mut sentences = Vec::new();
+    if let Some(outcome) = reached
+        .iter()
+        .find_map(|reached| reached.outcome.filter(|outcome| !outcome.faults.is_empty()))
+    {
+        first = outcome.faults.first().map(|(fault, _)| *fault);
+        let consequence = if outcome.sinks.values().any(|sink| sink.in_force) {
+            "the policy stays as it was last good"
+        } else {
+            "nothing is collected for the policy, for it would be sent without the filter"
+        };
+        sentences.extend(
+            outcome
+                .faults
+                .iter()
+                .map(|(_, message)| format!("filters: {message}; until then {consequence}")),
+        );
+    }
     for sink in &policy.sinks {
         let Some(outcome) = sink_outcome(reached, &sink.config.name) else {
             continue;
@@ -187,7 +240,7 @@ fn secrets_resolved(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) 
         None => Answer::yes(
             Type::SecretsResolved,
             Reason::Resolved,
-            "every credential of every sink is there",
+            "every credential is there",
         ),
     }
 }
@@ -200,37 +253,10 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
     if facts.plan.is_none() {
         return unplanned(Type::Injected, facts);
     }
-    for Reached { plane, plan, .. } in reached {
-        let (plane, namespace) = (plane.as_str(), &plan.namespace);
-        match &plan.state {
-            PlaneState::Available => {}
-            PlaneState::NamespaceMissing => {
-                return no(
-                    Reason::NamespaceMissing,
-                    format!(
-                        "namespace {namespace} of plane {plane} does not exist yet: create it, or name another in ConfigMap {}",
-                        names::INSTALLATION
-                    ),
-                );
-            }
-            PlaneState::PodsRefused(message) => {
-                return no(
-                    Reason::PodsRefused,
-                    format!(
-                        "namespace {namespace} of plane {plane} takes pods and refuses them with the log agent, so its pods are left alone: {message}"
-                    ),
-                );
-            }
-            PlaneState::PodSecurity(level) => {
-                return no(
-                    Reason::PodSecurity,
-                    format!(
-                        "namespace {namespace} of plane {plane} enforces the Pod Security level {level}, which forbids the agent's hostPath volume: set its label {} to privileged; until then its pods are left alone",
-                        names::POD_SECURITY_LABEL
-                    ),
-                );
-            }
-        }
+    let mut unserved = reached.iter().filter_map(unserved);
+    if let Some((reason, sentence)) = unserved.next() {
+        let sentences = unserved.fold(sentence, |all, (_, one)| format!("{all}; {one}"));
+        return no(reason, sentences);
     }
     if let Some(failure) = &facts.report.admission {
         let reason = if failure.name_taken {
@@ -239,6 +265,16 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
             Reason::AdmissionNotWritten
         };
         return no(reason, failure.message.clone());
+    }
+    if let Some((obstacle, goes_on)) = facts.report.choice.and_then(|choice| choice.obstacle) {
+        return obstructed(obstacle, goes_on);
+    }
+    let concerns = |change: &&Change| {
+        let mut namespaces = reached.iter().map(|reached| &reached.plan.namespace);
+        namespaces.any(|namespace| change.namespaces.contains(namespace))
+    };
+    if let Some(change) = facts.report.change.as_ref().filter(concerns) {
+        return changing(change);
     }
     for Reached { plan, .. } in reached {
         let namespace = &plan.namespace;
@@ -253,7 +289,10 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
     let mut counted = Vec::new();
     for Reached { plane, plan, .. } in reached {
         match facts.coverage.get(plane) {
-            Some(coverage) => counted.push((plan.namespace.as_str(), *coverage)),
+            Some(coverage) => counted.push(Counted {
+                namespace: &plan.namespace,
+                coverage,
+            }),
             None => {
                 return Answer::unknown(
                     Type::Injected,
@@ -266,62 +305,71 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
             }
         }
     }
-    covered(&counted)
+    let is_automatic = policy.rollout == Rollout::Automatic;
+    covered(&counted, is_automatic.then_some(facts.restarts))
 }
 
-fn covered(counted: &[(&str, Coverage)]) -> Answer {
-    let total = counted
-        .iter()
-        .map(|(_, coverage)| *coverage)
-        .fold(Coverage::default(), Coverage::and);
-    let Coverage {
-        selected,
-        injected,
-        opted_out,
-        not_injectable,
-    } = total;
-    let mut left_out = Vec::new();
-    if opted_out > 0 {
-        left_out.push(format!(
-            "{opted_out} opted out by the label {}={}",
-            names::INJECT_LABEL,
-            names::INJECT_NO
-        ));
-    }
-    if not_injectable > 0 {
-        left_out.push(format!(
-            "{not_injectable} static or Windows pods cannot have the agent"
-        ));
-    }
-    let note = if left_out.is_empty() {
-        String::new()
-    } else {
-        format!(" (not counted: {})", left_out.join(", "))
-    };
-    if selected == 0 {
-        return Answer::yes(
-            Type::Injected,
-            Reason::NoPods,
-            format!("no pod is selected at present{note}"),
-        );
-    }
-    let sentence = format!("{injected} of {selected} selected pods run the log agent{note}");
-    if injected == selected {
-        return Answer::yes(Type::Injected, Reason::AllPods, sentence);
-    }
-    let commands: Vec<String> = counted
-        .iter()
-        .filter(|(_, coverage)| coverage.injected < coverage.selected)
-        .map(|(namespace, _)| format!("`kubectl -n {namespace} rollout restart deployment`"))
-        .collect();
-    Answer::no(
-        Type::Injected,
-        Reason::PodsWithoutAgent,
-        format!(
-            "{sentence}; the others were created before their namespace was reached by a policy: restart their owners, for example {}",
-            commands.join(" and ")
+/// Why pods of a plane get no agent, and what to do.
+fn unserved(reached: &Reached<'_>) -> Option<(Reason, String)> {
+    let plane = reached.plane.as_str();
+    let namespace = &reached.plan.namespace;
+    let subject = format!("namespace {namespace} of plane {plane}");
+    Some(match &reached.plan.state {
+        PlaneState::Available => return None,
+        PlaneState::NamespaceMissing => (
+            Reason::NamespaceMissing,
+            format!(
+                "{subject} does not exist yet: create it, or name another in ConfigMap {}",
+                names::INSTALLATION
+            ),
         ),
-    )
+        PlaneState::PodsRefused(message) => (
+            Reason::PodsRefused,
+            format!(
+                "{subject} takes pods and refuses them with the log agent, so its pods are left alone: {message}"
+            ),
+        ),
+        PlaneState::Untried(message) => (
+            Reason::PodsRefused,
+            format!(
+                "{subject} refuses trial pods, with the log agent or without, so that nobody knows whether it takes the agent, and its pods are left alone until one of them has been let in to learn from: {message}"
+            ),
+        ),
+        PlaneState::Unsupported(message) => (
+            Reason::Unsupported,
+            format!(
+                "{subject} forbids what the log agent needs, a read-only hostPath volume of /var/log/pods and user 0, so its pods are left alone: except container {} and volume {} from what refuses them: {message}",
+                layout::CONTAINER,
+                POD_LOGS,
+            ),
+        ),
+        PlaneState::PodSecurity(level) => (
+            Reason::Unsupported,
+            format!(
+                "{subject} enforces the Pod Security level {level}, which forbids the agent's hostPath volume: set its label {} to privileged; until then its pods are left alone",
+                names::POD_SECURITY_LABEL
+            ),
+        ),
+    })
+}
+
+fn obstructed(obstacle: Obstacle, goes_on: bool) -> Answer {
+    let (reason, other) = match obstacle {
+        Obstacle::PoliciesUnserved => (Reason::AdmissionPolicyUnsupported, "webhook"),
+        Obstacle::WebhookNotInstalled => (Reason::WebhookNotInstalled, "admission policy"),
+        Obstacle::WebhookWithoutCertificate | Obstacle::WebhookNotReady => {
+            (Reason::WebhookNotReady, "admission policy")
+        }
+        Obstacle::WebhookUnreachable | Obstacle::WebhookUntrusted => {
+            (Reason::WebhookUnreachable, "admission policy")
+        }
+    };
+    let consequence = if goes_on {
+        format!("until then the {other} goes on")
+    } else {
+        "until then new pods are created without the log agent".to_owned()
+    };
+    Answer::no(Type::Injected, reason, format!("{obstacle}; {consequence}"))
 }
 
 /// There is no plan: nobody has ever said where the planes are.
@@ -433,34 +481,20 @@ fn planes(policy: &Policy) -> Vec<&'static str> {
     policy.planes.iter().map(|plane| plane.as_str()).collect()
 }
 
-fn pods(policy: &Policy, coverage: &BTreeMap<Plane, Coverage>) -> Option<PodCount> {
-    if policy.suspend {
-        return None;
-    }
-    let counted: Option<Vec<Coverage>> = policy
-        .planes
-        .iter()
-        .map(|plane| coverage.get(plane).copied())
-        .collect();
-    let total = counted?
-        .into_iter()
-        .fold(Coverage::default(), Coverage::and);
-    Some(PodCount {
-        selected: count(total.selected),
-        injected: count(total.injected),
-        summary: format!("{}/{}", total.injected, total.selected),
-    })
-}
-
 fn sinks(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Vec<SinkStatus> {
     let written = !reached.is_empty()
         && reached.iter().all(|reached| {
-            reached.plan.state != PlaneState::NamespaceMissing
+            (reached.plan.state == PlaneState::Available || reached.plan.bundle.is_some())
                 && !facts.report.bundles.contains_key(&reached.plan.namespace)
         });
     let status = |sink: &Sink| {
         let outcome = sink_outcome(reached, &sink.config.name);
-        let fault = outcome.as_ref().and_then(|outcome| outcome.faults.first());
+        let of_policy = reached.iter().filter_map(|reached| reached.outcome);
+        let fault = outcome
+            .iter()
+            .flat_map(|outcome| &outcome.faults)
+            .chain(of_policy.flat_map(|outcome| &outcome.faults))
+            .next();
         let reason = match fault {
             _ if policy.suspend => Reason::Suspended.as_str(),
             Some((fault, _)) => fault.reason(),
@@ -473,6 +507,7 @@ fn sinks(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Vec<Sink
             .iter()
             .flat_map(|outcome| outcome.faults.iter().map(|(_, message)| message.clone()))
             .chain(sink.warnings.iter().cloned())
+            .chain(sink.delivered_means.map(str::to_owned))
             .collect();
         SinkStatus {
             name: sink.config.name.clone(),

@@ -9,12 +9,8 @@ use crate::Installation;
 /// A valid policy with one Splunk sink, created before policies with a greater name.
 pub fn policy(name: &str) -> LoggingPolicy {
     let spec = LoggingPolicySpec {
-        planes: None,
-        selector: None,
-        components: None,
-        containers: None,
-        suspend: None,
         sinks: vec![splunk_sink("https://hec.example.com:8088")],
+        ..LoggingPolicySpec::default()
     };
     let mut policy = LoggingPolicy::new(name, spec);
     policy.metadata.uid = Some(format!("uid-of-{name}"));
@@ -24,35 +20,23 @@ pub fn policy(name: &str) -> LoggingPolicy {
 
 /// A Splunk sink whose token is the key `token` of the Secret `splunk`.
 pub fn splunk_sink(endpoint: &str) -> Sink {
-    let splunk = SplunkSink {
-        endpoint: endpoint.to_owned(),
-        token_secret_ref: SecretKeyRef {
-            name: "splunk".into(),
-            key: "token".into(),
-        },
-        index: None,
-        source: None,
-        sourcetype: None,
-        tls: None,
+    let token = SecretKeyRef {
+        name: "splunk".into(),
+        key: "token".into(),
     };
     Sink {
         name: "splunk".into(),
-        splunk: Some(splunk),
-        http: None,
+        splunk: Some(SplunkSink::to(endpoint, token)),
+        ..Sink::default()
     }
 }
 
 /// An HTTP sink without headers.
 pub fn http_sink(url: &str) -> Sink {
-    let http = HttpSink {
-        url: url.to_owned(),
-        headers: None,
-        tls: None,
-    };
     Sink {
         name: "http".into(),
-        splunk: None,
-        http: Some(http),
+        http: Some(HttpSink::to(url)),
+        ..Sink::default()
     }
 }
 

@@ -7,12 +7,8 @@ use std::{
 };
 
 use futures::future::join_all;
-use k8s_openapi::api::{
-    admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
-    core::v1::Secret,
-};
+use k8s_openapi::api::core::v1::Secret;
 use katonic_logging_core::{
-    admission::Admission,
     names,
     plan::{Plan, PlanePlan, PlaneState},
     status::{Failure, Report},
@@ -24,10 +20,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    prober::Versions,
-    sources::{Owned, PlaneSource, PlaneSources, Sources},
-};
+use super::sources::{Owned, PlaneSource, PlaneSources};
 use crate::{cache::chain, health::Health, metrics::Outcome};
 
 /// Writes objects, and remembers what it wrote: an object that is as it was left is not written again.
@@ -46,7 +39,7 @@ struct Written {
 
 /// What may go wrong with one object.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
     #[error("{kind} {name} is there and was not made by katonic-logging: delete or rename it")]
     NameTaken { kind: &'static str, name: String },
     #[error("failed to serialise {kind} {name}")]
@@ -94,11 +87,10 @@ impl Applier {
         }
     }
 
-    /// Applies the plan: bundles before admission, so that the first pod that is injected finds its configuration.
+    /// Applies the bundles of the plan.
     pub async fn apply(
         &mut self,
         plan: &Plan,
-        sources: &Sources,
         planes: &PlaneSources,
         former: &mut BTreeSet<String>,
     ) -> Report {
@@ -122,20 +114,14 @@ impl Applier {
                 }
             }
         }
-        if let Err(error) = self.admission(plan.admission.as_ref(), sources).await {
-            report.admission = Some(failed(error));
-        }
         self.leave(former).await;
         report
     }
 
-    /// Versions of the admission policy and of its binding as they were left.
-    pub fn admission_versions(&self) -> Option<Versions> {
-        let version = |key| Some(self.written.get(key)?.resource_version.clone());
-        Some((
-            version("MutatingAdmissionPolicy")?,
-            version("MutatingAdmissionPolicyBinding")?,
-        ))
+    /// The version of an object as it was left.
+    pub fn version(&self, kind: &str, name: &str) -> Option<&str> {
+        let written = self.written.get(&key(kind, name))?;
+        Some(&written.resource_version)
     }
 
     fn remember(&mut self, key: &str, written: Option<Written>) {
@@ -188,65 +174,8 @@ impl Applier {
         Ok(Some(written))
     }
 
-    async fn admission(
-        &mut self,
-        wanted: Option<&Admission>,
-        sources: &Sources,
-    ) -> Result<(), Error> {
-        let policies = Api::<MutatingAdmissionPolicy>::all(self.client.clone());
-        let bindings = Api::<MutatingAdmissionPolicyBinding>::all(self.client.clone());
-        let policy = sources
-            .admission_policy
-            .with(|all| all.get(names::ADMISSION).map(|policy| policy.owned.clone()));
-        let binding = sources
-            .admission_binding
-            .with(|all| all.get(names::ADMISSION).cloned());
-        let unwatched = |kind, error: Option<String>| Error::Unwatched {
-            kind,
-            name: names::ADMISSION.to_owned(),
-            reason: error.unwrap_or_else(|| "it has not been listed yet".to_owned()),
-        };
-        let policy = policy.ok_or_else(|| {
-            unwatched("MutatingAdmissionPolicy", sources.admission_policy.error())
-        })?;
-        let binding = binding.ok_or_else(|| {
-            unwatched(
-                "MutatingAdmissionPolicyBinding",
-                sources.admission_binding.error(),
-            )
-        })?;
-        if let Some(wanted) = wanted {
-            // A binding without its policy would be an error in the API server's eyes.
-            self.one(&policies, "MutatingAdmissionPolicy", &wanted.policy, policy)
-                .await?;
-            return self
-                .one(
-                    &bindings,
-                    "MutatingAdmissionPolicyBinding",
-                    &wanted.binding,
-                    binding,
-                )
-                .await;
-        }
-        self.written
-            .retain(|key, _| !key.starts_with("MutatingAdmission"));
-        self.delete(
-            &bindings,
-            "MutatingAdmissionPolicyBinding",
-            names::ADMISSION,
-            binding,
-        )
-        .await?;
-        self.delete(
-            &policies,
-            "MutatingAdmissionPolicy",
-            names::ADMISSION,
-            policy,
-        )
-        .await
-    }
-
-    async fn one<K>(
+    /// Writes an object that belongs to the whole cluster, unless it is as it was left.
+    pub async fn write<K>(
         &mut self,
         api: &Api<K>,
         kind: &'static str,
@@ -256,11 +185,27 @@ impl Applier {
     where
         K: Resource + Clone + Debug + Serialize + DeserializeOwned,
     {
+        let key = key(kind, &wanted.name_any());
         let (_, written) = self
-            .converge(api, kind, wanted, observed, self.written.get(kind))
+            .converge(api, kind, wanted, observed, self.written.get(&key))
             .await?;
-        self.remember(kind, Some(written));
+        self.remember(&key, Some(written));
         Ok(())
+    }
+
+    /// Deletes an object that belongs to the whole cluster, if it is there and is ours.
+    pub async fn remove<K>(
+        &mut self,
+        api: &Api<K>,
+        kind: &'static str,
+        name: &str,
+        observed: Option<Owned>,
+    ) -> Result<(), Error>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        self.remember(&key(kind, name), None);
+        self.delete(api, kind, name, observed).await
     }
 
     /// Server-side apply, unless the object is as it was left. Equal content is no write in the API server either;
@@ -421,14 +366,19 @@ impl Applier {
     }
 }
 
-fn failed(error: Error) -> Failure {
+/// Logs why something was not written, for the status to tell.
+pub fn failed(error: Error) -> Failure {
     let failure = Failure::from(error);
     tracing::error!(error = %failure.message, "failed to apply");
     failure
 }
 
+fn key(kind: &str, name: &str) -> String {
+    format!("{kind} {name}")
+}
+
 fn secret_key(namespace: &str) -> String {
-    format!("Secret {namespace}")
+    key("Secret", namespace)
 }
 
 impl std::fmt::Debug for Applier {

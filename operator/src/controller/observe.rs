@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use katonic_logging_core::{
-    Candidate,
+    Candidate, Installation, Policy,
     admission::DefinitionUid,
     bundle::LastGood,
     credential::{Credential, Lookup},
@@ -114,20 +114,20 @@ pub async fn observe(
     planes: &PlaneSources,
     sink_secrets: &mut SinkSecrets,
     told: &BTreeMap<String, LastGood>,
-    operator_namespace: &str,
+    (installation, operator_namespace): (&Installation, &str),
 ) -> Observed {
     let candidates: Vec<Candidate> = sources
         .policies
         .all()
         .unwrap_or_default()
         .into_values()
+        .map(|candidate| candidate.resolved(installation).unwrap_or(candidate))
         .collect();
     let references = candidates
         .iter()
         .filter_map(|candidate| candidate.policy.as_ref().ok())
-        .flat_map(|policy| &policy.sinks)
-        .flat_map(|sink| sink.credentials.values())
-        .map(|source| source.secret.clone())
+        .flat_map(Policy::secrets)
+        .cloned()
         .collect();
     let versions = sources.secrets.all().unwrap_or_default();
     let mut last_good = planes.told();

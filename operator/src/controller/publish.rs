@@ -5,26 +5,25 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{StreamExt, stream};
 use k8s_openapi::{
     api::core::v1::{ConfigMap, ObjectReference},
-    jiff::Timestamp,
+    jiff::{SignedDuration, Timestamp},
 };
 use katonic_logging_core::{
     Candidate, Installation,
-    bundle::selection,
-    coverage::{Coverage, coverage},
     event::event,
     installation::Problem,
     names,
     plan::Plan,
-    status::{Facts, Report, summarize},
+    restart::{Id, Standing},
+    status::{Facts, Report, differs_in_counts_only, summarize},
 };
-use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus, Plane};
+use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-use super::sources::{PlaneSources, Sources};
+use super::{census::Census, sources::Sources};
 use crate::{cache::chain, health::Health, metrics::Outcome};
 
 /// How many statuses are written at once; the API server gives a service account about 245 seats, shared with others.
@@ -37,18 +36,37 @@ pub struct Known<'a> {
     pub plan: Option<&'a Plan>,
     /// What applying it came to.
     pub report: &'a Report,
-    /// What is wrong with the installation.
-    pub problem: Option<&'a Problem>,
     /// The installation in force.
     pub installation: Option<&'a Installation>,
-    /// Its planes.
-    pub planes: Option<&'a PlaneSources>,
+    /// What is wrong with the installation.
+    pub problem: Option<&'a Problem>,
+    /// Its pods.
+    pub census: &'a Census,
+    /// How it stands with the restarts of owners.
+    pub restarts: &'a BTreeMap<Id, Standing>,
+}
+
+/// What became of the statuses.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// Whether all were written that had to be.
+    pub all: bool,
+    /// When those are due that can wait.
+    pub due: Option<Timestamp>,
+}
+
+#[derive(Default)]
+struct Changes {
+    changed: Vec<(Candidate, LoggingPolicyStatus)>,
+    due: Option<Timestamp>,
 }
 
 /// Tells people what is so.
 pub struct Publisher {
     policies: Api<LoggingPolicy>,
     unreadable: BTreeMap<String, LoggingPolicyStatus>,
+    /// When the status of each policy was written last, by name.
+    counted: BTreeMap<String, Timestamp>,
     client: Client,
     namespace: String,
     health: Arc<Health>,
@@ -60,56 +78,105 @@ impl Publisher {
         Self {
             policies: Api::all(client.clone()),
             unreadable: BTreeMap::new(),
+            counted: BTreeMap::new(),
             client,
             namespace: namespace.to_owned(),
             health,
         }
     }
 
-    /// Writes every status that has changed; whether all of them were written.
-    pub async fn publish(&mut self, sources: &Sources, known: Known<'_>, now: Timestamp) -> bool {
-        let candidates = sources.policies.all().unwrap_or_default();
-        let (mut ready, mut not_ready) = (0, 0);
-        let mut changed = Vec::new();
-        for mut candidate in candidates.into_values() {
-            // A policy that cannot be read has no status that can: what was written is remembered instead.
-            if candidate.policy.is_err() && candidate.status.is_none() {
-                candidate.status = self.unreadable.get(&candidate.uid).cloned();
-            }
-            if known.plan.is_some_and(|plan| !plan.is_made_for(&candidate)) {
-                // It came after the plan was made; the next pass has it.
-                continue;
-            }
-            let coverage = count(&candidate, known);
-            let facts = Facts {
-                plan: known.plan,
-                report: known.report,
-                problem: known.problem,
-                coverage: &coverage,
-            };
-            // A condition's time has seconds; more would be lost on the way and look like a change.
-            let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-            let status = summarize(&candidate, facts, now);
-            if is_ready(&status) {
-                ready += 1;
-            } else {
-                not_ready += 1;
-            }
-            if candidate.status.as_ref() != Some(&status) {
-                if candidate.policy.is_err() {
-                    self.unreadable
-                        .insert(candidate.uid.clone(), status.clone());
-                }
-                changed.push((candidate, status));
-            }
-        }
-        self.health.metrics.count_policies(ready, not_ready);
+    /// Writes every status that has changed; those in which nothing but counts has changed only from time to time.
+    pub async fn publish(
+        &mut self,
+        sources: &Sources,
+        known: Known<'_>,
+        now: Timestamp,
+    ) -> Published {
+        let changes = sources
+            .policies
+            .with(|candidates| self.changes(candidates, known, now));
+        let Changes { changed, due } = changes.unwrap_or_default();
         let written: Vec<bool> = stream::iter(changed)
             .map(|(candidate, status)| self.write(sources, candidate, status))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        written.into_iter().all(|written| written)
+        Published {
+            all: written.into_iter().all(|written| written),
+            due,
+        }
+    }
+
+    /// The statuses that have changed and are due; nothing of the others is copied.
+    fn changes(
+        &mut self,
+        candidates: &BTreeMap<String, Candidate>,
+        known: Known<'_>,
+        now: Timestamp,
+    ) -> Changes {
+        self.counted.retain(|name, _| candidates.contains_key(name));
+        let pace = pace(candidates.len());
+        let mut changes = Changes::default();
+        let (mut ready, mut not_ready) = (0, 0);
+        let mut pods = BTreeMap::new();
+        for candidate in candidates.values() {
+            let resolved = known
+                .installation
+                .and_then(|installation| candidate.resolved(installation));
+            let candidate = resolved.as_ref().unwrap_or(candidate);
+            // A policy that cannot be read has no status that can: what was written is remembered instead.
+            let mut remembered = None;
+            if candidate.policy.is_err() && candidate.status.is_none() {
+                remembered = self.unreadable.get(&candidate.uid).map(|status| Candidate {
+                    status: Some(status.clone()),
+                    ..candidate.clone()
+                });
+            }
+            let candidate = remembered.as_ref().unwrap_or(candidate);
+            if known.plan.is_some_and(|plan| !plan.is_made_for(candidate)) {
+                // It came after the plan was made; the next pass has it.
+                continue;
+            }
+            let coverage = known.census.of(candidate);
+            let counts = coverage
+                .values()
+                .flat_map(|coverage| coverage.counts.states());
+            pods.insert(candidate.name.clone(), counts.collect());
+            let facts = Facts {
+                plan: known.plan,
+                report: known.report,
+                problem: known.problem,
+                coverage: &coverage,
+                restarts: known.restarts,
+            };
+            // A condition's time has seconds; more would be lost on the way and look like a change.
+            let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
+            let status = summarize(candidate, facts, seconds);
+            if is_ready(&status) {
+                ready += 1;
+            } else {
+                not_ready += 1;
+            }
+            if candidate.status.as_ref() == Some(&status) {
+                continue;
+            }
+            let last = self.counted.get(&candidate.name);
+            let next = last.map_or(now, |last| *last + pace);
+            let before = candidate.status.as_ref();
+            if now < next && before.is_some_and(|before| differs_in_counts_only(before, &status)) {
+                changes.due = Some(changes.due.map_or(next, |due| due.min(next)));
+                continue;
+            }
+            self.counted.insert(candidate.name.clone(), now);
+            if candidate.policy.is_err() {
+                self.unreadable
+                    .insert(candidate.uid.clone(), status.clone());
+            }
+            changes.changed.push((candidate.clone(), status));
+        }
+        self.health.metrics.count_policies(ready, not_ready);
+        self.health.metrics.count_pods(pods);
+        changes
     }
 
     async fn write(
@@ -230,22 +297,11 @@ impl Publisher {
     }
 }
 
-/// The pods of a policy in each plane whose pods have been listed.
-fn count(candidate: &Candidate, known: Known<'_>) -> BTreeMap<Plane, Coverage> {
-    let (Ok(policy), Some(installation), Some(planes)) =
-        (&candidate.policy, known.installation, known.planes)
-    else {
-        return BTreeMap::new();
-    };
-    let counted = |plane: &Plane| {
-        let selection = selection(policy, candidate, installation, *plane);
-        let counted = planes
-            .get(*plane)?
-            .pods
-            .with(|pods| coverage(&selection, pods.values()))?;
-        Some((*plane, counted))
-    };
-    policy.planes.iter().filter_map(counted).collect()
+/// How long the counts of a policy stay as they were written: two seconds, and no more than fifty a second over all
+/// policies. Pods of executions come and go all the time, and two thousand policies may select them.
+fn pace(policies: usize) -> SignedDuration {
+    let policies = i64::try_from(policies).unwrap_or(i64::MAX);
+    SignedDuration::from_millis(policies.saturating_mul(20).max(2000))
 }
 
 fn is_ready(status: &LoggingPolicyStatus) -> bool {

@@ -1,17 +1,31 @@
 //! Everything that is watched.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
-        core::v1::{ConfigMap, Namespace, Secret},
+        core::v1::{
+            ConfigMap, LimitRange, LimitRangeSpec, Namespace, ResourceQuota, ResourceQuotaSpec,
+            Secret,
+        },
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+    },
+    jiff::Timestamp,
 };
 use katonic_logging_core::{
-    Candidate, Installation, admission, bundle::LastGood, coverage, names, plan,
+    Candidate, Installation,
+    admission::{self, Revision, Slot},
+    bundle::LastGood,
+    coverage, names, plan,
+    way::Way,
 };
 use katonic_logging_crds::{LoggingPolicy, Plane};
 use kube::{
@@ -20,6 +34,7 @@ use kube::{
     runtime::watcher::Config,
 };
 
+use super::webhook::Watched;
 use crate::{
     cache::{Cache, Change, Signal},
     pod::PodSummary,
@@ -34,6 +49,8 @@ pub struct Owned {
     pub resource_version: String,
     /// Whether it says that it is ours.
     pub ours: bool,
+    /// When the operator changed it last.
+    pub changed: Option<Timestamp>,
 }
 
 impl Owned {
@@ -52,11 +69,21 @@ impl Owned {
                 || (owner.kind == "CustomResourceDefinition"
                     && owner.name == names::POLICY_DEFINITION)
         };
+        let by_us = metadata
+            .managed_fields
+            .iter()
+            .flatten()
+            .filter(|entry| entry.manager.as_deref() == Some(names::FIELD_MANAGER));
+        let changed = by_us
+            .filter_map(|entry| entry.time.as_ref())
+            .map(|time| time.0)
+            .max();
         let owned = metadata.owner_references.iter().flatten().any(is_ours);
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             ours: labelled || owned,
+            changed,
         }
     }
 }
@@ -70,13 +97,61 @@ pub struct Bundle {
     pub told: Option<LastGood>,
 }
 
-/// The admission policy as the cluster has it.
+/// An admission policy as the cluster has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdmissionPolicy {
     /// The object.
     pub owned: Owned,
+    /// What it does, without what the API server adds to every object.
+    pub object: MutatingAdmissionPolicy,
+}
+
+impl AdmissionPolicy {
+    fn of(policy: MutatingAdmissionPolicy) -> Self {
+        let owned = Owned::of(&policy.metadata);
+        let metadata = ObjectMeta {
+            name: policy.metadata.name,
+            labels: policy.metadata.labels,
+            annotations: policy.metadata.annotations,
+            owner_references: policy.metadata.owner_references,
+            ..ObjectMeta::default()
+        };
+        let object = MutatingAdmissionPolicy {
+            metadata,
+            spec: policy.spec,
+        };
+        Self { owned, object }
+    }
+
+    /// The revision that it says it is of.
+    pub fn revision(&self) -> Option<Revision> {
+        Revision::read(self.object.annotations())
+    }
+}
+
+/// The binding of the admission policy as the cluster has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdmissionBinding {
+    /// The object.
+    pub owned: Owned,
+    /// The policy that it binds, where that is one of ours.
+    pub slot: Option<Slot>,
+    /// The namespaces that it binds it to.
+    pub namespaces: BTreeSet<String>,
     /// The installation that it was written for.
     pub installation: Option<Installation>,
+}
+
+impl AdmissionBinding {
+    fn of(binding: &MutatingAdmissionPolicyBinding) -> Self {
+        let spec = binding.spec.as_ref();
+        Self {
+            owned: Owned::of(&binding.metadata),
+            slot: spec.and_then(|spec| Slot::named(spec.policy_name.as_deref()?)),
+            namespaces: spec.map(admission::bound_namespaces).unwrap_or_default(),
+            installation: admission::installation_in_force(binding.annotations()),
+        }
+    }
 }
 
 /// What is watched whatever the installation says.
@@ -84,14 +159,18 @@ pub struct AdmissionPolicy {
 pub struct Sources {
     /// The policies.
     pub policies: Cache<Candidate>,
-    /// The admission policy.
-    pub admission_policy: Cache<AdmissionPolicy>,
-    /// Its binding.
-    pub admission_binding: Cache<Owned>,
+    /// The admission policies, each under its name.
+    pub admission_policies: [(Slot, Cache<AdmissionPolicy>); 2],
+    /// The binding of the one in force.
+    pub admission_binding: Cache<AdmissionBinding>,
+    /// The binding of one that is tried.
+    pub trial_binding: Cache<Owned>,
     /// Versions of the Secrets in the operator's namespace; no payload.
     pub secrets: Cache<String>,
     /// UID of the definition of the policies.
     pub definition: Cache<String>,
+    /// The webhook.
+    pub webhook: Watched,
     installation: Cache<Option<String>>,
 }
 
@@ -110,8 +189,8 @@ impl Sources {
             Api::<DeserializeGuard<LoggingPolicy>>::all(client.clone()),
             Config::default(),
             signal.clone(),
-            |DeserializeGuard(policy)| match policy {
-                Ok(policy) => Candidate::readable(&policy),
+            |DeserializeGuard(policy), before| match policy {
+                Ok(policy) => Candidate::read(&policy, before),
                 Err(invalid) => Candidate::unreadable(&invalid.metadata, invalid.error),
             },
             |old, new| match (old, new) {
@@ -119,42 +198,49 @@ impl Sources {
                 _ => Change::Plan,
             },
         );
-        let admission_policy = Cache::watch(
-            Api::<PartialObjectMeta<MutatingAdmissionPolicy>>::all(client.clone()),
-            named(names::ADMISSION),
+        let admission_policies = Slot::ALL.map(|slot| {
+            let policies = Cache::watch(
+                Api::<MutatingAdmissionPolicy>::all(client.clone()),
+                named(slot.name()),
+                signal.clone(),
+                |policy, _| AdmissionPolicy::of(policy),
+                plan_on_any_change,
+            );
+            (slot, policies)
+        });
+        let admission_binding = Cache::watch(
+            Api::<MutatingAdmissionPolicyBinding>::all(client.clone()),
+            named(names::ADMISSION_BINDING),
             signal.clone(),
-            |policy| AdmissionPolicy {
-                owned: Owned::of(policy.meta()),
-                installation: admission::installation_in_force(policy.annotations()),
-            },
+            |binding, _| AdmissionBinding::of(&binding),
             plan_on_any_change,
         );
-        let admission_binding = Cache::watch(
+        let trial_binding = Cache::watch(
             Api::<PartialObjectMeta<MutatingAdmissionPolicyBinding>>::all(client.clone()),
-            named(names::ADMISSION),
+            named(names::TRIAL_BINDING),
             signal.clone(),
-            |binding| Owned::of(binding.meta()),
+            |binding, _| Owned::of(binding.meta()),
             plan_on_any_change,
         );
         let secrets = Cache::watch(
             Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace),
             Config::default(),
             signal.clone(),
-            |secret| secret.resource_version().unwrap_or_default(),
+            |secret, _| secret.resource_version().unwrap_or_default(),
             plan_on_any_change,
         );
         let definition = Cache::watch(
             Api::<PartialObjectMeta<CustomResourceDefinition>>::all(client.clone()),
             named(names::POLICY_DEFINITION),
             signal.clone(),
-            |definition| definition.uid().unwrap_or_default(),
+            |definition, _| definition.uid().unwrap_or_default(),
             plan_on_any_change,
         );
         let installation = Cache::watch(
             Api::<ConfigMap>::namespaced(client.clone(), namespace),
             named(names::INSTALLATION),
             signal.clone(),
-            |config_map| {
+            |config_map, _| {
                 config_map
                     .data
                     .and_then(|mut data| data.remove(names::INSTALLATION_KEY))
@@ -163,10 +249,12 @@ impl Sources {
         );
         Self {
             policies,
-            admission_policy,
+            admission_policies,
             admission_binding,
+            trial_binding,
             secrets,
             definition,
+            webhook: Watched::begin(client, namespace, signal),
             installation,
         }
     }
@@ -178,8 +266,13 @@ impl Sources {
             && self.secrets.is_synced()
             && self.definition.is_synced()
             && self.installation.is_synced()
-            && (self.admission_policy.is_synced() || self.admission_policy.error().is_some())
-            && (self.admission_binding.is_synced() || self.admission_binding.error().is_some())
+            && self
+                .admission_policies
+                .iter()
+                .all(|(_, policies)| policies.is_settled())
+            && self.admission_binding.is_settled()
+            && self.trial_binding.is_settled()
+            && self.webhook.is_settled()
     }
 
     /// `installation.yaml` as it is written.
@@ -188,10 +281,49 @@ impl Sources {
             .with(|all| all.get(names::INSTALLATION).cloned())??
     }
 
-    /// The installation that the admission policy was written for.
+    /// When what injects was changed last: pods that were created later got what they get now.
+    pub fn injection_changed(&self) -> Option<Timestamp> {
+        let webhook = self.webhook.configured().there();
+        let by_webhook = webhook.and_then(|configured| configured.owned.changed);
+        self.admission_changed().max(by_webhook)
+    }
+
+    fn admission_changed(&self) -> Option<Timestamp> {
+        let binding = self
+            .admission_binding
+            .with(|all| all.get(names::ADMISSION_BINDING).cloned())??;
+        let bound = self
+            .admission_policies
+            .iter()
+            .find(|(slot, _)| binding.slot == Some(*slot));
+        let policy = bound.and_then(|(slot, policies)| {
+            policies.with(|all| all.get(slot.name())?.owned.changed)?
+        });
+        binding.owned.changed.max(policy)
+    }
+
+    /// The installation that what injects was written for.
     pub fn installation_in_force(&self) -> Option<Installation> {
-        self.admission_policy
-            .with(|all| all.get(names::ADMISSION)?.installation.clone())?
+        let by_policy = self
+            .admission_binding
+            .with(|all| all.get(names::ADMISSION_BINDING)?.installation.clone());
+        let by_webhook = || Some(self.webhook.configured().there()?.told?.installation);
+        by_policy.flatten().or_else(by_webhook)
+    }
+
+    /// The ways of injection whose objects are in the cluster and ours.
+    pub fn ways(&self) -> BTreeSet<Way> {
+        let policy = self.admission_binding.with(|all| {
+            all.get(names::ADMISSION_BINDING)
+                .is_some_and(|binding| binding.owned.ours)
+        });
+        let webhook = self.webhook.configured().there();
+        let webhook = webhook.is_some_and(|configured| configured.owned.ours);
+        let ways = [
+            policy.unwrap_or_default().then_some(Way::AdmissionPolicy),
+            webhook.then_some(Way::Webhook),
+        ];
+        ways.into_iter().flatten().collect()
     }
 }
 
@@ -209,8 +341,25 @@ pub struct PlaneSource {
     /// Its bundle.
     pub bundle: Cache<Bundle>,
     /// Its pods that have not ended.
-    pub pods: Cache<coverage::Pod>,
+    pub pods: Cache<Arc<coverage::Pod>>,
     object: Cache<plan::Namespace>,
+    limit_ranges: Cache<Option<LimitRangeSpec>>,
+    quotas: Cache<Quota>,
+}
+
+/// What a quota demands: as it is written, and as it is enforced a moment later. What is used up changes with every pod.
+#[derive(Clone, Debug, PartialEq)]
+struct Quota {
+    written: Option<ResourceQuotaSpec>,
+    enforced: Option<BTreeMap<String, Quantity>>,
+}
+
+/// What of a namespace can make it refuse pods that it took before. Of others' policies nothing is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Circumstances {
+    object: Option<plan::Namespace>,
+    limit_ranges: Option<BTreeMap<String, Option<LimitRangeSpec>>>,
+    quotas: Option<BTreeMap<String, Quota>>,
 }
 
 impl PlaneSources {
@@ -238,8 +387,10 @@ impl PlaneSources {
     pub fn are_listed(&self) -> bool {
         self.planes.values().all(|source| {
             source.object.is_synced()
-                && (source.bundle.is_synced() || source.bundle.error().is_some())
-                && (source.pods.is_synced() || source.pods.error().is_some())
+                && source.bundle.is_settled()
+                && source.pods.is_settled()
+                && source.limit_ranges.is_settled()
+                && source.quotas.is_settled()
         })
     }
 
@@ -249,6 +400,36 @@ impl PlaneSources {
             .values()
             .filter_map(|source| source.object.all())
             .flatten()
+            .collect()
+    }
+
+    /// The labels of the newest pod of each namespace that has not opted out.
+    pub fn samples(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let sample = |source: &PlaneSource| {
+            let newest = source.pods.with(|pods| {
+                let pods = pods
+                    .values()
+                    .filter(|pod| !pod.labels.contains_key(names::INJECT_LABEL));
+                pods.max_by_key(|pod| pod.created).cloned()
+            });
+            Some((source.namespace.clone(), newest??.labels.clone()))
+        };
+        self.planes.values().filter_map(sample).collect()
+    }
+
+    /// What of each namespace can make it refuse pods.
+    pub fn circumstances(&self) -> BTreeMap<String, Circumstances> {
+        let circumstances = |source: &PlaneSource| Circumstances {
+            object: source
+                .object
+                .with(|all| all.get(&source.namespace).cloned())
+                .flatten(),
+            limit_ranges: source.limit_ranges.all(),
+            quotas: source.quotas.all(),
+        };
+        self.planes
+            .values()
+            .map(|source| (source.namespace.clone(), circumstances(source)))
             .collect()
     }
 
@@ -270,9 +451,10 @@ impl PlaneSource {
             Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
             named(namespace),
             signal.clone(),
-            |namespace| plan::Namespace {
+            |namespace, _| plan::Namespace {
                 pod_security: namespace.labels().get(names::POD_SECURITY_LABEL).cloned(),
                 terminating: namespace.meta().deletion_timestamp.is_some(),
+                uid: namespace.uid().unwrap_or_default(),
             },
             plan_on_any_change,
         );
@@ -280,7 +462,7 @@ impl PlaneSource {
             Api::<Secret>::namespaced(client.clone(), namespace),
             named(names::BUNDLE),
             signal.clone(),
-            |secret| Bundle {
+            |secret, _| Bundle {
                 owned: Owned::of(secret.meta()),
                 told: secret.data.as_ref().and_then(LastGood::read),
             },
@@ -290,14 +472,39 @@ impl PlaneSource {
             Api::<PodSummary>::namespaced(client.clone(), namespace),
             Config::default().fields("status.phase!=Succeeded,status.phase!=Failed"),
             signal.clone(),
-            coverage::Pod::from,
+            |pod, before: Option<&Arc<coverage::Pod>>| {
+                let pod = coverage::Pod::from(pod);
+                // The same pod stays the same pointer: whoever counts sees at once that nothing has changed.
+                before
+                    .filter(|before| ***before == pod)
+                    .map_or_else(|| Arc::new(pod), Arc::clone)
+            },
             |_, _| Change::Status,
+        );
+        let limit_ranges = Cache::watch(
+            Api::<LimitRange>::namespaced(client.clone(), namespace),
+            Config::default(),
+            signal.clone(),
+            |limits, _| limits.spec,
+            plan_on_any_change,
+        );
+        let quotas = Cache::watch(
+            Api::<ResourceQuota>::namespaced(client.clone(), namespace),
+            Config::default(),
+            signal.clone(),
+            |quota, _| Quota {
+                written: quota.spec,
+                enforced: quota.status.and_then(|status| status.hard),
+            },
+            plan_on_any_change,
         );
         Self {
             namespace: namespace.to_owned(),
             bundle,
             pods,
             object,
+            limit_ranges,
+            quotas,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What each program of a cluster is called, which Go module it comes from, and how it is built. Builds nothing.
+//! What each program of a cluster or receiver is called, which Go module it comes from, and how it is built. Builds nothing.
 
 use std::{
     fmt::Write as _,
@@ -8,9 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::cluster::Tier;
+use crate::cluster::{Minor, Tier};
 
-/// One program of a cluster.
+/// One program of a cluster, or a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Binary {
     /// The store of the API server.
@@ -41,6 +41,14 @@ pub enum Binary {
     Loopback,
     /// The CNI plugin that gives pods an address.
     HostLocal,
+    /// The API server of the oldest supported minor. No other component of that minor is needed.
+    OldestKubeApiserver,
+    /// The OpenTelemetry Collector, with an OTLP receiver and a file exporter only. No part of a cluster.
+    OtelCollector,
+    /// A store of objects that speaks the protocol of Amazon S3. No part of a cluster.
+    Minio,
+    /// Makes users of that store.
+    MinioUser,
 }
 
 /// A Go module directory under `e2e/cluster/`, and how its programs are built.
@@ -57,6 +65,10 @@ const KUBERNETES: Module = Module {
     versioned_by: "k8s.io/kubernetes",
     cgo: false,
     tags: "",
+};
+const OLDEST_KUBERNETES: Module = Module {
+    directory: "kubernetes-oldest",
+    ..KUBERNETES
 };
 const ETCD: Module = Module {
     directory: "etcd",
@@ -84,9 +96,23 @@ const CNI: Module = Module {
     tags: "",
 };
 
+const OTEL_COLLECTOR: Module = Module {
+    directory: "otelcol",
+    versioned_by: "go.opentelemetry.io/collector/otelcol",
+    cgo: false,
+    tags: "",
+};
+
+const MINIO: Module = Module {
+    directory: "minio",
+    versioned_by: "github.com/minio/minio",
+    cgo: false,
+    tags: "",
+};
+
 impl Binary {
     /// Every program, in the order in which they are built: what the lowest tier needs comes first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Kubectl,
@@ -101,14 +127,26 @@ impl Binary {
         Self::Bridge,
         Self::Loopback,
         Self::HostLocal,
+        Self::OldestKubeApiserver,
+        Self::OtelCollector,
+        Self::Minio,
+        Self::MinioUser,
     ];
 
-    /// The programs that a cluster of this tier runs.
+    /// The API server of this minor.
+    pub fn api_server(minor: Minor) -> Self {
+        match minor {
+            Minor::Oldest => Self::OldestKubeApiserver,
+            Minor::Newest => Self::KubeApiserver,
+        }
+    }
+
+    /// The programs that a cluster of this tier runs, on the newest minor.
     pub fn of(tier: Tier) -> &'static [Self] {
         match tier {
             Tier::ApiServer => &Self::ALL[..3],
             Tier::Controllers => &Self::ALL[..5],
-            Tier::Node => &Self::ALL,
+            Tier::Node => &Self::ALL[..14],
         }
     }
 
@@ -116,7 +154,7 @@ impl Binary {
     pub fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
-            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeApiserver | Self::OldestKubeApiserver => "kube-apiserver",
             Self::Kubectl => "kubectl",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::KubeScheduler => "kube-scheduler",
@@ -129,6 +167,9 @@ impl Binary {
             Self::Bridge => "bridge",
             Self::Loopback => "loopback",
             Self::HostLocal => "host-local",
+            Self::OtelCollector => "otelcol",
+            Self::Minio => "minio",
+            Self::MinioUser => "minio-user",
         }
     }
 
@@ -141,9 +182,12 @@ impl Binary {
             | Self::KubeScheduler
             | Self::Kubelet
             | Self::KubeProxy => &KUBERNETES,
+            Self::OldestKubeApiserver => &OLDEST_KUBERNETES,
             Self::Containerd | Self::ContainerdShim | Self::Ctr => &CONTAINERD,
             Self::Runc => &RUNC,
             Self::Bridge | Self::Loopback | Self::HostLocal => &CNI,
+            Self::OtelCollector => &OTEL_COLLECTOR,
+            Self::Minio | Self::MinioUser => &MINIO,
         }
     }
 
@@ -163,6 +207,9 @@ impl Binary {
             Self::HostLocal => {
                 "github.com/containernetworking/plugins/plugins/ipam/host-local".to_owned()
             }
+            Self::Minio => "github.com/minio/minio".to_owned(),
+            // The only ones whose `main` is ours.
+            Self::OtelCollector | Self::MinioUser => ".".to_owned(),
             _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
         }
     }
@@ -205,7 +252,7 @@ impl Module {
 
     pub(super) fn arguments(&self, version: &str) -> Vec<String> {
         let mut ldflags = "-s -w".to_owned();
-        if self.directory == "kubernetes" {
+        if self.versioned_by == KUBERNETES.versioned_by {
             // Without them every component calls itself v0.0.0, and clients refuse to talk to it.
             let mut parts = version.split('.');
             let variable = "k8s.io/component-base/version";

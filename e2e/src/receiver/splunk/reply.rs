@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::receiver::{Fault, Verdict};
+use crate::receiver::{Fault, Record, RetryAfter, Verdict};
 
 /// An answer by its meaning (Splunk: "Troubleshoot HTTP Event Collector", table of error codes).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,10 +27,16 @@ pub enum Reply {
     InternalError,
     /// Splunk has no room.
     Busy,
+    /// Acknowledgement is asked for without naming a channel.
+    ChannelMissing,
+    /// A channel that is no GUID.
+    InvalidChannel,
     /// An object without `event`.
     EventRequired,
     /// An `event` that is empty.
     EventBlank,
+    /// The token has no indexer acknowledgement.
+    AckDisabled,
     /// `fields` that are not flat, or a time that is none.
     IndexedFields,
     /// The collector works.
@@ -58,8 +64,11 @@ impl Reply {
             Self::IncorrectIndex => (400, 7, "Incorrect index"),
             Self::InternalError => (500, 8, "Internal server error"),
             Self::Busy => (503, 9, "Server is busy"),
+            Self::ChannelMissing => (400, 10, "Data channel is missing"),
+            Self::InvalidChannel => (400, 11, "Invalid data channel"),
             Self::EventRequired => (400, 12, "Event field is required"),
             Self::EventBlank => (400, 13, "Event field cannot be blank"),
+            Self::AckDisabled => (400, 14, "ACK is disabled"),
             Self::IndexedFields => (400, 15, "Error in handling indexed fields"),
             Self::Healthy => (200, 17, "HEC is healthy"),
             Self::QueuesFull => (503, 18, "HEC is unhealthy, queues are full"),
@@ -108,16 +117,21 @@ impl Reply {
     pub fn fault(self, retry_after: Option<u64>) -> Fault {
         Fault::Answer {
             status: self.status(),
-            retry_after,
+            retry_after: retry_after.map(RetryAfter::Seconds),
             body: self.body(None),
         }
     }
 
-    pub(super) fn verdict(self, event_number: Option<usize>) -> Verdict {
-        Verdict {
-            status: self.status(),
-            body: self.body(event_number),
-            records: Vec::new(),
+    /// The answer to a request whose events were taken; the id is that of their acknowledgement.
+    pub(super) fn taken(self, ack_id: Option<u64>, records: Vec<Record>) -> Verdict {
+        let mut body = json!({"text": self.text(), "code": self.code()});
+        if let Some(id) = ack_id {
+            body["ackId"] = id.into();
         }
+        Verdict::taken(self.status(), body.to_string(), records)
+    }
+
+    pub(super) fn verdict(self, event_number: Option<usize>) -> Verdict {
+        Verdict::refused(self.status(), self.body(event_number))
     }
 }

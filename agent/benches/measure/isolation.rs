@@ -1,0 +1,185 @@
+//! Whether healthy sinks notice that others are ill: pods with and without such sinks get the same lines at the same
+//! time.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use katonic_log_config::Sink;
+
+use super::{
+    Outcome,
+    count::Lines,
+    kinds::SPLUNK,
+    lines::{self, Logs},
+    pod::{Pod, policy},
+    process::Process,
+    receiver::{Mode, Receiver},
+    report,
+    throughput::PATIENCE,
+};
+
+/// Pods of each sort.
+const PODS: usize = 3;
+
+/// Times at which lines are written.
+const ROUNDS: u32 = 400;
+
+/// Lines of a round, to each pod.
+const LINES_OF_ROUND: u32 = 10;
+
+/// Time between two rounds.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// What the 99th percentile may grow to by sinks that are ill.
+const BUDGET: f64 = 1.2;
+
+/// What the ill sink does, one after the other and again.
+const ILLS: [Mode; 6] = [
+    Mode::Refusing(503),
+    Mode::Closing,
+    Mode::Refusing(429),
+    Mode::Healthy,
+    Mode::Refusing(401),
+    Mode::Refusing(500),
+];
+
+/// After so many rounds it does something else.
+const ROUNDS_OF_ILL: u32 = 10;
+
+/// A pod, its healthy sinks, and what came of its lines.
+struct Watched {
+    pod: Pod,
+    receivers: Vec<Receiver>,
+    _agent: Process,
+}
+
+impl Watched {
+    /// With so many healthy sinks, and after those that are not.
+    fn start(healthy: usize, others: Vec<Sink>) -> Outcome<Self> {
+        let receivers: Vec<Receiver> = (0..healthy)
+            .map(|_| SPLUNK.receiver())
+            .collect::<Outcome<_>>()?;
+        let mut sinks = others;
+        for (number, receiver) in receivers.iter().enumerate() {
+            sinks.push(SPLUNK.sink(&format!("healthy-{number}"), receiver)?);
+        }
+        let pod = Pod::new(vec![policy(sinks)])?;
+        Ok(Self {
+            _agent: pod.start(&[])?,
+            pod,
+            receivers,
+        })
+    }
+
+    /// Milliseconds that each line took to each healthy sink; the first round waits for the agent to start.
+    fn waits(&self, written: &[Instant]) -> Outcome<Vec<f64>> {
+        let mut waits = Vec::new();
+        for receiver in &self.receivers {
+            let mut lines = Lines::expected(ROUNDS * LINES_OF_ROUND)?;
+            receiver.until_complete(&mut lines, PATIENCE)?;
+            let rounds = lines.arrived.chunks(usize::try_from(LINES_OF_ROUND)?);
+            for (arrived, written) in rounds.zip(written).skip(1) {
+                let wait = |at: &Instant| at.duration_since(*written).as_secs_f64() * 1000.0;
+                waits.extend(arrived.iter().flatten().map(wait));
+            }
+        }
+        Ok(waits)
+    }
+}
+
+/// A sort of pods.
+struct Sort {
+    what: &'static str,
+    /// How many of its sinks are healthy.
+    healthy: usize,
+    /// Whether it also has a sink that never answers, and one that is ill in every way.
+    dead: bool,
+    ill: bool,
+}
+
+/// Each pair is compared: with as many healthy sinks, and others beside them.
+const SORTS: [Sort; 4] = [
+    Sort {
+        what: "two healthy sinks",
+        healthy: 2,
+        dead: false,
+        ill: false,
+    },
+    Sort {
+        what: "two healthy sinks, one dead",
+        healthy: 2,
+        dead: true,
+        ill: false,
+    },
+    Sort {
+        what: "a healthy sink",
+        healthy: 1,
+        dead: false,
+        ill: false,
+    },
+    Sort {
+        what: "a healthy sink, one dead, one ill",
+        healthy: 1,
+        dead: true,
+        ill: true,
+    },
+];
+
+pub fn measure(_: &Logs) -> Outcome<()> {
+    let (dead, ill) = (SPLUNK.receiver()?, SPLUNK.receiver()?);
+    dead.become_(Mode::Silent);
+    ill.become_(ILLS[0]);
+    let mut pods: [Vec<Watched>; SORTS.len()] = Default::default();
+    for (sort, pods) in SORTS.iter().zip(&mut pods) {
+        for _ in 0..PODS {
+            let mut others = Vec::new();
+            if sort.dead {
+                others.push(SPLUNK.sink("dead", &dead)?);
+            }
+            if sort.ill {
+                others.push(SPLUNK.sink("ill", &ill)?);
+            }
+            pods.push(Watched::start(sort.healthy, others)?);
+        }
+    }
+    let all = || pods.iter().flatten();
+    let mut written = Vec::new();
+    let mut ills = ILLS.iter().cycle();
+    for round in 0..ROUNDS {
+        written.push(Instant::now());
+        let numbers = round * LINES_OF_ROUND..(round + 1) * LINES_OF_ROUND;
+        for watched in all() {
+            lines::append(&watched.pod.container("web"), numbers.clone())?;
+        }
+        if round == 0 {
+            for watched in all() {
+                watched.receivers[0].until_requests("the first lines", PATIENCE, |n| n > 0)?;
+            }
+            dead.until_requests("the dead sink's requests", PATIENCE, |n| n >= 2 * PODS)?;
+        }
+        if round.is_multiple_of(ROUNDS_OF_ILL)
+            && let Some(mode) = ills.next()
+        {
+            ill.become_(*mode);
+        }
+        // The pace of the lines, not a wait for anything.
+        thread::sleep(INTERVAL);
+    }
+    let mut quantiles = Vec::new();
+    for (sort, pods) in SORTS.iter().zip(&pods) {
+        let mut waits = Vec::new();
+        for watched in pods {
+            waits.extend(watched.waits(&written)?);
+        }
+        let p99 = report::quantile(&mut waits, 0.99);
+        report::told(&format!("p99 of {}", sort.what), p99, "ms");
+        quantiles.push(p99);
+    }
+    for (pair, sorts) in quantiles.chunks_exact(2).zip(SORTS.chunks_exact(2)) {
+        let what = format!("p99 with {}, of that with {}", sorts[1].what, sorts[0].what);
+        report::at_most(&what, pair[1] / pair[0], "times", BUDGET);
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Object storage: an archive in which each line is exactly once.
+
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Connection, CredentialKey, Endpoint};
+
+/// A store of objects and what is archived there.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectStorage {
+    /// The store.
+    pub store: Store,
+    /// Under which names the objects stand.
+    pub layout: ArchiveLayout,
+    /// Most bytes of an object before compression.
+    pub max_bytes: NonZeroU32,
+    /// How long a line may wait for others, in milliseconds.
+    pub max_age_ms: NonZeroU32,
+    /// How it is reached.
+    #[serde(default)]
+    pub connection: Connection,
+}
+
+/// The kinds of stores.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Store {
+    /// Amazon S3, or what speaks its protocol.
+    S3(S3),
+}
+
+/// A bucket of S3, addressed by path: `<endpoint>/<bucket>/<key>`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct S3 {
+    /// Base address of the service.
+    pub endpoint: Endpoint,
+    /// Region that requests are signed for.
+    pub region: Region,
+    /// Bucket.
+    pub bucket: BucketName,
+    /// What all keys begin with, without `/` at its ends; empty: nothing.
+    #[serde(default, skip_serializing_if = "KeyPrefix::is_empty")]
+    pub prefix: KeyPrefix,
+    /// Access key id.
+    pub access_key_id: CredentialKey,
+    /// Secret access key.
+    pub secret_access_key: CredentialKey,
+}
+
+/// What the objects are found by.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ArchiveLayout {
+    /// `executions/<execution id>/<pod>_<uid>/<container>/`.
+    Executions,
+    /// `application/<namespace>/<pod>_<uid>/<container>/`.
+    Application,
+}
+
+/// A name that S3 allows for a bucket, or did when it was made (Amazon S3: "General purpose bucket naming rules").
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BucketName(String);
+
+/// The name of a region, such as `eu-central-1`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Region(String);
+
+/// The beginning of keys: parts of letters, digits, `!`, `-`, `_`, `.`, `*`, `'`, `(` and `)`, with `/` between them
+/// (Amazon S3: "Naming Amazon S3 objects", safe characters).
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyPrefix(String);
+
+/// Longest prefix, in bytes: a key has 1024, and what comes after the prefix has its place in the rest.
+pub const MAX_PREFIX: usize = 256;
+
+/// Why a text cannot be part of the address of an object.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidStore {
+    /// Not the name of a bucket.
+    #[error(
+        "`{0}` is not the name of a bucket: use 3 to 63 lower-case letters, digits, `-` and `.`"
+    )]
+    Bucket(String),
+    /// Not the name of a region.
+    #[error("`{0}` is not the name of a region: write for example eu-central-1")]
+    Region(String),
+    /// Not the beginning of a key.
+    #[error(
+        "`{0}` cannot stand before keys: use letters, digits, `-`, `_` and `.`, and `/` only between them, for example platform/logs"
+    )]
+    Prefix(String),
+}
+
+impl BucketName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Region {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl KeyPrefix {
+    /// The prefix.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether keys stand at the top of the bucket.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A key below the prefix.
+    pub fn join(&self, key: &str) -> String {
+        if self.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.0)
+        }
+    }
+}
+
+impl TryFrom<String> for BucketName {
+    type Error = InvalidStore;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let bytes = text.as_bytes();
+        let is_name = (3..=63).contains(&bytes.len())
+            && bytes.first().is_some_and(is_end)
+            && bytes.last().is_some_and(is_end)
+            && bytes
+                .iter()
+                .all(|byte| is_end(byte) || b"-.".contains(byte))
+            && !text.contains("..");
+        if is_name {
+            Ok(Self(text))
+        } else {
+            Err(InvalidStore::Bucket(text))
+        }
+    }
+}
+
+impl TryFrom<String> for Region {
+    type Error = InvalidStore;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+            Ok(Self(text))
+        } else {
+            Err(InvalidStore::Region(text))
+        }
+    }
+}
+
+impl TryFrom<String> for KeyPrefix {
+    type Error = InvalidStore;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte);
+        // Some stores are file systems below.
+        let is_part = |part: &str| {
+            !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_safe)
+        };
+        if text.is_empty() || text.len() <= MAX_PREFIX && text.split('/').all(is_part) {
+            Ok(Self(text))
+        } else {
+            Err(InvalidStore::Prefix(text))
+        }
+    }
+}
+
+impl From<BucketName> for String {
+    fn from(name: BucketName) -> Self {
+        name.0
+    }
+}
+
+impl From<Region> for String {
+    fn from(region: Region) -> Self {
+        region.0
+    }
+}
+
+impl From<KeyPrefix> for String {
+    fn from(prefix: KeyPrefix) -> Self {
+        prefix.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_bucket_can_be_called_is_refused() {
+        let parse = |text: &str| BucketName::try_from(text.to_owned());
+        for name in ["logs", "a-1", "my.logs-2026"] {
+            assert!(parse(name).is_ok(), "{name}");
+        }
+        for name in [
+            "", "ab", "Logs", "-logs", "logs.", "a..b", "a/b", "a b", "a?b",
+        ] {
+            assert!(parse(name).is_err(), "{name}");
+        }
+        assert!(parse(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn a_prefix_stays_below_itself() {
+        let parse = |text: &str| KeyPrefix::try_from(text.to_owned());
+        assert_eq!(parse("a/b").unwrap().join("c"), "a/b/c");
+        assert_eq!(parse("").unwrap().join("c"), "c");
+        for prefix in ["/a", "a/", "a//b", "..", "a/../b", "a b", "a?b", "ü"] {
+            assert!(parse(prefix).is_err(), "{prefix}");
+        }
+        assert!(parse(&"a".repeat(MAX_PREFIX + 1)).is_err());
+        assert!(Region::try_from("eu central".to_owned()).is_err());
+    }
+}

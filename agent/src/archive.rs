@@ -1,0 +1,479 @@
+//! The task of a route to an archive: cuts objects, writes each down, puts it into the store, and says when a run of a
+//! container is whole.
+//!
+//! An object has a name that says which bytes of which log are in it. It is written down before it is sent for the first
+//! time, and nothing else is cut before it is in the store: so an agent that is killed at any moment sends the same bytes
+//! under the same name, and each line is in the store once.
+
+pub mod key;
+pub mod ledger;
+pub mod spool;
+
+use std::{
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use katonic_log_config::{ObjectStorage, Store};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    backoff::Backoff,
+    batch::Spill,
+    client::{Client, Outgoing},
+    deliver::{
+        Phase, Shared,
+        health::{Health, Place, Voice},
+        line::{of_proxy, verdict_of, verdict_of_setup},
+        name_of, sync,
+    },
+    route::{Due, Made, ObjectContent, Ripe, Route},
+    sink::{
+        Cause, Destination, Through, Verdict,
+        s3::{self, Put, Reply},
+        splunk,
+    },
+    tell::{Level, tell},
+};
+use ledger::Run;
+use spool::{Header, Spool};
+
+/// From such a wait on the connection is not kept.
+const LONG: Duration = Duration::from_secs(1);
+
+/// How often an open line, or a file that cannot be read, is looked at when nothing happens.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// What an object is.
+const OBJECT: &str = "application/gzip";
+const RECORD: &str = "application/json";
+
+/// The task of a route.
+#[derive(Debug)]
+pub struct Archive {
+    route: Rc<Route>,
+    shared: Rc<Shared>,
+    spool: Spool,
+    /// An object that was written down and is not known to be in the store.
+    left: Option<Header>,
+    client: Option<(Destination, Client)>,
+    backoff: Backoff,
+    voice: Voice,
+    /// How far the store's clock is ahead, or behind.
+    clock: Clock,
+    /// Whether the store knows conditions.
+    is_conditional: bool,
+    /// A credential was missing without which no record can be made.
+    held: bool,
+}
+
+/// The time as the store has it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    ahead: Duration,
+    behind: Duration,
+}
+
+/// What is put into the store.
+struct Item<'a> {
+    key: &'a str,
+    sha256: [u8; 32],
+    content_type: &'static str,
+    once: bool,
+    body: &'a dyn Fn() -> std::io::Result<Outgoing>,
+}
+
+impl Archive {
+    /// A task that begins with what was written down before, if that is not in the store, and else where the route's
+    /// cursors are.
+    pub fn new(route: Rc<Route>, shared: Rc<Shared>) -> Self {
+        let spool = Spool::of(&shared.state_dir, &route.key);
+        let left = take_up(&route, &spool);
+        route.rewind();
+        if let Some(header) = &left {
+            route.is_on_its_way(header);
+        }
+        Self {
+            spool,
+            left,
+            client: None,
+            backoff: Backoff::default(),
+            voice: Voice::default(),
+            clock: Clock::default(),
+            is_conditional: true,
+            held: false,
+            route,
+            shared,
+        }
+    }
+
+    /// Archives until the pod has ended and everything is in the store.
+    pub async fn run(mut self) {
+        if let Some(header) = self.left.take() {
+            let spool = self.spool.clone();
+            let length = header.length;
+            let body = || Ok(Outgoing::beginning_of(spool.open()?, length));
+            self.store(&header, &body).await;
+            self.route.stored(&header, true);
+            self.shared.dirty.set(true);
+        }
+        while let Some(archive) = self.route.archive() {
+            let shared = Rc::clone(&self.shared);
+            // Before looking, so that nothing that happens meanwhile is missed.
+            let changed = shared.changed.notified();
+            sync(&self.route, &shared);
+            let ended = shared.phase.get() == Phase::Ended;
+            let due = Due {
+                age: Duration::from_millis(archive.max_age_ms.get().into()),
+                bytes: archive.max_bytes.get().into(),
+                ended,
+            };
+            let ripe = self.route.ripe(due, std::time::Instant::now());
+            if let Ripe::Now(file) = ripe {
+                // Others have their turn, whatever there is to read.
+                yield_now().await;
+                self.cut(&archive, file).await;
+                continue;
+            }
+            if let Some(run) = self.route.unrecorded(&shared.source, ended) {
+                self.record(run).await;
+                continue;
+            }
+            if ended {
+                break;
+            }
+            let recheck = self.route.needs_time().then(|| Instant::now() + RECHECK);
+            let due = match ripe {
+                Ripe::At(due) => Some(Instant::from_std(due)),
+                Ripe::Now(_) | Ripe::Nothing => None,
+            };
+            let Some(next) = recheck.into_iter().chain(due).min() else {
+                changed.await;
+                continue;
+            };
+            let changed = timeout_at(next, changed).await;
+            if changed.is_err() && recheck == Some(next) {
+                self.route.retry_failed();
+            }
+        }
+    }
+
+    /// Makes an object of what waits in a file, writes it down and puts it into the store.
+    async fn cut(&mut self, archive: &ObjectStorage, file: crate::assemble::FileNumber) {
+        let ready = match self.route.ready(&self.shared.mount.current()) {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.held = true;
+                return self.fail("Misconfigured", error.to_string()).await;
+            }
+        };
+        if std::mem::take(&mut self.held) {
+            self.backoff.reset();
+        }
+        let spill = match self.spool.begin() {
+            Ok(file) => Some(Spill::to(file)),
+            // Nobody is expected to send it again: better than not at all.
+            Err(_) if self.is_ended() => None,
+            Err(error) => return self.fail_to_write(&error).await,
+        };
+        let mut troubles = Vec::new();
+        let source = &self.shared.source;
+        let made = self
+            .route
+            .make_object(source, &ready, file, spill, &mut troubles);
+        Voice::unreadable(&self.route, &troubles);
+        let Some(mut made) = made else {
+            return;
+        };
+        let run = self.route.run_of(source, archive.layout, &made);
+        let Some(content) = made.content.take() else {
+            self.route.passed(run, &made);
+            self.shared.dirty.set(true);
+            return;
+        };
+        if run.objects == 0 && run.folder.starts_with("unidentified/") {
+            self.tell_unidentified(&run);
+        }
+        self.finish(run, &made, content).await;
+    }
+
+    async fn finish(&mut self, run: Run, made: &Made, content: ObjectContent) {
+        let ObjectContent { body, spilled } = content;
+        let source = &self.shared.source;
+        let Some(spilled) = spilled else {
+            let stored = (body.bytes.len() as u64, Sha256::digest(&body.bytes).into());
+            let header = self.route.header(source, run, made, &body, stored);
+            let bytes: Bytes = body.bytes;
+            self.store(&header, &|| Ok(bytes.clone().into())).await;
+            self.route.stored(&header, false);
+            self.shared.dirty.set(true);
+            return;
+        };
+        let written = match spilled {
+            Ok(spilled) => {
+                let stored = (spilled.length, spilled.sha256);
+                let header = self.route.header(source, run, made, &body, stored);
+                let committed = self.spool.commit(spilled, &header).await;
+                committed.map(|()| header)
+            }
+            Err(error) => Err(error),
+        };
+        let header = match written {
+            Ok(header) => header,
+            Err(error) => {
+                self.route.rewind();
+                return self.fail_to_write(&error).await;
+            }
+        };
+        self.route.is_on_its_way(&header);
+        let spool = self.spool.clone();
+        let length = header.length;
+        let body = || Ok(Outgoing::beginning_of(spool.open()?, length));
+        self.store(&header, &body).await;
+        self.route.stored(&header, false);
+        self.shared.dirty.set(true);
+    }
+
+    /// Puts an object into the store, however long that takes.
+    async fn store(&mut self, header: &Header, body: &dyn Fn() -> std::io::Result<Outgoing>) {
+        self.put(&Item {
+            key: &header.key,
+            sha256: header.sha256,
+            content_type: OBJECT,
+            once: true,
+            body,
+        })
+        .await;
+    }
+
+    /// Says in the store that a run is whole.
+    async fn record(&mut self, run: Run) {
+        let source = &self.shared.source;
+        let execution_id = self.route.execution_id(source);
+        let record = run.record(&source.pod, execution_id.as_deref());
+        // These types always serialise.
+        let record = Bytes::from(record.unwrap_or_default());
+        let key = key::record(&run, &self.route.key);
+        self.put(&Item {
+            key: &key,
+            sha256: Sha256::digest(&record).into(),
+            content_type: RECORD,
+            // A pod that goes on after all has another one later.
+            once: false,
+            body: &|| Ok(record.clone().into()),
+        })
+        .await;
+        self.route.recorded(run);
+        self.shared.dirty.set(true);
+    }
+
+    async fn put(&mut self, item: &Item<'_>) {
+        loop {
+            let (state, reason, after) = match self.attempt(item).await {
+                Verdict::Delivered => {
+                    self.is(Health::Delivering);
+                    self.backoff.reset();
+                    return;
+                }
+                Verdict::Retry { reason, after } => ("Unreachable", reason, after),
+                Verdict::Hold { cause, reason } => (name_of(cause), reason, None),
+                Verdict::Split | Verdict::Partial { .. } | Verdict::Refused { .. } => (
+                    "Misconfigured",
+                    "the store refuses the object".to_owned(),
+                    None,
+                ),
+            };
+            self.is(Health::Failing(state, reason));
+            let wait = self.backoff.next(after);
+            if wait >= LONG {
+                self.client = None;
+            }
+            self.shared.pause(wait).await;
+        }
+    }
+
+    async fn attempt(&mut self, item: &Item<'_>) -> Verdict {
+        let mut skewed = false;
+        loop {
+            // Once more where the store has another time or knows no conditions, and says so.
+            let (reply, date) = match self.send(item).await {
+                Ok(answered) => answered,
+                Err(verdict) => return verdict,
+            };
+            match reply {
+                Reply::Stored => return Verdict::Delivered,
+                Reply::Not(verdict) => return verdict,
+                Reply::Unconditional if item.once && self.is_conditional => {
+                    self.is_conditional = false;
+                    self.voice.warn(
+                        &self.route,
+                        "the store knows no conditional requests: an object that is sent again replaces itself",
+                    );
+                }
+                Reply::Skewed if !skewed && self.clock.learn(date) => {
+                    skewed = true;
+                    let by = self.clock.ahead.max(self.clock.behind).as_secs();
+                    self.voice.warn(
+                        &self.route,
+                        &format!("the node's clock differs from the store's by {by} s, and the store's is used: set the node's clock"),
+                    );
+                }
+                Reply::Skewed => {
+                    return Verdict::Hold {
+                        cause: Cause::Misconfigured,
+                        reason: "RequestTimeTooSkewed: the node's clock differs from the store's by more than 15 minutes: set the node's clock".to_owned(),
+                    };
+                }
+                Reply::Unconditional => {
+                    return Verdict::Hold {
+                        cause: Cause::Misconfigured,
+                        reason: "what answers there takes no objects as Amazon S3 does: correct endpoint".to_owned(),
+                    };
+                }
+            }
+        }
+    }
+
+    /// One request.
+    async fn send(&mut self, item: &Item<'_>) -> Result<(Reply, Option<SystemTime>), Verdict> {
+        let misconfigured = |reason: String| Verdict::Hold {
+            cause: Cause::Misconfigured,
+            reason,
+        };
+        let Some(ObjectStorage {
+            store: Store::S3(s3),
+            ..
+        }) = self.route.archive()
+        else {
+            return Err(misconfigured("the sink is no archive any more".to_owned()));
+        };
+        // Also a credential that was just replaced is used at once.
+        let credentials = self.shared.mount.current();
+        let unusable = |error: crate::credential::CredentialError| Verdict::Hold {
+            cause: Cause::AuthenticationFailed,
+            reason: error.to_string(),
+        };
+        let channel = splunk::channel("", &self.route.key);
+        let target = self.route.target();
+        let destination =
+            Destination::resolve(&target, &credentials, &channel).map_err(unusable)?;
+        let put = Put {
+            key: item.key,
+            sha256: item.sha256,
+            content_type: item.content_type,
+            once: item.once && self.is_conditional,
+        };
+        let signed = s3::sign(&s3, &credentials, &put, self.clock.now()).map_err(unusable)?;
+        let body = (item.body)().map_err(|error| Verdict::Retry {
+            reason: format!("failed to read the object that was written down: {error}"),
+            after: None,
+        })?;
+        let client = match self.client.take() {
+            Some((known, client)) if known == destination => client,
+            _ => {
+                if destination.trust.insecure_skip_verify {
+                    self.voice
+                        .insecure(&self.route, destination.address().to_owned());
+                }
+                Client::new(&destination).map_err(verdict_of_setup)?
+            }
+        };
+        let (_, client) = self.client.insert((destination, client));
+        let response = client.put(&signed.uri, signed.headers, body).await;
+        let response = response.map_err(|failure| verdict_of(&failure, client.quoter()))?;
+        let answer = response.answer(client.quoter());
+        let reply = match of_proxy(client, &answer) {
+            Some(verdict) => Reply::Not(verdict),
+            None => s3::judge(&answer, &s3),
+        };
+        Ok((reply, response.date()))
+    }
+
+    fn is_ended(&self) -> bool {
+        self.shared.phase.get() == Phase::Ended
+    }
+
+    async fn fail_to_write(&mut self, error: &std::io::Error) {
+        let reason = format!("failed to write an object down before it is sent: {error}");
+        self.fail("Backlogged", reason).await;
+    }
+
+    async fn fail(&mut self, state: &'static str, reason: String) {
+        self.is(Health::Failing(state, reason));
+        let wait = self.backoff.next(None);
+        self.shared.pause(wait).await;
+    }
+
+    fn tell_unidentified(&self, run: &Run) {
+        tell(
+            Level::Warn,
+            "the pod's execution is not known: neither its label nor its name says it, so its log is archived under unidentified/",
+            json!({"policy": self.route.policy_name(), "sink": self.route.key.sink, "folder": run.folder}),
+        );
+    }
+
+    fn is(&mut self, health: Health) {
+        let place = self.client.as_ref().map(|(destination, client)| Place {
+            address: destination.address().to_owned(),
+            proxy: client.proxy().map(Through::address),
+        });
+        self.voice.is(&self.route, place, health);
+    }
+}
+
+impl Clock {
+    fn now(self) -> SystemTime {
+        let now = SystemTime::now();
+        let ahead = now.checked_add(self.ahead).unwrap_or(now);
+        ahead.checked_sub(self.behind).unwrap_or(ahead)
+    }
+
+    /// Takes over the store's time; says whether it is known.
+    fn learn(&mut self, date: Option<SystemTime>) -> bool {
+        let Some(date) = date else {
+            return false;
+        };
+        let now = SystemTime::now();
+        *self = Self {
+            ahead: date.duration_since(now).unwrap_or_default(),
+            behind: now.duration_since(date).unwrap_or_default(),
+        };
+        true
+    }
+}
+
+/// What was written down and is not known to be in the store; the route is brought to where it was then.
+fn take_up(route: &Route, spool: &Spool) -> Option<Header> {
+    if route.is_fallback() {
+        // What sinks have left now is not what they had left then.
+        spool.clear();
+        return None;
+    }
+    let header = match spool.load() {
+        Ok(header) => header?,
+        Err(error) => {
+            tell(
+                Level::Error,
+                "an object that was written down cannot be used and is made anew; lines of it may be archived twice",
+                json!({"policy": route.policy_name(), "sink": route.key.sink, "reason": error.to_string()}),
+            );
+            spool.clear();
+            return None;
+        }
+    };
+    let acknowledged = route.acknowledged();
+    if header.number <= acknowledged {
+        return None;
+    }
+    if header.number > acknowledged + 1 {
+        // The cursors are older than the object.
+        route.restore(header.before.clone());
+    }
+    Some(header)
+}

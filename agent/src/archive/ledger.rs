@@ -1,0 +1,255 @@
+//! What was archived so far of each run of a container, and the record that says that this is all. Sends nothing.
+
+use std::sync::Arc;
+
+use katonic_log_config::bundle::hex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::pod::Pod;
+
+/// Version of the form of a completeness record.
+const FORMAT: u32 = 1;
+
+/// What a route has archived.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// How many objects the store has acknowledged.
+    pub objects: u64,
+    /// What is known of each run.
+    pub runs: Vec<Run>,
+}
+
+/// One run of a container, from its start to its next restart.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Run {
+    /// Name of the container.
+    pub container: Arc<str>,
+    /// How often the container had been restarted.
+    pub restart: u32,
+    /// Where its objects stand, below the sink's prefix. It stays, also when the pod's labels change.
+    pub folder: String,
+    /// How many objects there are.
+    pub objects: u64,
+    /// How many records they hold.
+    pub lines: u64,
+    /// How many bytes they hold, before compression.
+    pub bytes: u64,
+    /// How many records the policy's filters left out.
+    pub dropped: u64,
+    /// How many records, at least, were gone before they could be archived.
+    pub lost: u64,
+    /// See [`chain`].
+    pub chain: String,
+    /// Where archiving began.
+    pub first: Spot,
+    /// Where the last object ends.
+    pub last: Spot,
+    /// Whether the completeness record is in the store and says all this.
+    pub recorded: bool,
+}
+
+/// A place in a log file.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Spot {
+    /// The file, as the ids of records begin.
+    pub file: String,
+    /// Offset of a byte.
+    pub offset: u64,
+}
+
+/// What comes to a run with an object, or with what was read without one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Addition {
+    /// Records.
+    pub lines: u64,
+    /// Bytes before compression.
+    pub bytes: u64,
+    /// Records that were left out.
+    pub dropped: u64,
+    /// Records that were gone.
+    pub lost: u64,
+}
+
+impl Ledger {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// A run.
+    pub fn run(&self, container: &str, restart: u32) -> Option<&Run> {
+        let is_it = |run: &&Run| &*run.container == container && run.restart == restart;
+        self.runs.iter().find(is_it)
+    }
+
+    /// Takes over what a run has become.
+    pub fn put(&mut self, run: Run) {
+        let is_it =
+            |known: &&mut Run| known.container == run.container && known.restart == run.restart;
+        match self.runs.iter_mut().find(is_it) {
+            Some(known) => *known = run,
+            None => self.runs.push(run),
+        }
+    }
+}
+
+impl Run {
+    /// A run of which nothing was archived, and of which that begins here.
+    pub fn new(container: &Arc<str>, restart: u32, folder: String, first: Spot) -> Self {
+        Self {
+            container: Arc::clone(container),
+            restart,
+            folder,
+            objects: 0,
+            lines: 0,
+            bytes: 0,
+            dropped: 0,
+            lost: 0,
+            chain: String::new(),
+            last: first.clone(),
+            first,
+            recorded: false,
+        }
+    }
+
+    /// With what was read and is in no object.
+    #[must_use]
+    pub fn with(mut self, addition: Addition) -> Self {
+        let Addition {
+            lines,
+            bytes,
+            dropped,
+            lost,
+        } = addition;
+        self.lines += lines;
+        self.bytes += bytes;
+        self.dropped += dropped;
+        self.lost += lost;
+        self.recorded = false;
+        self
+    }
+
+    /// With one more object, which ends here.
+    #[must_use]
+    pub fn with_object(self, addition: Addition, sha256: [u8; 32], last: Spot) -> Self {
+        let chain = chain(&self.chain, &sha256);
+        Self {
+            objects: self.objects + 1,
+            chain,
+            last,
+            ..self.with(addition)
+        }
+    }
+
+    /// The completeness record: by it a reader can prove that nothing is missing.
+    ///
+    /// # Errors
+    /// None for what these types can hold.
+    pub fn record(&self, pod: &Pod, execution_id: Option<&str>) -> serde_json::Result<Vec<u8>> {
+        let mut json = serde_json::to_vec(&Record {
+            format: FORMAT,
+            execution_id,
+            namespace: &pod.namespace,
+            pod: &pod.name,
+            pod_uid: &pod.uid,
+            container: &self.container,
+            restart: self.restart,
+            complete: self.lost == 0,
+            objects: self.objects,
+            lines: self.lines,
+            bytes: self.bytes,
+            dropped: self.dropped,
+            lost: self.lost,
+            first: &self.first,
+            last: &self.last,
+            sha256_chain: &self.chain,
+        })?;
+        json.push(b'\n');
+        Ok(json)
+    }
+}
+
+/// As it is in the store.
+#[derive(Serialize)]
+struct Record<'a> {
+    format: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_id: Option<&'a str>,
+    namespace: &'a str,
+    pod: &'a str,
+    pod_uid: &'a str,
+    container: &'a str,
+    restart: u32,
+    complete: bool,
+    objects: u64,
+    lines: u64,
+    bytes: u64,
+    dropped: u64,
+    lost: u64,
+    first: &'a Spot,
+    last: &'a Spot,
+    sha256_chain: &'a str,
+}
+
+/// The chain after one more object: SHA-256 over the chain before it and the SHA-256 of the object as it is stored, both
+/// in hex; the chain before the first object is empty. So `sha256sum` is enough to follow it.
+pub fn chain(before: &str, sha256: &[u8]) -> String {
+    hex(&Sha256::digest(format!("{before}{}", hex(sha256))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> Run {
+        let first = Spot {
+            file: "00".into(),
+            offset: 0,
+        };
+        Run::new(&"run".into(), 0, "folder/".into(), first)
+    }
+
+    #[test]
+    fn each_object_adds_to_the_totals_and_to_the_chain() {
+        let addition = Addition {
+            lines: 2,
+            bytes: 30,
+            ..Addition::default()
+        };
+        let spot = |offset| Spot {
+            file: "00".into(),
+            offset,
+        };
+        let one = run().with_object(addition, [1; 32], spot(10));
+        let two = one.clone().with_object(addition, [2; 32], spot(20));
+        assert_eq!((two.objects, two.lines, two.bytes), (2, 4, 60));
+        assert_eq!(two.last.offset, 20);
+        assert_eq!(two.chain, chain(&one.chain, &[2; 32]));
+        // As `printf %s 0101… | sha256sum` has it.
+        assert_eq!(one.chain, hex(&Sha256::digest("01".repeat(32))));
+        let other = run().with_object(addition, [2; 32], spot(10));
+        let swapped = other.with_object(addition, [1; 32], spot(20));
+        assert_ne!(swapped.chain, two.chain, "the order counts");
+    }
+
+    #[test]
+    fn a_run_of_which_something_was_lost_is_not_called_complete() {
+        let record = |run: Run| -> serde_json::Value {
+            let json = run.record(&Pod::default(), Some("63d1")).unwrap();
+            serde_json::from_slice(&json).unwrap()
+        };
+        let whole = record(run());
+        assert_eq!(
+            (&whole["complete"], &whole["lines"]),
+            (&true.into(), &0.into())
+        );
+        assert_eq!(whole["execution_id"], "63d1");
+        let lost = Addition {
+            lost: 1,
+            ..Addition::default()
+        };
+        assert_eq!(record(run().with(lost))["complete"], false);
+    }
+}

@@ -1,0 +1,71 @@
+//! What a batch means once the sink has it. Knows no body and no cursor.
+
+use std::sync::Arc;
+
+use super::track::End;
+use crate::process::{filter::Dropped, rate_limit::Passed};
+
+/// How far each file is settled, and how many records are delivered, once a batch is acknowledged.
+///
+/// It outlives the body of its batch, so that a sink may confirm late. Ends are given back in the order in which they
+/// were taken, or not at all: then [`Route::rewind`](super::Route::rewind) begins again at the last ones that were.
+#[derive(Debug, Default)]
+pub struct Ends {
+    pub(super) records: u64,
+    /// How many of the records are so old that the sink may drop them.
+    pub(super) stale: u64,
+    /// How many records, at least, could not be read any more.
+    pub(super) lost: u64,
+    /// What the policy's filters left out.
+    pub(super) dropped: Dropped,
+    /// What has passed the rate limits of the containers that were read, if there are limits.
+    pub(super) passed: Vec<(Arc<str>, Passed)>,
+    pub(super) places: Vec<End>,
+}
+
+impl Ends {
+    /// How many records are so old that the sink may drop them though it has taken them.
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// What the policy's filters left out.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// Which containers have written more than a rate limit lets pass, and which have not.
+    pub fn limited(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.passed
+            .iter()
+            .map(|(container, passed)| (&**container, passed.is_exceeded()))
+    }
+
+    /// Settles with these what was read after them and needs no answer of its own.
+    pub fn then(&mut self, later: Self) {
+        self.records += later.records;
+        self.stale += later.stale;
+        self.lost += later.lost;
+        self.dropped += later.dropped;
+        for (container, passed) in later.passed {
+            match self
+                .passed
+                .iter_mut()
+                .find(|(known, _)| *known == container)
+            {
+                Some((_, known)) => *known = passed,
+                None => self.passed.push((container, passed)),
+            }
+        }
+        for place in later.places {
+            match self
+                .places
+                .iter_mut()
+                .find(|known| known.file == place.file)
+            {
+                Some(known) => *known = place,
+                None => self.places.push(place),
+            }
+        }
+    }
+}

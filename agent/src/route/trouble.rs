@@ -1,0 +1,61 @@
+//! What is told of log files that could not be read as they should. Reads none.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use crate::{
+    cursor::FileKey,
+    tell::{Level, tell},
+};
+
+/// Something that is wrong with a log file.
+#[derive(Debug)]
+pub struct Trouble {
+    file: FileKey,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// It is tried again.
+    Unreadable(io::Error),
+    /// Compressed, and cannot be read to its end.
+    Damaged,
+    /// It was deleted or truncated before this many bytes of it, or more, were read.
+    Gone(u64),
+}
+
+impl Trouble {
+    pub(super) fn new(file: &FileKey, kind: Kind) -> Self {
+        Self {
+            file: file.clone(),
+            kind,
+        }
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &FileKey {
+        &self.file
+    }
+
+    /// Tells it; `route` says whose trouble it is.
+    pub fn tell(&self, mut route: Value) {
+        route["container"] = (*self.file.container).into();
+        route["restart"] = self.file.restart.into();
+        let message = match &self.kind {
+            Kind::Unreadable(error) => {
+                route["reason"] = error.to_string().into();
+                "failed to read a log file"
+            }
+            Kind::Damaged => {
+                "a compressed log file is damaged; what could not be read of it is lost"
+            }
+            Kind::Gone(bytes) => {
+                route["bytes"] = json!(bytes);
+                "a log file was gone before it was read to its end; the rest is lost"
+            }
+        };
+        tell(Level::Error, message, route);
+    }
+}

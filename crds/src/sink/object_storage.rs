@@ -1,0 +1,112 @@
+//! Object storage: an archive in which each line is exactly once.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    HttpConnection,
+    rule::{Address, Period},
+};
+
+const ENDPOINT: Address = Address {
+    field: "endpoint",
+    optional: true,
+    example: "https://s3.eu-central-1.amazonaws.com",
+    credential: "credentialsSecretRef",
+};
+
+/// How long a line may wait for others.
+pub const MAX_AGE: Period = Period {
+    least: "1s",
+    most: "1h",
+};
+
+/// A store of objects. Each line is in it exactly once, and a completeness record says when a container's log is whole.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.s3) != (has(self.installation) && self.installation)",
+    "an archive is in exactly one store: write installation: true for the one that the installation names (blob_storage.logs), or spell out s3"
+))]
+pub struct ObjectStorageSink {
+    /// The platform's own store of logs, which the installation names (`blob_storage.logs`): `true`, and no `s3`.
+    /// Default: `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installation: Option<bool>,
+    /// Amazon S3, or a store that speaks its protocol (MinIO, Ceph). Default: none; then `installation` says `true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Store>,
+    /// When an object is cut. Default: as its fields say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ArchiveObjects>,
+}
+
+/// When an object is cut: as soon as one of the two is reached, when a log file is rotated away, and when the pod ends.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveObjects {
+    /// Most bytes of an object before compression, 1000000 to 64000000. Default: `16000000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_000_000, max = 64_000_000))]
+    pub max_bytes: Option<i32>,
+    /// How long a line may wait for others, 1s to 1h: less is sooner in the archive, more is fewer objects. Default: `1m`.
+    /// Example: `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24))]
+    #[x_kube(validation = MAX_AGE.rule())]
+    pub max_age: Option<String>,
+}
+
+/// A bucket of S3.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ENDPOINT.has_scheme(),
+    validation = ENDPOINT.is_url(),
+    validation = ENDPOINT.has_no_query(),
+    validation = ENDPOINT.has_tls(),
+    validation = ENDPOINT.has_no_credentials(),
+    validation = (
+        "has(self.region) || has(self.endpoint)",
+        "s3 needs the region of the bucket, for example eu-central-1, or the endpoint of a store that is not Amazon's"
+    )
+)]
+pub struct S3Store {
+    /// Name of the bucket, which exists already. Example: `platform-logs`.
+    #[schemars(length(min = 3, max = 63))]
+    #[x_kube(validation = (r"self.matches('^[a-z0-9][-.a-z0-9]*[a-z0-9]$') && !self.contains('..')", "bucket is not the name of a bucket: use lower-case letters, digits, `-` and `.`, for example platform-logs"))]
+    pub bucket: String,
+    /// Region of the bucket. Default: `us-east-1`, which stores other than Amazon's take. Example: `eu-central-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = (r"self.matches('^[-_a-zA-Z0-9]+$')", "region is not the name of a region: write for example eu-central-1"))]
+    pub region: Option<String>,
+    /// Base address of the service; the bucket's name is part of the path (`<endpoint>/<bucket>/<key>`). `http://` is allowed,
+    /// sends lines unencrypted and is warned about. Default: Amazon's for the region. Example: `https://minio.example.com:9000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub endpoint: Option<String>,
+    /// What the keys of all objects begin with. Default: nothing. Example: `platform/logs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = (r"self.matches('^[-!_.*()a-zA-Z0-9]+(/[-!_.*()a-zA-Z0-9]+)*$') && self.split('/').all(p, p != '.' && p != '..')", "prefix cannot stand before keys: use letters, digits, `-`, `_` and `.`, and `/` only between them, for example platform/logs"))]
+    pub prefix: Option<String>,
+    /// Who writes: needs nothing but the right to put objects below the prefix.
+    pub credentials_secret_ref: AccessKeySecretRef,
+    #[expect(missing_docs, reason = "its fields stand here, not itself")]
+    #[serde(flatten)]
+    pub connection: HttpConnection,
+}
+
+/// An access key: a Secret in the operator's namespace with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (r"self.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "name is not the name of a Secret: use lower-case letters, digits, `-` and `.`, for example archive")
+)]
+pub struct AccessKeySecretRef {
+    /// Name of the Secret. It lives in the operator's namespace (`katonic-logging` unless installed elsewhere).
+    /// Example: `archive`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}

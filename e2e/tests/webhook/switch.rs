@@ -1,0 +1,388 @@
+//! From one way of injection to the other, and ways that cannot work.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::{admissionregistration::v1::MutatingAdmissionPolicyBinding, core::v1::Pod};
+use katonic_log_config::layout;
+use katonic_logging_core::{names, webhook::configuration::bound_namespaces};
+use katonic_logging_e2e::{
+    cluster::{Cluster, Minor, Options, Tier},
+    eventually::eventually,
+    operator::{COMPUTE, Installed, Operator, PLATFORM, SOON, condition, splunk_policy},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use super::{ENDPOINT, World, agents, apply, install, install_agent, pod, try_pod};
+
+/// Tries pods one after another until it is told to stop; how many agents each of them had.
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Vec<usize>>,
+}
+
+impl Stream {
+    pub fn start(installed: &Installed) -> Self {
+        Self::tolerating(installed, 0)
+    }
+
+    /// The same where so many may not be created.
+    pub fn tolerating(installed: &Installed, tolerated: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, client) = (stop.clone(), installed.client.clone());
+        let task = tokio::spawn(async move {
+            let pods: Api<Pod> = Api::namespaced(client, PLATFORM);
+            let dry_run = PostParams {
+                dry_run: true,
+                ..PostParams::default()
+            };
+            let (mut seen, mut refused) = (Vec::new(), 0);
+            while !told.load(Ordering::SeqCst) {
+                // An API server that is away, or has just begun, creates no pod that could lack the agent.
+                match pods.create(&dry_run, &pod()).await {
+                    Ok(created) => seen.push(agents(&created)),
+                    Err(_) => refused += 1,
+                }
+            }
+            assert!(refused <= tolerated, "{refused} pods were not created");
+            seen
+        });
+        Self { stop, task }
+    }
+
+    pub async fn end(self) -> Vec<usize> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap()
+    }
+}
+
+pub async fn bindings(installed: &Installed) -> Vec<String> {
+    let all: Api<MutatingAdmissionPolicyBinding> = Api::all(installed.client.clone());
+    let all = all.list(&ListParams::default()).await.unwrap().items;
+    all.iter().map(ResourceExt::name_any).collect()
+}
+
+/// Waits until this way is the only one; how long both were there.
+async fn takes_over(world: &World, mode: &str) -> Duration {
+    let both = Cell::new(None);
+    eventually(format!("{mode} has taken over"), SOON, async || {
+        let bindings = bindings(&world.installed).await;
+        let policy = bindings.iter().any(|name| name == names::ADMISSION_BINDING);
+        let webhook = world.configuration().await.is_some();
+        anyhow::ensure!(policy || webhook, "no way is there");
+        if policy && webhook {
+            both.set(both.get().or_else(|| Some(Instant::now())));
+        }
+        let alone = policy != webhook && webhook == (mode == "Webhook");
+        Ok(alone.then_some(()))
+    })
+    .await
+    .unwrap();
+    both.get().map(|since| since.elapsed()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn each_way_takes_over_from_the_other_and_every_pod_meanwhile_has_one_agent() {
+    let world = World::new("AdmissionPolicy").await;
+    let _webhook = world.webhook().await;
+    world.policy().await;
+    world.ready("True", "InForce").await;
+    assert!(world.configuration().await.is_none());
+    assert_eq!(bindings(&world.installed).await, [names::ADMISSION_BINDING]);
+    let stream = Stream::start(&world.installed);
+    for _ in 0..2 {
+        for mode in ["Webhook", "AdmissionPolicy"] {
+            install(&world.installed, mode).await;
+            let both = takes_over(&world, mode).await;
+            // The API server that has answered is not the only one.
+            assert!(both > Duration::from_millis(2_500), "{mode}: {both:?}");
+            world.ready("True", "InForce").await;
+        }
+    }
+    let seen = stream.end().await;
+    assert!(seen.len() > 50, "{}", seen.len());
+    assert!(seen.iter().all(|agents| *agents == 1), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_not_there_is_told_and_the_admission_policy_stays() {
+    let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
+    let installed = Installed::new(cluster).await.unwrap();
+    let _operator = Operator::start(&installed.cluster, "one").await.unwrap();
+    installed
+        .sink_secret("splunk", "token", "abc")
+        .await
+        .unwrap();
+    installed
+        .create(&splunk_policy("logs", ENDPOINT, "splunk"))
+        .await
+        .unwrap();
+    installed.ready("logs", "True", "InForce").await.unwrap();
+    let stream = Stream::start(&installed);
+    let told = async |reason: &str, words: &str| {
+        let status = installed.ready("logs", "False", reason).await.unwrap();
+        let injected = condition(&status, "Injected").unwrap().clone();
+        assert_eq!(injected.reason, reason);
+        assert!(injected.message.contains(words), "{}", injected.message);
+        assert!(
+            injected
+                .message
+                .contains("until then the admission policy goes on"),
+            "{}",
+            injected.message
+        );
+        status
+    };
+    install(&installed, "Webhook").await;
+    let status = told(
+        "WebhookNotInstalled",
+        "`kubectl apply --server-side -k manifests/webhook`",
+    )
+    .await;
+    assert!(condition(&status, "Stalled").is_some());
+    apply(&installed, "manifests/webhook").await;
+    // Nobody runs its pods here.
+    let status = told("WebhookNotReady", "describe pods").await;
+    assert!(condition(&status, "Reconciling").is_some());
+    assert_eq!(bindings(&installed).await, [names::ADMISSION_BINDING]);
+    install(&installed, "Auto").await;
+    installed.ready("logs", "True", "InForce").await.unwrap();
+    let seen = stream.end().await;
+    assert!(
+        !seen.is_empty() && seen.iter().all(|agents| *agents == 1),
+        "{seen:?}"
+    );
+}
+
+/// Revision of the agent of a pod that is created now.
+async fn revision(world: &World) -> String {
+    let pod = try_pod(&world.installed, PLATFORM).await;
+    assert_eq!(agents(&pod), 1);
+    pod.annotations()[names::AGENT_REVISION_ANNOTATION].clone()
+}
+
+/// A changed agent that is too large for one of the namespaces; the revision of the former one.
+async fn held_up(world: &World) -> String {
+    let before = revision(world).await;
+    let limits = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small", "namespace": PLATFORM},
+        "spec": {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]},
+    });
+    let cluster = &world.installed.cluster;
+    let limits = limits.to_string();
+    let said = cluster.kubectl_with(&["apply", "-f", "-"], &limits).await;
+    said.unwrap().ok().unwrap();
+    install_agent(&world.installed, "Webhook", "128Mi").await;
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("maximum memory usage per Container is 64Mi"),
+        "{message}"
+    );
+    assert!(
+        message.contains("pods go on getting the former one"),
+        "{message}"
+    );
+    before
+}
+
+#[tokio::test]
+async fn a_changed_agent_that_a_namespace_refuses_is_not_what_the_webhook_adds() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    let before = held_up(&world).await;
+    assert_eq!(revision(&world).await, before);
+    let delete = ["delete", "limitrange", "-n", PLATFORM, "small"];
+    let cluster = &world.installed.cluster;
+    cluster.kubectl(&delete).await.unwrap().ok().unwrap();
+    world.ready("True", "InForce").await;
+    assert_ne!(revision(&world).await, before);
+}
+
+#[tokio::test]
+async fn while_a_changed_agent_is_held_up_namespaces_and_authorities_are_told_as_they_come_and_go()
+{
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    let before = held_up(&world).await;
+
+    let secrets = world.installed.secrets(names::OPERATOR_NAMESPACE);
+    let at_once = DeleteParams::default();
+    let former = world.published().await.unwrap();
+    secrets
+        .delete(names::WEBHOOK_CERTIFICATE, &at_once)
+        .await
+        .unwrap();
+    eventually("both authorities are published", SOON, async || {
+        assert_eq!(revision(&world).await, before);
+        let published = world.published().await.unwrap_or_default();
+        Ok((published != former && published.contains(former.trim_end())).then_some(()))
+    })
+    .await
+    .unwrap();
+
+    let label = format!("{}=baseline", names::POD_SECURITY_LABEL);
+    let cluster = &world.installed.cluster;
+    let labelled = cluster
+        .kubectl(&["label", "namespace", COMPUTE, &label])
+        .await;
+    labelled.unwrap().ok().unwrap();
+    eventually(
+        "its pods are taken, and without the agent",
+        SOON,
+        async || {
+            let pods: Api<Pod> = Api::namespaced(world.installed.client.clone(), COMPUTE);
+            let dry_run = PostParams {
+                dry_run: true,
+                ..PostParams::default()
+            };
+            let created = pods.create(&dry_run, &pod()).await?;
+            Ok((agents(&created) == 0).then_some(()))
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(revision(&world).await, before);
+    let configuration = world.configuration().await.unwrap();
+    assert_eq!(
+        bound_namespaces(&configuration),
+        [PLATFORM.to_owned()].into()
+    );
+}
+
+/// Somebody's policy that refuses trial pods with an agent of these sizes: what only the webhook itself can show.
+async fn refuse_trials(world: &World, sizes: &[&str]) {
+    let name = "no-trials.example.com";
+    let condition = format!(
+        "!has(object.metadata.labels) || !('{}' in object.metadata.labels) || !has(object.spec.initContainers) || \
+         !object.spec.initContainers.exists(c, c.name == '{}' && c.resources.limits['memory'] in {sizes:?})",
+        names::TRIAL_LABEL,
+        layout::CONTAINER
+    );
+    let objects = [
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"],
+                }]},
+                "validations": [{"expression": condition, "message": "this agent is not wanted here"}],
+            },
+        }),
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
+        }),
+    ];
+    for object in objects {
+        let cluster = &world.installed.cluster;
+        let said = cluster
+            .kubectl_with(&["apply", "-f", "-"], &object.to_string())
+            .await;
+        said.unwrap().ok().unwrap();
+    }
+    let trial = json!({
+        "metadata": {"generateName": "trial-", "labels": {names::TRIAL_LABEL: "test"}},
+        "spec": {
+            "initContainers": [{
+                "name": layout::CONTAINER, "image": "localhost/none:v1",
+                "resources": {"limits": {"memory": sizes[0]}},
+            }],
+            "containers": [{"name": "web", "image": "localhost/none:v1"}],
+        },
+    });
+    let trial: Pod = serde_json::from_value(trial).unwrap();
+    let pods: Api<Pod> = Api::namespaced(world.installed.client.clone(), PLATFORM);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    eventually("trials are refused", SOON, async || {
+        Ok(pods.create(&dry_run, &trial).await.is_err().then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// The webhook cannot be tried before it is told what to add; what is refused then is taken back.
+#[tokio::test]
+async fn an_agent_that_only_the_webhook_shows_to_be_refused_is_taken_back() {
+    let options = Options {
+        minor: Minor::Oldest,
+        ..Options::default()
+    };
+    let world = World::with("Webhook", options).await;
+    let _webhook = world.webhook().await;
+    refuse_trials(&world, &["32Mi", "128Mi"]).await;
+    world.policy().await;
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("this agent is not wanted here"),
+        "{message}"
+    );
+    assert!(message.contains("so no pod of"), "{message}");
+    eventually("nothing is left of it", SOON, async || {
+        Ok(world.configuration().await.is_none().then_some(()))
+    })
+    .await
+    .unwrap();
+
+    install_agent(&world.installed, "Webhook", "48Mi").await;
+    world.ready("True", "InForce").await;
+    let before = revision(&world).await;
+    install_agent(&world.installed, "Webhook", "128Mi").await;
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("this agent is not wanted here"),
+        "{message}"
+    );
+    assert!(
+        message.contains("pods go on getting the former one"),
+        "{message}"
+    );
+    assert_eq!(revision(&world).await, before);
+}
+
+/// A namespace that takes bare pods with the agent may refuse others; so all of them are tried before it is written.
+#[tokio::test]
+async fn an_agent_that_some_pods_cannot_have_is_found_before_the_webhook_is_told_of_it() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    let before = world
+        .configuration()
+        .await
+        .unwrap()
+        .metadata
+        .resource_version;
+    // The pods of the trial with init containers of their own take more than this with another agent, and less with this one.
+    let limits = json!({
+        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "pods", "namespace": PLATFORM},
+        "spec": {"limits": [{"type": "Pod", "max": {"memory": "160Mi"}}]},
+    });
+    let cluster = &world.installed.cluster;
+    let said = cluster
+        .kubectl_with(&["apply", "-f", "-"], &limits.to_string())
+        .await;
+    said.unwrap().ok().unwrap();
+    install_agent(&world.installed, "Webhook", "64Mi").await;
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("maximum memory usage per Pod is 160Mi"),
+        "{message}"
+    );
+    let after = world
+        .configuration()
+        .await
+        .unwrap()
+        .metadata
+        .resource_version;
+    assert_eq!(after, before);
+}

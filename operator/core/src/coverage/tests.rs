@@ -1,0 +1,404 @@
+//! What is counted, and that counting by changes comes to the same as counting one by one.
+
+use std::sync::Arc;
+
+use katonic_logging_crds::{
+    ContainerSelector, LabelSelector, LabelSelectorRequirement, LoggingPolicy, Plane,
+    labels::LabelText,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Installation,
+    bundle::selection,
+    candidate::Candidate,
+    injection::Taken,
+    testing::{self, installation},
+};
+
+fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    Pod {
+        labels: labels.iter().map(owned).collect(),
+        containers: containers.iter().map(|name| (*name).to_owned()).collect(),
+        ..Pod::default()
+    }
+}
+
+fn with_agent(pod: Pod, revision: Option<&str>) -> Pod {
+    let agent = Agent::Present(revision.map(str::to_owned));
+    Pod { agent, ..pod }
+}
+
+fn expected() -> Expected {
+    Expected {
+        revision: Some("new".into()),
+        refused: false,
+    }
+}
+
+fn policy(plane: Plane) -> Policy {
+    let candidate = Candidate::readable(&testing::policy("p"));
+    selection(
+        candidate.policy.as_ref().unwrap(),
+        &candidate,
+        &installation(),
+        plane,
+    )
+}
+
+fn state(pod: &Pod) -> State {
+    pod.state(&expected()).unwrap()
+}
+
+fn refused(pod: Pod, reason: Reason) -> Pod {
+    let agent = Agent::Refused(reason);
+    Pod { agent, ..pod }
+}
+
+#[test]
+fn a_pod_without_the_agent_says_why() {
+    let plain = || pod(&["web"], &[]);
+    for (pod, expected) in [
+        (with_agent(plain(), Some("new")), State::Current),
+        (with_agent(plain(), Some("old")), State::OlderAgent),
+        (with_agent(plain(), None), State::OlderAgent),
+        (plain(), State::CreatedBefore),
+        (refused(plain(), Reason::OptedOut), State::OptedOut),
+        (refused(plain(), Reason::MirrorPod), State::MirrorPod),
+        (refused(plain(), Reason::Windows), State::Windows),
+        (
+            refused(plain(), Reason::NameTaken(Taken::Container)),
+            State::NameTaken,
+        ),
+    ] {
+        assert_eq!(state(&pod), expected);
+    }
+    let waits = Pod {
+        trouble: Some(Trouble::Image("not found".into())),
+        ..with_agent(plain(), Some("old"))
+    };
+    assert_eq!(state(&waits), State::AgentImageUnavailable);
+    let forbids = Expected {
+        refused: true,
+        ..expected()
+    };
+    assert_eq!(plain().state(&forbids), Some(State::NamespaceRefused));
+    let ending = Pod {
+        terminating: true,
+        ..plain()
+    };
+    assert_eq!(ending.state(&expected()), None);
+}
+
+#[test]
+fn a_pod_is_read_as_injection_sees_it() {
+    let read = |pod: Value| {
+        let metadata = serde_json::from_value(pod["metadata"].clone()).unwrap();
+        Pod::read(metadata, &pod["spec"])
+    };
+    let agent = json!({"name": "katonic-log-agent", "restartPolicy": "Always", "volumeMounts": [{"name": "katonic-podlogs"}]});
+    let injected = read(json!({
+        "metadata": {"labels": {"logging.katonic.ai/inject": "false"}, "annotations": {"logging.katonic.ai/agent-revision": "abc"}},
+        "spec": {"initContainers": [agent, {"name": "migrate"}], "containers": [{"name": "web"}]},
+    }));
+    assert_eq!(injected.agent, Agent::Present(Some("abc".into())));
+    assert_eq!(injected.containers, ["migrate", "web"]);
+    let theirs =
+        read(json!({"metadata": {}, "spec": {"containers": [{"name": "katonic-log-agent"}]}}));
+    let taken = Reason::NameTaken(Taken::Container);
+    assert_eq!(theirs.agent, Agent::Refused(taken));
+    assert_eq!(theirs.containers, ["katonic-log-agent"]);
+    let opted_out = read(json!({
+        "metadata": {"labels": {"logging.katonic.ai/inject": "false"}},
+        "spec": {"containers": [{"name": "web"}]},
+    }));
+    assert_eq!(opted_out.agent, Agent::Refused(Reason::OptedOut));
+    let plain = read(json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}}));
+    assert_eq!(plain.agent, Agent::Missing);
+}
+
+#[test]
+fn no_agent_is_older_than_one_that_is_not_known() {
+    let pod = with_agent(pod(&["web"], &[]), Some("any"));
+    assert_eq!(pod.state(&Expected::default()), Some(State::Current));
+}
+
+#[test]
+fn only_pods_that_the_agent_belongs_in_are_selected() {
+    let pods = [
+        with_agent(pod(&["web"], &[]), Some("new")),
+        pod(&["web"], &[]),
+        refused(pod(&["web"], &[]), Reason::OptedOut),
+        refused(pod(&["web"], &[]), Reason::Windows),
+    ];
+    let counts = coverage(&policy(Plane::Platform), &expected(), &pods).counts;
+    assert_eq!((counts.selected(), counts.injected()), (2, 1));
+    assert_eq!(counts.of(State::OptedOut), 1);
+}
+
+#[test]
+fn a_compute_pod_with_nothing_but_user_code_is_not_selected() {
+    let pods = [pod(&["run"], &[]), pod(&["run", "executor"], &[])];
+    let selected = |plane| {
+        coverage(&policy(plane), &expected(), &pods)
+            .counts
+            .selected()
+    };
+    assert_eq!(selected(Plane::Compute), 1);
+    assert_eq!(selected(Plane::Platform), 2);
+}
+
+#[test]
+fn what_mends_a_pod_is_told_by_its_owner() {
+    let owned = |parent| Pod {
+        parent,
+        ..pod(&["web"], &[])
+    };
+    let workload = |kind, name: &str| {
+        let name = name.to_owned();
+        Parent::Owner(Owner::Workload(Workload { kind, name }))
+    };
+    let replica_set = Parent::ReplicaSet {
+        name: "web-1".into(),
+        uid: "uid".into(),
+    };
+    let pods = [
+        owned(replica_set.clone()),
+        owned(replica_set),
+        owned(workload(WorkloadKind::StatefulSet, "db")),
+        owned(Parent::Owner(Owner::Job("build".into()))),
+        owned(Parent::default()),
+    ];
+    let mend = coverage(&policy(Plane::Platform), &expected(), &pods).mend;
+    let deployment = workload(WorkloadKind::Deployment, "web");
+    let resolved = mend.resolved(|parent| parent.owner(Some(&deployment)));
+    let workloads: Vec<String> = resolved.workloads().map(ToString::to_string).collect();
+    assert_eq!(workloads, ["deployment/web", "statefulset/db"]);
+    assert_eq!((resolved.of_jobs, resolved.bare), (1, 1));
+}
+
+/// A policy of few labels, values and containers, so that changes meet.
+fn policies() -> impl Strategy<Value = LoggingPolicy> {
+    let word = || prop::sample::select(vec!["a", "b", "c"]);
+    let labels = prop::collection::btree_map(word(), word(), 0..2);
+    let expression = (word(), prop::sample::select(vec!["In", "NotIn"]), word());
+    let expressions = prop::collection::vec(expression, 0..2);
+    let components = prop::option::of(word());
+    let excluded = prop::option::of(word());
+    let suspend = prop::bool::weighted(0.1);
+    (
+        0..6_u8,
+        labels,
+        expressions,
+        components,
+        excluded,
+        suspend,
+        1..3_i64,
+    )
+        .prop_map(
+            |(number, labels, expressions, component, excluded, suspend, generation)| {
+                let mut policy = testing::policy(&format!("p{number}"));
+                policy.metadata.generation = Some(generation);
+                let requirement =
+                    |(key, operator, value): (&str, &str, &str)| LabelSelectorRequirement {
+                        key: key.into(),
+                        operator: serde_json::from_value(operator.into()).unwrap(),
+                        values: Some(vec![LabelText(value.into())]),
+                    };
+                let owned =
+                    |(key, value): (&str, &str)| (key.to_owned(), LabelText(value.to_owned()));
+                policy.spec.selector = Some(LabelSelector {
+                    match_labels: Some(labels.into_iter().map(owned).collect()),
+                    match_expressions: Some(expressions.into_iter().map(requirement).collect()),
+                });
+                policy.spec.components = component.map(|name| vec![name.to_owned()]);
+                policy.spec.containers = excluded.map(|name| ContainerSelector {
+                    include: None,
+                    exclude: Some(vec![name.to_owned()]),
+                });
+                policy.spec.suspend = Some(suspend);
+                policy
+            },
+        )
+}
+
+fn pods() -> impl Strategy<Value = Pod> {
+    let word = || prop::sample::select(vec!["a", "b", "c", "app"]);
+    let labels = prop::collection::btree_map(word(), word(), 0..3);
+    let containers = prop::collection::vec(word(), 1..3);
+    let agent = prop::sample::select(vec![
+        Agent::Missing,
+        Agent::Refused(Reason::OptedOut),
+        Agent::Present(None),
+        Agent::Present(Some("old".into())),
+        Agent::Present(Some("new".into())),
+    ]);
+    let owner = |name: &str| Parent::Owner(Owner::Job(name.to_owned()));
+    let replica_set = Parent::ReplicaSet {
+        name: "r".into(),
+        uid: "u".into(),
+    };
+    let parent = prop::sample::select(vec![Parent::default(), owner("j"), replica_set]);
+    (labels, containers, agent, parent, prop::bool::weighted(0.1)).prop_map(
+        |(labels, containers, agent, parent, terminating)| {
+            let labels = labels.into_iter();
+            Pod {
+                labels: labels
+                    .map(|(key, value)| (key.into(), value.into()))
+                    .collect(),
+                containers: containers.into_iter().map(str::to_owned).collect(),
+                agent,
+                parent,
+                created: None,
+                terminating,
+                trouble: None,
+            }
+        },
+    )
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Pod(u8, Option<Pod>),
+    Policy(Box<LoggingPolicy>),
+    NoPolicy(u8),
+    Expected(Expected),
+    UserContainers(bool),
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let expected = (
+        prop::sample::select(vec![None, Some("old"), Some("new")]),
+        any::<bool>(),
+    );
+    prop_oneof![
+        6 => (0..8_u8, prop::option::weighted(0.8, pods())).prop_map(|(name, pod)| Change::Pod(name, pod)),
+        4 => policies().prop_map(|policy| Change::Policy(Box::new(policy))),
+        1 => (0..6_u8).prop_map(Change::NoPolicy),
+        1 => expected.prop_map(|(revision, refused)| Change::Expected(Expected {
+            revision: revision.map(str::to_owned),
+            refused,
+        })),
+        1 => any::<bool>().prop_map(Change::UserContainers),
+    ]
+}
+
+/// Pods, policies and the rest as they are, beside the index that has followed.
+struct World {
+    pods: BTreeMap<String, Arc<Pod>>,
+    candidates: BTreeMap<String, Candidate>,
+    expected: Expected,
+    installation: Installation,
+    index: Index,
+    made: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            pods: BTreeMap::new(),
+            candidates: BTreeMap::new(),
+            expected: Expected::default(),
+            installation: installation(),
+            index: Index::new(Plane::Compute),
+            made: 0,
+        }
+    }
+
+    fn take(&mut self, change: Change) {
+        match change {
+            Change::Pod(name, Some(pod)) => {
+                self.pods.insert(format!("pod-{name}"), Arc::new(pod));
+            }
+            Change::Pod(name, None) => {
+                self.pods.remove(&format!("pod-{name}"));
+            }
+            Change::Policy(mut policy) => {
+                let name = policy.metadata.name.clone().unwrap();
+                // As the API server does: a change counts the generation up, what is made anew is another object.
+                if let Some(known) = self.candidates.get(&name) {
+                    policy.metadata.uid = Some(known.uid.clone());
+                    policy.metadata.generation = Some(known.generation + 1);
+                } else {
+                    self.made += 1;
+                    policy.metadata.uid = Some(format!("uid-{}", self.made));
+                    policy.metadata.generation = Some(1);
+                }
+                self.candidates.insert(name, Candidate::readable(&policy));
+            }
+            Change::NoPolicy(number) => {
+                self.candidates.remove(&format!("p{number}"));
+            }
+            Change::Expected(expected) => self.expected = expected,
+            Change::UserContainers(a) => {
+                let name = if a { "a" } else { "b" };
+                let pattern = katonic_log_config::ContainerPattern::try_from(name.to_owned());
+                self.installation.user_containers = [pattern.unwrap()].into();
+            }
+        }
+    }
+
+    fn follow(&mut self) {
+        self.index.follow_expected(&self.expected);
+        self.index
+            .follow_policies(self.candidates.values(), &self.installation);
+        self.index.follow_pods(&self.pods);
+    }
+
+    fn is_right(&self) {
+        for candidate in self.candidates.values() {
+            let policy = candidate.policy.as_ref().unwrap();
+            let selection = selection(policy, candidate, &self.installation, Plane::Compute);
+            let pods = self.pods.values().map(AsRef::as_ref);
+            let counted = coverage(&selection, &self.expected, pods);
+            let known = (!policy.suspend).then_some(counted);
+            assert_eq!(self.index.coverage(&candidate.uid), known);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn counting_by_changes_comes_to_the_same_as_counting_one_by_one(
+        batches in prop::collection::vec(prop::collection::vec(changes(), 0..4), 1..20)
+    ) {
+        let mut world = World::new();
+        for batch in batches {
+            for change in batch {
+                world.take(change);
+            }
+            world.follow();
+            world.is_right();
+        }
+    }
+}
+
+#[test]
+fn pods_that_no_policy_tells_apart_are_one_class() {
+    let mut world = World::new();
+    world.take(Change::Policy(Box::new(testing::policy("p1"))));
+    for number in 0..200_u8 {
+        let execution = number.to_string();
+        let labels = [("dominodatalab.com/execution-id", execution.as_str())];
+        world.take(Change::Pod(number, Some(pod(&["executor"], &labels))));
+    }
+    world.follow();
+    assert_eq!(world.index.classes(), 1);
+    assert_eq!(world.index.counts("uid-1").unwrap().selected(), 200);
+    // A policy that asks for one execution tells that one from all others, which stay one class.
+    let mut narrow = testing::policy("p2");
+    let execution = (
+        "dominodatalab.com/execution-id".to_owned(),
+        LabelText("7".into()),
+    );
+    narrow.spec.selector = Some(LabelSelector {
+        match_labels: Some([execution].into()),
+        match_expressions: None,
+    });
+    world.take(Change::Policy(Box::new(narrow)));
+    world.follow();
+    assert_eq!(world.index.classes(), 2);
+    assert_eq!(world.index.counts("uid-2").unwrap().selected(), 1);
+}

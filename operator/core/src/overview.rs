@@ -1,0 +1,380 @@
+//! Policies, their sinks and their pods, as a person asks for them: the model behind `katonic-logging status`.
+//!
+//! What is known is put together here and serialised as it is; [`text`] makes lines of it. What is known later, rates say,
+//! is a field more in either.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::Timestamp;
+use katonic_log_config::layout;
+use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, SinkStatus};
+use serde::Serialize;
+
+use crate::{
+    Candidate, Installation,
+    bundle::selection,
+    condition,
+    coverage::{
+        Agent, Expected, Owner, Parent, Pod, State, Trouble, Workload, restart_command, takes,
+    },
+    injection::Reason,
+    names,
+    restart::{Id, Obstacle},
+};
+
+pub mod text;
+
+/// Everything that was asked for.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// The policies, by name.
+    pub policies: Vec<PolicyView>,
+    /// Their pods that lack the agent or have an older one; none when it was not asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods: Option<Vec<PodView>>,
+}
+
+/// One policy.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyView {
+    /// Its name.
+    pub name: String,
+    /// When it was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// Whether it is in force; none while the operator has not said so of its present form.
+    pub ready: Option<bool>,
+    /// Planes that it reaches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planes: Option<String>,
+    /// What the operator says of it.
+    pub conditions: Vec<ConditionView>,
+    /// Its sinks.
+    pub sinks: Vec<SinkStatus>,
+    /// Its pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCount>,
+}
+
+/// An answer of the operator.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConditionView {
+    /// What is asked.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// One word.
+    pub reason: String,
+    /// A sentence, with what to do.
+    pub message: String,
+    /// Since when it is so.
+    pub since: Timestamp,
+}
+
+/// A pod that lacks the agent, or has an older one.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodView {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Who makes it anew, as kubectl takes it; `-` for nobody.
+    pub owner: String,
+    /// Why, as in `status.pods.uncovered` of a policy.
+    pub reason: &'static str,
+    /// Since when: a pod gets the agent when it is created, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The policies that select it.
+    pub policies: Vec<String>,
+    /// The command that mends it, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// What a person has to know or do, where no command alone mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What pods are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// The installation.
+    pub installation: &'a Installation,
+    /// Revision of the agent that the installation asks for.
+    pub revision: &'a str,
+    /// The pods of each plane, by name.
+    pub pods: &'a BTreeMap<Plane, BTreeMap<String, Pod>>,
+    /// The parents of `ReplicaSets`, by UID.
+    pub replica_sets: &'a BTreeMap<String, Parent>,
+    /// Workloads that cannot simply be restarted.
+    pub obstacles: &'a BTreeMap<Id, Obstacle>,
+}
+
+impl PolicyView {
+    /// A policy as its status tells it.
+    pub fn of(candidate: &Candidate) -> Self {
+        let status = candidate.status.clone().unwrap_or_default();
+        let LoggingPolicyStatus {
+            observed_generation,
+            conditions,
+            planes,
+            pods,
+            sinks,
+            ..
+        } = status;
+        let is_current = observed_generation == Some(candidate.generation);
+        let ready = conditions
+            .iter()
+            .find(|condition| is_current && condition.type_ == "Ready")
+            .map(|condition| condition.status == "True");
+        let view =
+            |condition: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| ConditionView {
+                type_: condition.type_,
+                status: condition.status,
+                reason: condition.reason,
+                message: printable(&condition.message),
+                since: condition.last_transition_time.0,
+            };
+        Self {
+            name: candidate.name.clone(),
+            created: candidate.created,
+            ready,
+            planes,
+            conditions: conditions.into_iter().map(view).collect(),
+            sinks: sinks
+                .into_iter()
+                .map(|sink| SinkStatus {
+                    message: sink.message.as_deref().map(printable),
+                    ..sink
+                })
+                .collect(),
+            pods,
+        }
+    }
+}
+
+/// Words of others as one line: what would move a terminal's cursor or hide text in it is left out.
+fn printable(words: &str) -> String {
+    let printable = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
+    words.chars().map(printable).collect()
+}
+
+/// Whether a policy says that a change of the agent is tried or refused: new pods then get the one of before, and nobody
+/// here knows which that is.
+fn is_changing(candidates: &[Candidate]) -> bool {
+    let conditions = candidates
+        .iter()
+        .filter_map(|candidate| candidate.status.as_ref())
+        .flat_map(|status| &status.conditions);
+    let reasons = [
+        condition::Reason::InjectionPending,
+        condition::Reason::InjectionRefused,
+    ];
+    let mut injected = conditions.filter(|condition| condition.type_ == "Injected");
+    injected.any(|injected| {
+        reasons
+            .iter()
+            .any(|reason| injected.reason == reason.as_str())
+    })
+}
+
+/// The namespaces of which a policy says that they forbid the agent.
+pub fn refusing<'a>(
+    candidates: &[Candidate],
+    namespaces: impl IntoIterator<Item = &'a str>,
+) -> BTreeSet<String> {
+    let messages: Vec<&String> = candidates
+        .iter()
+        .filter_map(|candidate| candidate.status.as_ref())
+        .flat_map(|status| &status.conditions)
+        .filter(|condition| {
+            condition.type_ == "Injected"
+                && [
+                    condition::Reason::Unsupported,
+                    condition::Reason::PodsRefused,
+                    condition::Reason::NamespaceMissing,
+                ]
+                .iter()
+                .any(|reason| condition.reason == reason.as_str())
+        })
+        .map(|condition| &condition.message)
+        .collect();
+    let is_refusing = |namespace: &&str| {
+        let words = format!("namespace {namespace} ");
+        messages.iter().any(|message| message.contains(&words))
+    };
+    namespaces
+        .into_iter()
+        .filter(is_refusing)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The pods that policies select and that lack the agent or have an older one, by namespace and name.
+pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
+    let namespaces = judged
+        .pods
+        .keys()
+        .map(|plane| judged.installation.namespace(*plane));
+    let refusing = refusing(candidates, namespaces);
+    let revision = (!is_changing(candidates)).then(|| judged.revision.to_owned());
+    let mut views = Vec::new();
+    for (plane, pods) in judged.pods {
+        let namespace = judged.installation.namespace(*plane);
+        let expected = Expected {
+            revision: revision.clone(),
+            refused: refusing.contains(namespace),
+        };
+        let selections: Vec<_> = candidates
+            .iter()
+            .filter_map(|candidate| {
+                let policy = candidate.policy.as_ref().ok()?;
+                let reaches = !policy.suspend && policy.planes.contains(plane);
+                let selection = selection(policy, candidate, judged.installation, *plane);
+                reaches.then_some((&candidate.name, selection))
+            })
+            .collect();
+        for (name, pod) in pods {
+            let Some(state) = pod
+                .state(&expected)
+                .filter(|state| *state != State::Current)
+            else {
+                continue;
+            };
+            let policies: Vec<String> = selections
+                .iter()
+                .filter(|(_, policy)| takes(policy, &pod.labels, &pod.containers))
+                .map(|(policy, _)| (*policy).clone())
+                .collect();
+            if policies.is_empty() {
+                continue;
+            }
+            let of_replica_set = match &pod.parent {
+                Parent::ReplicaSet { uid, .. } => judged.replica_sets.get(uid),
+                Parent::Owner(_) => None,
+            };
+            let owner = pod.parent.owner(of_replica_set);
+            let (command, note) = mend(namespace, name, pod, state, &owner, judged.obstacles);
+            views.push(PodView {
+                namespace: namespace.to_owned(),
+                name: name.clone(),
+                owner: owner.to_string(),
+                reason: state.as_str(),
+                since: pod.created,
+                policies,
+                command,
+                note,
+            });
+        }
+    }
+    views.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    views
+}
+
+/// What gives a pod the agent that new pods get.
+fn mend(
+    namespace: &str,
+    name: &str,
+    pod: &Pod,
+    state: State,
+    owner: &Owner,
+    obstacles: &BTreeMap<Id, Obstacle>,
+) -> (Option<String>, Option<String>) {
+    let note = |note: String| (None, Some(note));
+    match (&pod.agent, state) {
+        (_, State::NamespaceRefused) => note(format!(
+            "namespace {namespace} forbids the agent: the condition Injected says what to change"
+        )),
+        (_, State::AgentImageUnavailable | State::AgentFailing) => {
+            note(troubled(namespace, name, pod.trouble.as_ref()))
+        }
+        (Agent::Refused(Reason::OptedOut), _) => note(format!(
+            "its label {}={} refuses the agent: remove it from the pod's template to collect its logs",
+            names::INJECT_LABEL,
+            names::INJECT_NO
+        )),
+        (Agent::Refused(reason), _) => note(reason.to_string()),
+        _ => remake(namespace, name, owner, obstacles),
+    }
+}
+
+/// Why the agent of a pod does not run, and what to do.
+fn troubled(namespace: &str, name: &str, trouble: Option<&Trouble>) -> String {
+    match trouble {
+        Some(Trouble::Image(words)) => format!(
+            "it cannot start before the agent's image can be pulled: {}",
+            printable(words)
+        ),
+        Some(Trouble::Failing(words)) => format!(
+            "its agent ends again and again ({}): `kubectl -n {namespace} logs {name} -c {} --previous` shows its last words",
+            printable(words),
+            layout::CONTAINER
+        ),
+        None => String::new(),
+    }
+}
+
+/// What makes a pod anew.
+fn remake(
+    namespace: &str,
+    name: &str,
+    owner: &Owner,
+    obstacles: &BTreeMap<Id, Obstacle>,
+) -> (Option<String>, Option<String>) {
+    let delete = || Some(format!("kubectl -n {namespace} delete pod {name}"));
+    let obstacle = |workload: &Workload| {
+        let id = Id {
+            namespace: namespace.to_owned(),
+            workload: workload.clone(),
+        };
+        obstacles.get(&id).copied()
+    };
+    match owner {
+        Owner::Workload(workload) => match obstacle(workload) {
+            None => (Some(restart_command(namespace, [workload])), None),
+            Some(Obstacle::Paused) => {
+                let restart = restart_command(namespace, [workload]);
+                let command =
+                    format!("kubectl -n {namespace} rollout resume {workload} && {restart}");
+                (Some(command), Some(format!("{workload} is paused")))
+            }
+            Some(Obstacle::OnDelete) => (
+                delete(),
+                Some(format!("{workload} has the update strategy OnDelete")),
+            ),
+            Some(Obstacle::Partitioned) => (
+                delete(),
+                Some(format!(
+                    "{workload} has a partition, which a restart would respect"
+                )),
+            ),
+        },
+        Owner::Job(_) => (
+            None,
+            Some("ends by itself; the next pod of its Job gets the agent".to_owned()),
+        ),
+        Owner::Nobody => (
+            None,
+            Some("has no owner: it gets the agent when it is next created".to_owned()),
+        ),
+        Owner::Other { kind, .. } if kind == "ReplicaSet" => (delete(), None),
+        Owner::Other { kind, .. } => (
+            None,
+            Some(format!("gets the agent when its {kind} makes it anew")),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! Archives: what the agents are told of a store of objects, that of the policy or that of the installation.
+
+use std::num::NonZeroU32;
+
+use katonic_log_config as config;
+use katonic_log_config::{ArchiveLayout, BucketName, Endpoint, KeyPrefix, Region, Store};
+use katonic_logging_crds as api;
+use katonic_logging_crds::{SecretKeyRef, sink::MAX_AGE};
+
+use super::{Policy, Reader, Sink, Told, Usage, Violation, connection::Findings};
+use crate::installation::{Installation, LogStore};
+
+/// Keys of a Secret with an access key, as `ObjectBucketClaims` have them and AWS's own tools name them.
+const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+
+/// The region of stores that have none.
+const REGION: &str = "us-east-1";
+
+/// Bytes of an object before compression: of log lines some hundred thousand bytes after it.
+const OBJECT_BYTES: NonZeroU32 = NonZeroU32::new(16_000_000).unwrap();
+
+/// How long a line waits for others, in milliseconds.
+const OBJECT_AGE_MS: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
+
+/// An archive in the store that the installation names, which may be another one tomorrow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfInstallation {
+    /// Its place among the policy's sinks.
+    pub position: usize,
+    /// Name of the sink.
+    pub name: String,
+    /// Whether it gets nothing but what the others could not deliver.
+    pub is_fallback: bool,
+    cut: Cut,
+}
+
+/// What is archived, and when an object is cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cut {
+    layout: ArchiveLayout,
+    max_bytes: NonZeroU32,
+    max_age_ms: NonZeroU32,
+}
+
+impl Cut {
+    fn of(self, (s3, connection): (config::S3, config::Connection)) -> config::ObjectStorage {
+        config::ObjectStorage {
+            store: Store::S3(s3),
+            layout: self.layout,
+            max_bytes: self.max_bytes,
+            max_age_ms: self.max_age_ms,
+            connection,
+        }
+    }
+}
+
+impl Policy {
+    /// The policy with the archives that are in the installation's store.
+    ///
+    /// # Errors
+    /// When the installation names no store that can be used.
+    pub fn resolved(&self, installation: &Installation) -> Result<Self, Vec<Violation>> {
+        let mut policy = self.clone();
+        let mut violations = Vec::new();
+        for archive in policy.of_installation.drain(..) {
+            match resolve(&archive, &installation.log_store) {
+                Ok(sink) => policy
+                    .sinks
+                    .insert(archive.position.min(policy.sinks.len()), sink),
+                Err(message) => violations.push(Violation {
+                    path: format!(
+                        "spec.sinks[{}].objectStorage.installation",
+                        archive.position
+                    ),
+                    message,
+                }),
+            }
+        }
+        if violations.is_empty() {
+            Ok(policy)
+        } else {
+            Err(violations)
+        }
+    }
+}
+
+fn resolve(archive: &OfInstallation, store: &LogStore) -> Result<Sink, String> {
+    let store = match store {
+        LogStore::S3(store) => store,
+        LogStore::None => {
+            return Err("the installation names no store of logs: set blob_storage.logs and logging.logStore in it, or spell out s3 here".to_owned());
+        }
+        LogStore::Unusable(reason) => {
+            return Err(format!(
+                "the installation's store of logs cannot be used: {reason}"
+            ));
+        }
+    };
+    let mut findings = Findings::default();
+    let s3 = read(store, &mut findings)?;
+    Ok(Sink {
+        kind: "objectStorage",
+        is_fallback: archive.is_fallback,
+        config: config::Sink::new(
+            &archive.name,
+            config::Target::ObjectStorage(archive.cut.of(s3)),
+        ),
+        needs: findings.needs,
+        warnings: findings.warnings,
+        delivered_means: findings.delivered_means,
+    })
+}
+
+/// What is wrong with a store that the installation names.
+pub(crate) fn check(store: &api::S3Store) -> Result<(), String> {
+    read(store, &mut Findings::default()).map(drop)
+}
+
+fn read(
+    store: &api::S3Store,
+    findings: &mut Findings,
+) -> Result<(config::S3, config::Connection), String> {
+    let mut reader = Reader::default();
+    let read = reader.s3("", store, findings);
+    let violations: Vec<String> = reader
+        .violations
+        .into_iter()
+        .map(|Violation { path, message }| format!("{} {message}", path.trim_start_matches('.')))
+        .collect();
+    read.map_err(|Told| violations.join("; "))
+}
+
+impl Reader {
+    /// An archive of the installation, if the sink is one.
+    pub(super) fn of_installation(
+        &mut self,
+        path: &str,
+        position: usize,
+        sink: &api::Sink,
+        layout: ArchiveLayout,
+        is_fallback: bool,
+    ) -> Option<Result<OfInstallation, Told>> {
+        let archive = sink.object_storage.as_ref()?;
+        if archive.installation != Some(true) || archive.s3.is_some() {
+            return None;
+        }
+        // Whatever else it is, is told as of every sink.
+        let alone = api::Sink {
+            name: sink.name.clone(),
+            object_storage: Some(archive.clone()),
+            ..api::Sink::default()
+        };
+        if *sink != alone {
+            return None;
+        }
+        let cut = self.cut(&format!("{path}.objectStorage"), archive, layout);
+        Some(cut.map(|cut| OfInstallation {
+            position,
+            name: sink.name.clone(),
+            is_fallback,
+            cut,
+        }))
+    }
+
+    pub(super) fn object_storage(
+        &mut self,
+        path: &str,
+        sink: &api::ObjectStorageSink,
+        layout: ArchiveLayout,
+        findings: &mut Findings,
+    ) -> Result<config::ObjectStorage, Told> {
+        let cut = self.cut(path, sink, layout);
+        match (&sink.s3, sink.installation) {
+            (Some(s3), None | Some(false)) => {
+                let s3 = self.s3(&format!("{path}.s3"), s3, findings)?;
+                Ok(cut?.of(s3))
+            }
+            _ => Err(self.violation(
+                path,
+                "an archive is in exactly one store: write installation: true for the one that the installation names, or spell out s3",
+            )),
+        }
+    }
+
+    fn cut(
+        &mut self,
+        path: &str,
+        sink: &api::ObjectStorageSink,
+        layout: ArchiveLayout,
+    ) -> Result<Cut, Told> {
+        let objects = sink.objects.clone().unwrap_or_default();
+        let max_bytes = objects
+            .max_bytes
+            .map(|bytes| self.positive(format!("{path}.objects.maxBytes"), bytes))
+            .transpose();
+        let max_age_ms = objects
+            .max_age
+            .map(|text| self.milliseconds(format!("{path}.objects.maxAge"), &text, MAX_AGE))
+            .transpose();
+        Ok(Cut {
+            layout,
+            max_bytes: max_bytes?.unwrap_or(OBJECT_BYTES),
+            max_age_ms: max_age_ms?.unwrap_or(OBJECT_AGE_MS),
+        })
+    }
+
+    fn s3(
+        &mut self,
+        path: &str,
+        store: &api::S3Store,
+        findings: &mut Findings,
+    ) -> Result<(config::S3, config::Connection), Told> {
+        if store.region.is_none() && store.endpoint.is_none() {
+            return Err(self.violation(
+                path,
+                "needs the region of the bucket, for example eu-central-1, or the endpoint of a store that is not Amazon's",
+            ));
+        }
+        let bucket = self.take(
+            format!("{path}.bucket"),
+            BucketName::try_from(store.bucket.clone()),
+        );
+        let region = store.region.as_deref().unwrap_or(REGION);
+        let region = self.take(
+            format!("{path}.region"),
+            Region::try_from(region.to_owned()),
+        );
+        let prefix = store.prefix.clone().unwrap_or_default();
+        let prefix = self.take(format!("{path}.prefix"), KeyPrefix::try_from(prefix));
+        let secret = &store.credentials_secret_ref.name;
+        let mut key = |key: &str| {
+            let secret = SecretKeyRef {
+                name: secret.clone(),
+                key: key.to_owned(),
+            };
+            let path = format!("{path}.credentialsSecretRef");
+            self.credential(path, &secret, Usage::AccessKey, &mut findings.needs)
+        };
+        let access_key_id = key(ACCESS_KEY_ID);
+        let secret_access_key = key(SECRET_ACCESS_KEY);
+        let connection =
+            self.connection(path, &store.connection, config::Compression::Gzip, findings);
+        let region = region?;
+        let endpoint = match &store.endpoint {
+            Some(endpoint) => self.endpoint(format!("{path}.endpoint"), endpoint, findings),
+            None => self.take(format!("{path}.region"), amazon(&region)),
+        };
+        let s3 = config::S3 {
+            endpoint: endpoint?,
+            region,
+            bucket: bucket?,
+            prefix: prefix?,
+            access_key_id: access_key_id?,
+            secret_access_key: secret_access_key?,
+        };
+        Ok((s3, connection?))
+    }
+}
+
+/// Amazon's own address (AWS: "Amazon S3 endpoints and quotas"); that of China is another domain.
+fn amazon(region: &Region) -> Result<Endpoint, config::endpoint::InvalidEndpoint> {
+    let region = region.as_str();
+    let domain = if region.starts_with("cn-") {
+        "amazonaws.com.cn"
+    } else {
+        "amazonaws.com"
+    };
+    Endpoint::try_from(format!("https://s3.{region}.{domain}"))
+}

@@ -1,0 +1,159 @@
+//! Keeps count of the pods of every policy, and of whom to restart for those that lack the agent. Decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use katonic_logging_core::{
+    Candidate, Installation, Policy,
+    coverage::{Coverage, Expected, Index, Parent, Workload},
+    installation::Agent,
+    plan::{Plan, PlaneState},
+    restart::Id,
+    sidecar::Sidecar,
+};
+use katonic_logging_crds::{Plane, Rollout};
+use kube::Client;
+
+use super::sources::{PlaneSources, Sources};
+use crate::owners::Owners;
+
+/// Counts of the pods of each plane.
+#[derive(Debug)]
+pub struct Census {
+    planes: BTreeMap<Plane, Counted>,
+    owners: Owners,
+    agent: Option<(Agent, String)>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    namespace: String,
+    index: Index,
+    /// Whether the pods have been listed.
+    listed: bool,
+}
+
+impl Census {
+    /// Has counted nothing yet.
+    pub fn new(client: Client) -> Self {
+        Self {
+            planes: BTreeMap::new(),
+            owners: Owners::new(client),
+            agent: None,
+        }
+    }
+
+    /// Counts what has changed.
+    pub async fn follow(
+        &mut self,
+        sources: &Sources,
+        planes: &PlaneSources,
+        installation: &Installation,
+        plan: Option<&Plan>,
+    ) {
+        // While a change is tried or refused, new pods get the agent of before.
+        let in_force = sources.installation_in_force();
+        let revision = self.revision(&in_force.as_ref().unwrap_or(installation).agent);
+        for plane in Plane::ALL {
+            let Some(source) = planes.get(plane) else {
+                continue;
+            };
+            let counted = self.planes.entry(plane).or_insert_with(|| Counted {
+                namespace: source.namespace.clone(),
+                index: Index::new(plane),
+                listed: false,
+            });
+            if counted.namespace != source.namespace {
+                counted.namespace.clone_from(&source.namespace);
+                counted.index = Index::new(plane);
+            }
+            counted
+                .index
+                .follow_expected(&expected(plan, plane, revision.as_ref()));
+            sources.policies.with(|candidates| {
+                counted
+                    .index
+                    .follow_policies(candidates.values(), installation);
+            });
+            let followed = source.pods.with(|pods| counted.index.follow_pods(pods));
+            counted.listed = followed.is_some();
+        }
+        let mut all = BTreeSet::new();
+        for counted in self.planes.values() {
+            let parents = counted.index.parents();
+            self.owners.resolve(&counted.namespace, &parents).await;
+            all.extend(parents);
+        }
+        self.owners.retain(&all);
+    }
+
+    /// The owners whose restart would mend pods of a policy.
+    fn workloads(&self, candidate: &Candidate) -> Vec<Id> {
+        let of_planes = self.of(candidate).into_iter();
+        let ids = of_planes.flat_map(|(plane, coverage)| {
+            let namespace = self
+                .planes
+                .get(&plane)
+                .map(|counted| counted.namespace.clone());
+            let workloads = coverage.mend.workloads().cloned().collect::<Vec<_>>();
+            namespace.into_iter().flat_map(move |namespace| {
+                let id = |workload: &Workload| Id {
+                    namespace: namespace.clone(),
+                    workload: workload.clone(),
+                };
+                workloads.iter().map(id).collect::<Vec<_>>()
+            })
+        });
+        ids.collect()
+    }
+
+    /// The revision of the agent that new pods get.
+    fn revision(&mut self, agent: &Agent) -> Option<String> {
+        if self.agent.as_ref().is_none_or(|(known, _)| known != agent) {
+            let sidecar = Sidecar::new(agent).ok()?;
+            self.agent = Some((agent.clone(), sidecar.revision.to_string()));
+        }
+        self.agent.as_ref().map(|(_, revision)| revision.clone())
+    }
+
+    /// The pods of a policy in each plane whose pods have been listed.
+    pub fn of(&self, candidate: &Candidate) -> BTreeMap<Plane, Coverage> {
+        let coverage = |(plane, counted): (&Plane, &Counted)| {
+            let coverage = counted.index.coverage(&candidate.uid)?;
+            let mend = coverage
+                .mend
+                .resolved(|parent: &Parent| self.owners.of(parent));
+            counted
+                .listed
+                .then_some((*plane, Coverage { mend, ..coverage }))
+        };
+        self.planes.iter().filter_map(coverage).collect()
+    }
+}
+
+/// The owners that policies with `rollout: Automatic` want to see restarted; `None` when there is no such policy.
+pub fn wanted(census: &Census, sources: &Sources) -> Option<BTreeSet<Id>> {
+    let is_automatic = |policy: &&Policy| !policy.suspend && policy.rollout == Rollout::Automatic;
+    sources.policies.with(|candidates| {
+        let automatic = candidates.values().filter(|candidate| {
+            candidate
+                .policy
+                .as_ref()
+                .is_ok_and(|policy| is_automatic(&policy))
+        });
+        let mut automatic = automatic.peekable();
+        automatic.peek()?;
+        let owners = automatic.flat_map(|candidate| census.workloads(candidate));
+        Some(owners.collect())
+    })?
+}
+
+/// What the pods of a plane are compared with.
+fn expected(plan: Option<&Plan>, plane: Plane, revision: Option<&String>) -> Expected {
+    let state = plan
+        .and_then(|plan| plan.planes.get(&plane))
+        .map(|plane| &plane.state);
+    Expected {
+        revision: revision.cloned(),
+        refused: state.is_some_and(PlaneState::refuses_agent),
+    }
+}

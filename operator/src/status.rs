@@ -1,0 +1,336 @@
+//! `katonic-logging status`: asks the cluster for policies and pods, and shows them. Decides nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, StatefulSet},
+        core::v1::ConfigMap,
+    },
+    jiff::Timestamp,
+};
+use katonic_logging_core::{
+    Candidate, Installation,
+    coverage::{Expected, Owner, Parent, Pod, State, WorkloadKind},
+    names,
+    overview::{
+        Judged, Overview, PodView, PolicyView,
+        text::{Palette, text},
+        uncovered,
+    },
+    restart::{Id, Obstacle},
+    sidecar::Sidecar,
+};
+use katonic_logging_crds::{LoggingPolicy, Plane};
+use kube::{
+    Api, Client, Config, Resource, ResourceExt as _,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+    core::{DeserializeGuard, NamespaceResourceScope},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    args::{Output, StatusArgs},
+    cache::chain,
+    owners::Owners,
+    pod::PodSummary,
+    workload::WorkloadSummary,
+};
+
+/// How long to wait for a connection, and for an answer.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
+
+/// Objects of one page of a list.
+const PAGE: u32 = 500;
+
+/// Why there is nothing to show, with what to do.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(
+        "no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG, and a context with --context: {0}"
+    )]
+    NoCluster(String),
+    #[error(
+        "the cluster does not know LoggingPolicy: install katonic-logging first (kubectl apply --server-side -k manifests)"
+    )]
+    NotInstalled,
+    #[error("you have no right to read {what}: {message}")]
+    Forbidden { what: String, message: String },
+    #[error("failed to read {what}: {reason}")]
+    Unanswered { what: String, reason: String },
+    #[error(
+        "there is no LoggingPolicy of the name {0}: `katonic-logging status` shows all there are"
+    )]
+    NoPolicy(String),
+    #[error("the pods cannot be judged without an installation: {0}")]
+    NoInstallation(String),
+    #[error("failed to write the output: {0}")]
+    Output(String),
+}
+
+impl Error {
+    fn read(what: impl Into<String>, error: &kube::Error) -> Self {
+        let what = what.into();
+        match error {
+            kube::Error::Api(status) if status.code == 403 => Self::Forbidden {
+                what,
+                message: status.message.clone(),
+            },
+            error => Self::Unanswered {
+                what,
+                reason: chain(error),
+            },
+        }
+    }
+}
+
+/// Shows what was asked for. The exit code is told in the help of the command.
+pub async fn run(args: StatusArgs) -> ExitCode {
+    let shown = match overview(&args).await {
+        Ok(overview) => {
+            let is_ready = overview
+                .policies
+                .iter()
+                .all(|policy| policy.ready == Some(true));
+            write(&overview, args.output).map(|()| is_ready)
+        }
+        Err(error) => Err(error),
+    };
+    match shown {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // Without a stderr there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "katonic-logging: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn write(overview: &Overview, output: Output) -> Result<(), Error> {
+    let failed = |error: &dyn std::error::Error| Error::Output(chain(error));
+    let rendered = match output {
+        Output::Text => {
+            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let palette = if std::io::stdout().is_terminal() && !no_color {
+                Palette::Colour
+            } else {
+                Palette::Plain
+            };
+            text(overview, palette, Timestamp::now())
+        }
+        Output::Json => serde_json::to_string_pretty(overview)
+            .map(|json| json + "\n")
+            .map_err(|error| failed(&error))?,
+        Output::Yaml => serde_saphyr::to_string(overview).map_err(|error| failed(&error))?,
+    };
+    match std::io::stdout().lock().write_all(rendered.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| failed(&error)),
+    }
+}
+
+async fn overview(args: &StatusArgs) -> Result<Overview, Error> {
+    let client = connect(args.kubeconfig.as_ref(), args.context.as_ref()).await?;
+    let mut candidates = policies(&client).await?;
+    if let Some(missing) = args
+        .policies
+        .iter()
+        .find(|name| !candidates.iter().any(|candidate| candidate.name == **name))
+    {
+        return Err(Error::NoPolicy(missing.clone()));
+    }
+    if !args.policies.is_empty() {
+        candidates.retain(|candidate| args.policies.contains(&candidate.name));
+    }
+    let pods = if args.pods {
+        Some(pods(&client, &candidates, &args.namespace).await?)
+    } else {
+        None
+    };
+    Ok(Overview {
+        policies: candidates.iter().map(PolicyView::of).collect(),
+        pods,
+    })
+}
+
+async fn connect(kubeconfig: Option<&PathBuf>, context: Option<&String>) -> Result<Client, Error> {
+    let options = KubeConfigOptions {
+        context: context.cloned(),
+        ..KubeConfigOptions::default()
+    };
+    let no_cluster = |error: &dyn std::error::Error| Error::NoCluster(chain(error));
+    let mut config = match (kubeconfig, context) {
+        (Some(path), _) => {
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| no_cluster(&error))?;
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(|error| no_cluster(&error))?
+        }
+        (None, Some(_)) => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| no_cluster(&error))?,
+        (None, None) => Config::infer().await.map_err(|error| no_cluster(&error))?,
+    };
+    config.connect_timeout = Some(PATIENCE.0);
+    config.read_timeout = Some(PATIENCE.1);
+    Client::try_from(config).map_err(|error| no_cluster(&error))
+}
+
+async fn policies(client: &Client) -> Result<Vec<Candidate>, Error> {
+    let api: Api<DeserializeGuard<LoggingPolicy>> = Api::all(client.clone());
+    let listed = list(&api, &ListParams::default()).await;
+    let read = listed.map_err(|error| match error {
+        // The group is not served: its definition is missing.
+        kube::Error::Api(status) if status.code == 404 => Error::NotInstalled,
+        error => Error::read("LoggingPolicies", &error),
+    })?;
+    let candidate = |DeserializeGuard(policy)| match policy {
+        Ok(policy) => Candidate::readable(&policy),
+        Err(invalid) => Candidate::unreadable(&invalid.metadata, invalid.error),
+    };
+    Ok(read.into_iter().map(candidate).collect())
+}
+
+async fn pods(
+    client: &Client,
+    candidates: &[Candidate],
+    operator_namespace: &str,
+) -> Result<Vec<PodView>, Error> {
+    let installation = installation(client, operator_namespace).await?;
+    let sidecar = Sidecar::new(&installation.agent)
+        .map_err(|error| Error::NoInstallation(error.to_string()))?;
+    let mut pods = BTreeMap::new();
+    for plane in Plane::ALL {
+        let namespace = installation.namespace(plane);
+        let api: Api<PodSummary> = Api::namespaced(client.clone(), namespace);
+        let running = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let listed = list(&api, &running)
+            .await
+            .map_err(|error| Error::read(format!("pods of namespace {namespace}"), &error))?;
+        let read = listed
+            .into_iter()
+            .map(|pod| (pod.name_any(), Pod::from(pod)));
+        pods.insert(plane, read.collect::<BTreeMap<_, _>>());
+    }
+    let expected = Expected {
+        revision: Some(sidecar.revision.to_string()),
+        refused: false,
+    };
+    let mut replica_sets = BTreeMap::new();
+    let mut obstacles = BTreeMap::new();
+    for (plane, pods) in &pods {
+        let namespace = installation.namespace(*plane);
+        let parents: BTreeSet<Parent> = pods
+            .values()
+            .filter(|pod| {
+                pod.state(&expected)
+                    .is_some_and(State::is_mended_by_restart)
+            })
+            .map(|pod| pod.parent.clone())
+            .collect();
+        let mut owners = Owners::new(client.clone());
+        owners.resolve(namespace, &parents).await;
+        let found: BTreeSet<Owner> = parents.iter().map(|parent| owners.of(parent)).collect();
+        obstacles.extend(obstructed(client, namespace, found).await);
+        replica_sets.extend(owners.into_known());
+    }
+    let judged = Judged {
+        installation: &installation,
+        revision: sidecar.revision.as_str(),
+        pods: &pods,
+        replica_sets: &replica_sets,
+        obstacles: &obstacles,
+    };
+    Ok(uncovered(candidates, judged))
+}
+
+async fn installation(client: &Client, namespace: &str) -> Result<Installation, Error> {
+    let what = format!("ConfigMap {namespace}/{}", names::INSTALLATION);
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let found = api.get_opt(names::INSTALLATION).await;
+    let found = found.map_err(|error| Error::read(what.clone(), &error))?;
+    let yaml = found
+        .and_then(|config_map| config_map.data)
+        .and_then(|mut data| data.remove(names::INSTALLATION_KEY));
+    let yaml = yaml.ok_or_else(|| {
+        Error::NoInstallation(format!(
+            "{what} is not there, or has no key {}: name the operator's namespace with --namespace",
+            names::INSTALLATION_KEY
+        ))
+    })?;
+    Installation::validate(&yaml, namespace)
+        .map_err(|problem| Error::NoInstallation(problem.to_string()))
+}
+
+/// Workloads that a restart alone does not make anew. One that cannot be read is taken for an ordinary one.
+async fn obstructed(
+    client: &Client,
+    namespace: &str,
+    owners: BTreeSet<Owner>,
+) -> BTreeMap<Id, Obstacle> {
+    let mut obstacles = BTreeMap::new();
+    for owner in owners {
+        let Owner::Workload(workload) = owner else {
+            continue;
+        };
+        let name = workload.name.as_str();
+        let obstacle = match workload.kind {
+            WorkloadKind::Deployment => {
+                obstacle::<Deployment>(client, namespace, workload.kind, name).await
+            }
+            WorkloadKind::StatefulSet => {
+                obstacle::<StatefulSet>(client, namespace, workload.kind, name).await
+            }
+            WorkloadKind::DaemonSet => {
+                obstacle::<DaemonSet>(client, namespace, workload.kind, name).await
+            }
+        };
+        let id = Id {
+            namespace: namespace.to_owned(),
+            workload,
+        };
+        obstacles.extend(obstacle.map(|obstacle| (id, obstacle)));
+    }
+    obstacles
+}
+
+async fn obstacle<K>(
+    client: &Client,
+    namespace: &str,
+    kind: WorkloadKind,
+    name: &str,
+) -> Option<Obstacle>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug,
+{
+    let api: Api<WorkloadSummary<K>> = Api::namespaced(client.clone(), namespace);
+    let read = api.get(name).await.ok()?;
+    read.object.observe(kind).obstacle
+}
+
+/// Everything of a kind, page by page.
+async fn list<K>(api: &Api<K>, parameters: &ListParams) -> kube::Result<Vec<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut parameters = parameters.clone().limit(PAGE);
+    let mut all = Vec::new();
+    loop {
+        let page = api.list(&parameters).await?;
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
+}
