@@ -29,12 +29,14 @@ pub mod prerequisites;
 pub mod progress;
 mod readiness;
 pub mod run;
+mod store;
 pub mod supervisor;
 mod tier;
 
 pub use access::KubectlOutput;
 pub use kept::{Kept, stop_kept};
 pub use readiness::Component;
+pub use store::Store;
 pub use tier::{Minor, Tier, skip};
 
 use self::{
@@ -114,6 +116,18 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::start`].
     pub async fn start_with(tier: Tier, options: Options) -> Result<Self> {
+        Self::begin(tier, options, None).await
+    }
+
+    /// Starts a cluster that begins with what another one has stored.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_on(tier: Tier, options: Options, store: &Store) -> Result<Self> {
+        Self::begin(tier, options, Some(store)).await
+    }
+
+    async fn begin(tier: Tier, options: Options, store: Option<&Store>) -> Result<Self> {
         if let Some(kubeconfig) = env::var_os(GIVEN) {
             return Self::given(kubeconfig.into()).await;
         }
@@ -138,7 +152,8 @@ impl Cluster {
         .await??;
         let mut attempt = 1;
         loop {
-            let started = Own::start(tier, options, binaries.clone(), workload.as_deref()).await;
+            let started =
+                Own::start(tier, options, binaries.clone(), workload.as_deref(), store).await;
             match started {
                 Ok(own) => return Ok(Self(Kind::Own(Box::new(own)))),
                 Err(error)

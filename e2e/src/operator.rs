@@ -1,6 +1,7 @@
 //! The operator as a local process: its shipped manifests, its own service account, and nothing more than that grants.
 
 use std::{
+    env,
     fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition,
 };
-use katonic_log_config::{Bundle, layout};
+use katonic_log_config::{Bundle, bundle::hex, layout};
 use katonic_logging_core::names;
 use katonic_logging_crds::{
     LoggingPolicy, LoggingPolicySpec, LoggingPolicyStatus, SecretKeyRef, Sink, SplunkSink,
@@ -24,13 +25,18 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     task::spawn_blocking,
 };
 
-use crate::{cluster::Cluster, eventually::eventually, program};
+use crate::{
+    cluster::{Cluster, Component, GIVEN, Minor, Options, Store, Tier},
+    eventually::eventually,
+    program,
+};
 
 /// The platform plane's namespace, as the shipped installation names it.
 pub const PLATFORM: &str = "katonic-platform";
@@ -218,6 +224,56 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
+/// What an API server of this minor has stored after the manifests were applied.
+async fn store(minor: Minor) -> Result<Store> {
+    let manifests = program::workspace().join("manifests");
+    let content = spawn_blocking(move || digest(&manifests)).await??;
+    let folder = program::workspace().join("target/suite/stores");
+    let name = format!("{content}-{minor:?}");
+    let kept = spawn_blocking(move || Store::kept(&folder, &name)).await??;
+    let making = match kept {
+        Ok(store) => return Ok(store),
+        Err(making) => making,
+    };
+    let options = Options {
+        minor,
+        ..Options::default()
+    };
+    let installed = Installed::new(Cluster::start_with(Tier::ApiServer, options).await?).await?;
+    let cluster = installed.cluster;
+    cluster.stop_component(Component::ApiServer)?;
+    cluster.stop_component(Component::Etcd)?;
+    let directory = cluster.directory()?.to_owned();
+    spawn_blocking(move || making.keep(&directory, |name| !name.starts_with(&content))).await?
+}
+
+/// A name that changes with everything in a folder.
+fn digest(folder: &Path) -> Result<String> {
+    let mut folders = vec![folder.to_owned()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder)
+            .with_context(|| format!("failed to list {}", folder.display()))?;
+        for entry in entries {
+            let path = entry.context("failed to list a folder")?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for path in files {
+        let content =
+            fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        hash.update(format!("{} {}\n", path.display(), content.len()));
+        hash.update(content);
+    }
+    Ok(hex(hash.finalize().get(..8).unwrap_or_default()))
+}
+
 /// A cluster with the plane namespaces and the shipped manifests, as a test acts on it.
 pub struct Installed {
     /// The cluster.
@@ -236,6 +292,31 @@ impl std::fmt::Debug for Installed {
 }
 
 impl Installed {
+    /// Starts a cluster with the plane namespaces and the shipped manifests in it.
+    ///
+    /// They are applied once for each content of the manifests; what the API server has stored then is what other clusters
+    /// begin with. Where somebody else runs the cluster, where it has a node, and where writes are measured, they are
+    /// applied each time.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`] and [`Self::new`].
+    pub async fn start(tier: Tier, options: Options) -> Result<Self> {
+        if env::var_os(GIVEN).is_some() || tier == Tier::Node || options.durable_writes {
+            return Self::new(Cluster::start_with(tier, options).await?).await;
+        }
+        let store = store(options.minor).await?;
+        let cluster = Cluster::start_on(tier, options, &store).await?;
+        let client = cluster.client().await?;
+        // It is served at once; kubectl asks first what is served.
+        eventually("the API server tells of the policies", SOON, async || {
+            let groups = client.list_api_groups().await?.groups;
+            let is_told = groups.iter().any(|group| group.name == names::GROUP);
+            Ok(is_told.then_some(()))
+        })
+        .await?;
+        Ok(Self { cluster, client })
+    }
+
     /// Makes the plane namespaces and applies the manifests as a user would. The Deployment's pod does not run below
     /// [`crate::cluster::Tier::Node`]: start an [`Operator`].
     ///

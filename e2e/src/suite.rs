@@ -17,7 +17,7 @@ use crate::{
     images::Image,
     program,
 };
-use programs::Program;
+use programs::{Outcome, Program};
 use results::Results;
 
 /// How the suite ended.
@@ -50,7 +50,7 @@ impl fmt::Display for Summary {
 /// # Errors
 /// When something cannot be built or cargo cannot be started; failed tests are no error.
 pub fn run() -> Result<Summary> {
-    let programs = prepare()?;
+    let images = prepare()?;
     let skipped =
         tempfile::NamedTempFile::new().context("failed to make a file for skipped tests")?;
     let environment = BTreeMap::from([
@@ -60,7 +60,7 @@ pub fn run() -> Result<Summary> {
     ]);
     let mut results = Results::default();
     let mut success = true;
-    programs::run(programs, &environment, |outcome| {
+    let show = |outcome: &Outcome| {
         let mut terminal = std::io::stdout().lock();
         // A test may print anything.
         let text = String::from_utf8_lossy(&outcome.output);
@@ -68,6 +68,20 @@ pub fn run() -> Result<Summary> {
         success &= outcome.success;
         writeln!(terminal, "{}:\n{text}", outcome.name)
             .context("failed to show the output of the tests")
+    };
+    // Shipped programs are optimised as a whole by one core, which leaves the others to the tests. A test that needs an
+    // image waits for it.
+    thread::scope(|scope| {
+        let images = scope.spawn(|| -> Result<()> {
+            images
+                .iter()
+                .try_for_each(|image| image.build().map(|_| ()))
+        });
+        let quiet = || match images.join() {
+            Ok(built) => built,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        programs::run(build()?, &environment, quiet, show)
     })?;
     let skipped =
         std::fs::read_to_string(skipped.path()).context("failed to read the skipped tests")?;
@@ -80,7 +94,8 @@ pub fn run() -> Result<Summary> {
     Ok(results.summary(skipped.lines().count(), success))
 }
 
-fn prepare() -> Result<Vec<Program>> {
+/// Everything that is not built of this workspace; says which images the tests will want.
+fn prepare() -> Result<&'static [Image]> {
     let mut images = &[][..];
     if env::var_os(GIVEN).is_none() {
         let node = Tier::Node.available().is_ok();
@@ -101,19 +116,7 @@ fn prepare() -> Result<Vec<Program>> {
     if let Err(reason) = Binaries::find(&[Binary::Minio, Binary::MinioUser]) {
         say(&format!("{reason:#}"));
     }
-    // Shipped programs are optimised as a whole by one core, which leaves the others to the tests.
-    thread::scope(|scope| {
-        let images = scope.spawn(|| -> Result<()> {
-            images
-                .iter()
-                .try_for_each(|image| image.build().map(|_| ()))
-        });
-        let programs = build()?;
-        match images.join() {
-            Ok(built) => built.map(|()| programs),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+    Ok(images)
 }
 
 /// The tests and the programs that they start, so that no test waits for a compiler.

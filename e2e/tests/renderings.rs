@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use katonic_log_config::layout;
 use katonic_logging_core::names;
 use katonic_logging_e2e::{
-    cluster::{Cluster, Minor, Options, Tier},
+    cluster::{Minor, Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, PLATFORM, SOON, splunk_policy},
     program,
@@ -53,8 +53,7 @@ impl Bench {
             minor,
             ..Options::default()
         };
-        let cluster = Cluster::start_with(Tier::ApiServer, options).await.unwrap();
-        let installed = Installed::new(cluster).await.unwrap();
+        let installed = Installed::start(Tier::ApiServer, options).await.unwrap();
         installed.cluster.namespace(PLAIN).await.unwrap();
         let (operator, webhook) = match rendering {
             Rendering::AdmissionPolicy => {

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, LimitRange, Pod, Resource
 use katonic_log_config::layout;
 use katonic_logging_core::names;
 use katonic_logging_e2e::{
-    cluster::{Cluster, Tier},
+    cluster::{Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, PLATFORM, SOON, condition, splunk_policy},
 };
@@ -30,7 +30,7 @@ struct World {
 impl World {
     /// A control plane with a policy in force, the agent's resources as they are by default.
     async fn start() -> Self {
-        let installed = Installed::new(Cluster::start(Tier::Controllers).await.unwrap())
+        let installed = Installed::start(Tier::Controllers, Options::default())
             .await
             .unwrap();
         let operator = Operator::start(&installed.cluster, "one").await.unwrap();

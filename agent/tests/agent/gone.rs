@@ -419,9 +419,15 @@ fn every_record_has_exactly_one_fate() -> Result<()> {
     const LINES: u64 = 6000;
     let witness = Witness::default();
     let is_up = Arc::new(AtomicBool::new(true));
-    let seen = Arc::clone(&is_up);
+    let next_file_tried = Arc::new(AtomicBool::new(false));
+    let (seen, tried) = (Arc::clone(&is_up), Arc::clone(&next_file_tried));
     let server = Server::start(&witness, move |request| {
         if !seen.load(Ordering::SeqCst) {
+            let is_of_next_file =
+                |record: &Value| text(record).is_some_and(|text| text.starts_with("line 003001"));
+            if request.records.iter().any(is_of_next_file) {
+                tried.store(true, Ordering::SeqCst);
+            }
             return Reply::Refuse(503, "", String::new());
         }
         let is_bad =
@@ -454,6 +460,10 @@ fn every_record_has_exactly_one_fate() -> Result<()> {
         "lines were given up with files that were deleted long ago",
         &[("sink", "sink")],
     );
+    // What was on its way when it was given up has been refused by now.
+    witness.wait("an attempt with the next file", |_| {
+        next_file_tried.load(Ordering::SeqCst)
+    });
     is_up.store(true, Ordering::SeqCst);
     witness.wait("the next file", |seen| seen.records.len() == 2900);
     is_up.store(false, Ordering::SeqCst);

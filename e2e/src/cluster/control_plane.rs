@@ -11,6 +11,7 @@ use super::{
     kubeconfig,
     network::{self, Addresses},
     run::Run,
+    store,
     supervisor::Process,
 };
 
@@ -56,7 +57,7 @@ impl Plan<'_> {
             format!("http://{}", self.addresses.etcd_peers),
         );
         let process = Process::new("etcd", self.binaries.path(Binary::Etcd)?).with([
-            format!("--data-dir={}", self.text("etcd")),
+            format!("--data-dir={}", self.text(store::ETCD)),
             format!("--listen-client-urls={clients}"),
             format!("--advertise-client-urls={clients}"),
             format!("--listen-peer-urls={peers}"),
@@ -116,6 +117,10 @@ impl Plan<'_> {
             format!("--kubelet-client-key={}", kubelets.key.display()),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ]);
+        if !self.options.durable_writes {
+            // A third less of processor time for some 100 MB; what measures wants it as everybody has it.
+            process = process.with_variable("GOGC", "400");
+        }
         process = if self.tier == Tier::Node {
             process.with([format!("--advertise-address={}", network::NODE)])
         } else {

@@ -18,6 +18,7 @@ use super::{
     network::Addresses,
     progress,
     run::{self, Run},
+    store::Store,
     supervisor::{Isolation, Process, Supervisor},
 };
 
@@ -42,8 +43,12 @@ impl Own {
         options: Options,
         binaries: Binaries,
         workload: Option<&Path>,
+        store: Option<&Store>,
     ) -> Result<Self> {
         let run = Run::create()?;
+        if let Some(store) = store {
+            store.copy_to(run.directory())?;
+        }
         let isolated = tier == Tier::Node;
         let addresses = if isolated {
             Addresses::inside()

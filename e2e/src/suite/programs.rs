@@ -170,26 +170,31 @@ fn at_once(most: usize) -> usize {
     }
 }
 
-/// Runs the programs, those that took longest the last time first, and shows each outcome when it is there.
+/// Runs the programs, those that took longest the last time first, and shows each outcome when it is there. Those that have to
+/// be alone come last, after `quiet`, which waits for everything else that this process has begun.
 ///
 /// # Errors
-/// When one cannot be started, or `show` fails; failed tests are no error.
+/// When one cannot be started, or `quiet` or `show` fails; failed tests are no error.
 pub(super) fn run(
     programs: Vec<Program>,
     environment: &BTreeMap<&str, String>,
+    quiet: impl FnOnce() -> Result<()>,
     mut show: impl FnMut(&Outcome) -> Result<()>,
 ) -> Result<()> {
     let mut times = Times::read();
     let (alone, together): (Vec<_>, Vec<_>) = programs
         .into_iter()
         .partition(|program| ALONE.contains(&program.name.as_str()));
-    for (programs, lanes) in [(together, at_once(PROGRAMS_AT_ONCE)), (alone, 1)] {
+    let mut run = |programs, lanes| {
         let queue = Mutex::new(VecDeque::from(times.sorted(programs)));
         run_queue(&queue, lanes, environment, |outcome| {
             times.seconds.insert(outcome.name.clone(), outcome.seconds);
             show(outcome)
-        })?;
-    }
+        })
+    };
+    run(together, at_once(PROGRAMS_AT_ONCE))?;
+    quiet()?;
+    run(alone, 1)?;
     times.write()
 }
 

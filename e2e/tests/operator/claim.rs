@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use katonic_logging_core::names;
 use katonic_logging_e2e::{
-    cluster::{Cluster, Tier},
+    cluster::{Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, PLATFORM, SOON, splunk_policy},
 };
@@ -244,8 +244,9 @@ async fn of_two_installations_that_start_at_once_one_works() {
 
 #[tokio::test]
 async fn the_second_installation_takes_over_when_the_first_is_uninstalled() {
-    let cluster = Cluster::start(Tier::Controllers).await.unwrap();
-    let installed = Installed::new(cluster).await.unwrap();
+    let installed = Installed::start(Tier::Controllers, Options::default())
+        .await
+        .unwrap();
     let first = in_force(&installed).await;
     install_second(&installed, &installation(PLATFORM, COMPUTE)).await;
     let secret = json!({"metadata": {"name": "splunk"}, "stringData": {"token": "second"}});

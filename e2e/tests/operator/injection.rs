@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota};
 use katonic_log_config::layout;
 use katonic_logging_core::{admission, names};
 use katonic_logging_e2e::{
-    cluster::{Cluster, Tier},
+    cluster::{Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, PLATFORM, SOON, condition},
 };
@@ -558,8 +558,9 @@ async fn what_a_namespace_refuses_later_is_noticed_and_its_pods_are_left_alone()
 
 #[tokio::test]
 async fn a_namespace_deleted_while_it_is_prepared_is_served_when_it_is_there_again() {
-    let cluster = Cluster::start(Tier::Controllers).await.unwrap();
-    let installed = Installed::new(cluster).await.unwrap();
+    let installed = Installed::start(Tier::Controllers, Options::default())
+        .await
+        .unwrap();
     let namespaces: Api<Namespace> = Api::all(installed.client.clone());
     let rbac = katonic_logging_e2e::program::workspace().join("manifests/plane/rbac.yaml");
     let again = async || {

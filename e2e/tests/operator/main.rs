@@ -28,7 +28,7 @@ use k8s_openapi::{
 };
 use katonic_logging_core::names;
 use katonic_logging_e2e::{
-    cluster::{Cluster, Tier},
+    cluster::{Options, Tier},
     operator::{Installed, Operator, splunk_policy},
 };
 use kube::{
@@ -40,7 +40,7 @@ use serde_json::{Value, json};
 const ENDPOINT: &str = "https://hec.example.com:8088";
 
 async fn installed() -> Installed {
-    Installed::new(Cluster::start(Tier::ApiServer).await.unwrap())
+    Installed::start(Tier::ApiServer, Options::default())
         .await
         .unwrap()
 }

@@ -9,13 +9,15 @@ use k8s_openapi::api::{
 };
 use katonic_logging_core::names;
 use katonic_logging_e2e::{
-    cluster::{Cluster, Options, Tier},
+    cluster::{Options, Tier},
     eventually::eventually,
     operator::{Installed, PLATFORM, SOON},
 };
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    },
 };
 use serde_json::{Value, json};
 
@@ -27,8 +29,7 @@ async fn the_operator_asks_for_nothing_that_its_rules_refuse_and_an_idle_one_wri
         audit_log: true,
         ..Options::default()
     };
-    let cluster = Cluster::start_with(Tier::ApiServer, options).await.unwrap();
-    let installed = Installed::new(cluster).await.unwrap();
+    let installed = Installed::start(Tier::ApiServer, options).await.unwrap();
     let operator = in_force(&installed).await;
     installed
         .sink_secret("splunk", "token", "rotated")
@@ -127,6 +128,74 @@ async fn the_operator_may_try_a_pod_and_never_create_one() {
     .await
     .unwrap();
     pods.create(&dry_run, &pod("trial", "web")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_operator_may_restart_workloads_and_change_nothing_else_of_them() {
+    let installed = installed().await;
+    let operator = installed
+        .cluster
+        .client_for(names::OPERATOR_NAMESPACE, "katonic-logging")
+        .await
+        .unwrap();
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}, "annotations": {"team": "search"}},
+        "spec": {"containers": [{"name": "web", "image": "localhost/web:v1"}]},
+    });
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let workload = json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web", "labels": {"app": "web"}},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template},
+        });
+        let workload: DynamicObject = serde_json::from_value(workload).unwrap();
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
+        let all = |client| Api::<DynamicObject>::namespaced_with(client, PLATFORM, &resource);
+        all(installed.client.clone())
+            .create(&PostParams::default(), &workload)
+            .await
+            .unwrap();
+        let workloads = all(operator.clone());
+        let patch = async |patch: Value| {
+            let patched = workloads
+                .patch("web", &PatchParams::default(), &Patch::Merge(patch))
+                .await;
+            patched.map_err(|error| error.to_string())
+        };
+        let other = json!({"spec": {"template": {"metadata": {"annotations": {"team": "ads"}}}}});
+        eventually("the API server has the policy", SOON, async || {
+            let refused = patch(other.clone()).await.err();
+            if refused.is_none() {
+                // Before the API server has taken the policy up; the test is about what follows.
+                let back = json!({"spec": {"template": {"metadata": {"annotations": {"team": "search"}}}}});
+                let _ = patch(back).await;
+            }
+            Ok(refused.filter(|message| message.contains("may change no annotation but")))
+        })
+        .await
+        .unwrap();
+        let restart = json!({"spec": {"template": {"metadata": {"annotations": {
+            names::RESTARTED_AT_ANNOTATION: "2026-01-01T00:00:00Z",
+        }}}}});
+        patch(restart).await.unwrap();
+        for change in [
+            json!({"spec": {"template": {"metadata": {"annotations": {"team": null}}}}}),
+            json!({"spec": {"template": {"metadata": {"annotations": {"owner": "me"}}}}}),
+            json!({"spec": {"template": {"metadata": {"labels": {"more": "yes"}}}}}),
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "localhost/mine:v1"}]}}}}),
+            json!({"spec": {"template": {"spec": {"hostNetwork": true}}}}),
+            json!({"spec": {"minReadySeconds": 5}}),
+            json!({"spec": {"revisionHistoryLimit": 0}}),
+            json!({"metadata": {"labels": {"app": "mine"}}}),
+            json!({"metadata": {"annotations": {"owner": "me"}}}),
+            json!({"metadata": {"finalizers": ["example.com/mine"]}}),
+        ] {
+            let refused = patch(change.clone()).await.unwrap_err();
+            assert!(
+                refused.contains("katonic-logging may"),
+                "{kind} {change}: {refused}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

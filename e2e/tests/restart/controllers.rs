@@ -13,7 +13,7 @@ use k8s_openapi::{
 use katonic_log_config::layout;
 use katonic_logging_core::names;
 use katonic_logging_e2e::{
-    cluster::{Cluster, Tier},
+    cluster::{Options, Tier},
     eventually::eventually,
     operator::{Installed, Operator, PLATFORM, condition},
 };
@@ -92,8 +92,9 @@ struct World {
 }
 
 async fn world() -> World {
-    let cluster = Cluster::start(Tier::Controllers).await.unwrap();
-    let installed = Installed::new(cluster).await.unwrap();
+    let installed = Installed::start(Tier::Controllers, Options::default())
+        .await
+        .unwrap();
     installed
         .sink_secret("splunk", "token", "abc")
         .await

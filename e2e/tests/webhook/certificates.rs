@@ -15,7 +15,7 @@ use katonic_logging_core::{
     webhook::certificate::{CERTIFICATE, Certificates, Generation, is_trusted, validity},
 };
 use katonic_logging_e2e::{
-    cluster::{Cluster, Options, Tier},
+    cluster::{Options, Tier},
     eventually::eventually,
     operator::{Installed, Operator, SOON},
     program,
@@ -246,8 +246,9 @@ async fn is_injected_and_left_alone(world: &World) {
 
 #[tokio::test]
 async fn what_cert_manager_looks_after_is_left_to_it() {
-    let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
-    let installed = Installed::new(cluster).await.unwrap();
+    let installed = Installed::start(Tier::ApiServer, Options::default())
+        .await
+        .unwrap();
     install(&installed, "Webhook").await;
     with_cert_manager(&installed).await;
     is_available(&installed).await;
@@ -272,8 +273,9 @@ async fn what_cert_manager_looks_after_is_left_to_it() {
 
 #[tokio::test]
 async fn whom_api_servers_trust_stays_until_cert_manager_has_named_another() {
-    let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
-    let installed = Installed::new(cluster).await.unwrap();
+    let installed = Installed::start(Tier::ApiServer, Options::default())
+        .await
+        .unwrap();
     install(&installed, "Webhook").await;
     apply(&installed, "manifests/webhook").await;
     is_available(&installed).await;

@@ -25,7 +25,7 @@ use k8s_openapi::{
 use katonic_log_config::layout;
 use katonic_logging_core::{names, webhook::configuration::published};
 use katonic_logging_e2e::{
-    cluster::{Cluster, Minor, Options, Tier},
+    cluster::{Minor, Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, PLATFORM, SOON, condition, splunk_policy},
     program,
@@ -52,8 +52,7 @@ impl World {
     }
 
     async fn with(mode: &str, options: Options) -> Self {
-        let cluster = Cluster::start_with(Tier::ApiServer, options).await.unwrap();
-        let installed = Installed::new(cluster).await.unwrap();
+        let installed = Installed::start(Tier::ApiServer, options).await.unwrap();
         apply(&installed, "manifests/webhook").await;
         install(&installed, mode).await;
         let address = Address::free().unwrap();

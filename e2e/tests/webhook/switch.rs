@@ -13,7 +13,7 @@ use k8s_openapi::api::{admissionregistration::v1::MutatingAdmissionPolicyBinding
 use katonic_log_config::layout;
 use katonic_logging_core::{names, webhook::configuration::bound_namespaces};
 use katonic_logging_e2e::{
-    cluster::{Cluster, Minor, Options, Tier},
+    cluster::{Minor, Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, PLATFORM, SOON, condition, splunk_policy},
 };
@@ -117,8 +117,9 @@ async fn each_way_takes_over_from_the_other_and_every_pod_meanwhile_has_one_agen
 
 #[tokio::test]
 async fn a_webhook_that_is_not_there_is_told_and_the_admission_policy_stays() {
-    let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
-    let installed = Installed::new(cluster).await.unwrap();
+    let installed = Installed::start(Tier::ApiServer, Options::default())
+        .await
+        .unwrap();
     let _operator = Operator::start(&installed.cluster, "one").await.unwrap();
     installed
         .sink_secret("splunk", "token", "abc")
