@@ -68,6 +68,14 @@ impl Image {
         }
     }
 
+    /// The profile of Cargo that it is shipped with; also the name of the folder in which Cargo puts it.
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Agent | Self::Workload => "release",
+            Self::Operator => "operator",
+        }
+    }
+
     fn contents(self) -> archive::Contents {
         archive::Contents {
             program: self.program(),
@@ -143,8 +151,9 @@ impl Image {
         let output = program::cargo()
             .args([
                 "build",
-                "--release",
                 "--locked",
+                "--profile",
+                self.profile(),
                 "--package",
                 self.package(),
             ])
@@ -163,7 +172,10 @@ impl Image {
             );
         }
         progress.done();
-        Ok(target.join(triple).join("release").join(self.program()))
+        Ok(target
+            .join(triple)
+            .join(self.profile())
+            .join(self.program()))
     }
 }
 
@@ -219,10 +231,12 @@ mod tests {
             let text = fs::read_to_string(path).unwrap();
             let program = image.program();
             let entrypoint = format!("ENTRYPOINT [\"/{program}\"]");
-            let build = format!("--package {} --bin {program} --target", image.package());
+            let (profile, package) = (image.profile(), image.package());
+            let build = format!("--profile {profile} --package {package} --bin {program} --target");
             for line in [
                 entrypoint,
                 build,
+                format!("/{profile}/{program}\" /{program}"),
                 format!("COPY --from=build /{program} /{program}"),
                 "FROM scratch".to_owned(),
             ] {

@@ -21,13 +21,17 @@ pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
     build_with(package, binary, &["--workspace"])
 }
 
-/// Builds a binary as it is shipped, with the features of its own package; for measurements.
+/// Builds a binary with the profile it is shipped with and the features of its own package; for measurements.
 ///
 /// # Errors
 /// As [`build`].
-pub fn build_release(package: &str, binary: &str) -> Result<PathBuf> {
+pub fn build_shipped(package: &str, binary: &str, profile: &str) -> Result<PathBuf> {
     let progress = Progress::start(&format!("building {binary} as it is shipped"));
-    let built = build_with(package, binary, &["--release", "--package", package]);
+    let built = build_with(
+        package,
+        binary,
+        &["--profile", profile, "--package", package],
+    );
     match &built {
         Ok(_) => progress.done(),
         Err(_) => progress.failed(),

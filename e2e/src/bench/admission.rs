@@ -70,9 +70,10 @@ const BARE: &str = "bare";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program =
-        spawn_blocking(|| program::build_release("katonic-logging-operator", "katonic-logging"))
-            .await??;
+    let program = spawn_blocking(|| {
+        program::build_shipped("katonic-logging-operator", "katonic-logging", "operator")
+    })
+    .await??;
     let progress = Progress::start("measuring injection: what creating a pod costs");
     let options = Options {
         durable_writes: true,

@@ -68,7 +68,7 @@ pub(super) fn run<T: DeserializeOwned>(
 }
 
 fn sizes() -> Result<Vec<Figure>> {
-    let program = program::build_release("katonic-log-agent", "katonic-log-agent")?;
+    let program = program::build_shipped("katonic-log-agent", "katonic-log-agent", "release")?;
     // A current image is built in an instant.
     let image = Image::Agent.build()?;
     let size = |path: &std::path::Path| -> Result<f64> {

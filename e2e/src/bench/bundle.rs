@@ -47,9 +47,10 @@ const BARE: [&str; 2] = ["bare-one", "bare-two"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program =
-        spawn_blocking(|| program::build_release("katonic-logging-operator", "katonic-logging"))
-            .await??;
+    let program = spawn_blocking(|| {
+        program::build_shipped("katonic-logging-operator", "katonic-logging", "operator")
+    })
+    .await??;
     let progress = Progress::start("measuring the operator: a changed policy to its bundles");
     let options = Options {
         durable_writes: true,
