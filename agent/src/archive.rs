@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use katonic_log_config::{ObjectStorage, Store};
+use katonic_log_config::{ObjectLock, ObjectStorage, Store};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -42,7 +42,7 @@ use crate::{
     tell::{Level, tell},
 };
 use ledger::Run;
-use spool::{Header, Spool};
+use spool::{Header, Locked, Spool};
 
 /// From such a wait on the connection is not kept.
 const LONG: Duration = Duration::from_secs(1);
@@ -86,7 +86,14 @@ struct Item<'a> {
     sha256: [u8; 32],
     content_type: &'static str,
     once: bool,
+    locked: Option<Locked>,
     body: &'a dyn Fn() -> std::io::Result<Outgoing>,
+}
+
+/// How the objects of an archive are locked.
+fn lock_of(archive: &ObjectStorage) -> Option<ObjectLock> {
+    let Store::S3(s3) = &archive.store;
+    s3.object_lock
 }
 
 impl Archive {
@@ -142,7 +149,7 @@ impl Archive {
                 continue;
             }
             if let Some(run) = self.route.unrecorded(&shared.source, ended) {
-                self.record(run).await;
+                self.record(run, lock_of(&archive)).await;
                 continue;
             }
             if ended {
@@ -200,15 +207,27 @@ impl Archive {
         if run.objects == 0 && run.folder.starts_with("unidentified/") {
             self.tell_unidentified(&run);
         }
-        self.finish(run, &made, content).await;
+        let lock = lock_of(archive);
+        let locked = lock.map(|lock| Locked::from(lock, self.clock.now()));
+        self.finish(run, &made, content, locked).await;
     }
 
-    async fn finish(&mut self, run: Run, made: &Made, content: ObjectContent) {
+    async fn finish(
+        &mut self,
+        run: Run,
+        made: &Made,
+        content: ObjectContent,
+        locked: Option<Locked>,
+    ) {
         let ObjectContent { body, spilled } = content;
         let source = &self.shared.source;
+        let header = |run, stored| Header {
+            locked,
+            ..self.route.header(source, run, made, &body, stored)
+        };
         let Some(spilled) = spilled else {
             let stored = (body.bytes.len() as u64, Sha256::digest(&body.bytes).into());
-            let header = self.route.header(source, run, made, &body, stored);
+            let header = header(run, stored);
             let bytes: Bytes = body.bytes;
             self.store(&header, &|| Ok(bytes.clone().into())).await;
             self.route.stored(&header, false);
@@ -218,7 +237,7 @@ impl Archive {
         let written = match spilled {
             Ok(spilled) => {
                 let stored = (spilled.length, spilled.sha256);
-                let header = self.route.header(source, run, made, &body, stored);
+                let header = header(run, stored);
                 let committed = self.spool.commit(spilled, &header).await;
                 committed.map(|()| header)
             }
@@ -247,13 +266,14 @@ impl Archive {
             sha256: header.sha256,
             content_type: OBJECT,
             once: true,
+            locked: header.locked,
             body,
         })
         .await;
     }
 
     /// Says in the store that a run is whole.
-    async fn record(&mut self, run: Run) {
+    async fn record(&mut self, run: Run, lock: Option<ObjectLock>) {
         let source = &self.shared.source;
         let execution_id = self.route.execution_id(source);
         let record = run.record(&source.pod, execution_id.as_deref());
@@ -266,6 +286,7 @@ impl Archive {
             content_type: RECORD,
             // A pod that goes on after all has another one later.
             once: false,
+            locked: lock.map(|lock| Locked::from(lock, self.clock.now())),
             body: &|| Ok(record.clone().into()),
         })
         .await;
@@ -363,13 +384,17 @@ impl Archive {
         let target = self.route.target();
         let destination =
             Destination::resolve(&target, &credentials, &channel).map_err(unusable)?;
+        let now = self.clock.now();
         let put = Put {
             key: item.key,
             sha256: item.sha256,
             content_type: item.content_type,
             once: item.once && self.is_conditional,
+            lock: item
+                .locked
+                .map(|locked| (locked.lock.mode, locked.until(now))),
         };
-        let signed = s3::sign(&s3, &credentials, &put, self.clock.now()).map_err(unusable)?;
+        let signed = s3::sign(&s3, &credentials, &put, now).map_err(unusable)?;
         let body = (item.body)().map_err(|error| Verdict::Retry {
             reason: format!("failed to read the object that was written down: {error}"),
             after: None,
@@ -390,7 +415,7 @@ impl Archive {
         let answer = response.answer(client.quoter());
         let reply = match of_proxy(client, &answer) {
             Some(verdict) => Reply::Not(verdict),
-            None => s3::judge(&answer, &s3),
+            None => s3::judge(&answer, &s3, item.locked.is_some()),
         };
         Ok((reply, response.date()))
     }

@@ -23,7 +23,8 @@ pub use rule::Period;
 pub use secret::{CertificateSecretRef, SecretKeyRef};
 pub use sink::{
     AccessKeySecretRef, ArchiveObjects, Batch, HttpMethod, HttpSink, JsonFormat, LogglySink,
-    NewRelicRegion, NewRelicSink, ObjectStorageSink, OtlpEncoding, OtlpSink, S3Store, Sink,
-    SplunkAcknowledgement, SplunkSink, SyslogFacility, SyslogSink, SyslogTransport,
+    NewRelicRegion, NewRelicSink, ObjectLock, ObjectLockMode, ObjectStorageSink, OtlpEncoding,
+    OtlpSink, S3Store, Sink, SplunkAcknowledgement, SplunkSink, SyslogFacility, SyslogSink,
+    SyslogTransport,
 };
-pub use status::{LoggingPolicyStatus, PodCount, PodsByReason, SinkStatus};
+pub use status::{LoggingPolicyStatus, PodCount, PodsByReason, SinkRetention, SinkStatus};

@@ -42,6 +42,12 @@ use crate::{Filter, LabelSelector, LoggingPolicyStatus, Multiline, Parse, Sink};
         description = "Number of sinks."
     ),
     printcolumn(
+        name = "Retention",
+        type_ = "string",
+        json_path = ".status.retention",
+        description = "How long its logs are kept."
+    ),
+    printcolumn(
         name = "Pods",
         type_ = "string",
         json_path = ".status.pods.summary",
@@ -70,7 +76,8 @@ use crate::{Filter, LabelSelector, LoggingPolicyStatus, Multiline, Parse, Sink};
     validation = ("!has(self.logs) || self.logs != 'Execution' || !has(self.planes) || self.planes.all(p, p == 'Compute')", "execution logs are those of the compute plane: write planes: [Compute], or leave planes out"),
     validation = ("!has(self.logs) || self.logs != 'Execution' || !has(self.containers) || !has(self.containers.include)", "execution logs are those of the containers that the installation names (logging.userContainers): remove containers.include; containers.exclude leaves some of them out"),
     validation = ("!has(self.fallback) || self.sinks.exists(s, s.name == self.fallback)", "fallback is not the name of one of the sinks: write the `name` of a sink of this policy"),
-    validation = ("!has(self.fallback) || size(self.sinks) > 1", "fallback gets only what the other sinks could not deliver: add another sink beside it, or remove fallback")
+    validation = ("!has(self.fallback) || size(self.sinks) > 1", "fallback gets only what the other sinks could not deliver: add another sink beside it, or remove fallback"),
+    validation = ("(has(self.retention) ? self.retention == 'Forever' : has(self.logs) && self.logs == 'Execution') || self.sinks.all(s, !has(s.objectStorage) || !has(s.objectStorage.s3) || !has(s.objectStorage.s3.objectLock) || s.objectStorage.s3.objectLock.days <= (has(self.retention) ? int(self.retention.replace('d', '')) : 30))", "objectLock.days is more than retention, and what is locked cannot be deleted in time: raise retention (30d by default), or lower objectLock.days")
 )]
 pub struct LoggingPolicySpec {
     /// Planes of the platform whose pods are meant: `Platform` (the namespace with the platform's services) and
@@ -119,6 +126,15 @@ pub struct LoggingPolicySpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 317)))]
     #[x_kube(merge_strategy = ListMerge::Set, validation = ("self.all(l, !format.qualifiedName().validate(l).hasValue())", "podLabels holds what is not the name of a label: write `name` or `prefix/name`, for example app.kubernetes.io/name"))]
     pub pod_labels: Option<Vec<String>>,
+    /// How long its logs are kept where they go, counted from when they arrive there: a number of days, or `Forever`. An
+    /// archive with `managementSecretRef` is made so, and kept so; of every other sink the status says who decides instead.
+    /// Where several policies archive into the same place, the longest of theirs holds. Less than before deletes logs, so it
+    /// waits for the annotation `logging.katonic.ai/acknowledge-retention` with the same value. Default: `30d`; for execution
+    /// logs `Forever`. Example: `365d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 7))]
+    #[x_kube(validation = (r"self == 'Forever' || self.matches('^[1-9][0-9]{0,4}d$')", "is not a time for which logs can be kept: write a number of days, for example 30d, or Forever"))]
+    pub retention: Option<String>,
     /// What becomes of running pods that lack the log agent or have an older one. `Manual`: the status names the commands
     /// that restart their owners. `Automatic`: the operator restarts each `Deployment`, `StatefulSet` and `DaemonSet` of them,
     /// one after the other, as `kubectl rollout restart` does, and stops at the first that does not become healthy. Pods of

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use http::{HttpMethod, HttpSink, JsonFormat};
 pub use loggly::LogglySink;
 pub use new_relic::{NewRelicRegion, NewRelicSink};
-pub use object_storage::{AccessKeySecretRef, ArchiveObjects, MAX_AGE, ObjectStorageSink, S3Store};
+pub use object_storage::{
+    AccessKeySecretRef, ArchiveObjects, MAX_AGE, ObjectLock, ObjectLockMode, ObjectStorageSink,
+    S3Store,
+};
 pub use otlp::{OtlpEncoding, OtlpSink};
 pub use splunk::{ACKNOWLEDGEMENT_TIMEOUT, POLL_INTERVAL, SplunkAcknowledgement, SplunkSink};
 pub use syslog::{SyslogFacility, SyslogSink, SyslogTransport};

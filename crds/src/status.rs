@@ -12,7 +12,7 @@ pub struct LoggingPolicyStatus {
     /// The `metadata.generation` that this status is about; -1 before the operator has seen the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `SecretsResolved`, `Injected` and their conjunction `Ready`; `Reconciling` and `Stalled` only while true.
+    /// `Accepted`, `SecretsResolved`, `Injected`, `RetentionEnforced` and their conjunction `Ready`; `Reconciling` and `Stalled` only while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -22,6 +22,9 @@ pub struct LoggingPolicyStatus {
     /// Whose output is collected: `Application` or `Execution`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<String>,
+    /// How long the policy's logs are to be kept: a number of days, or `Forever`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<String>,
     /// Selected pods, and how many of them have the log agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCount>,
@@ -81,4 +84,27 @@ pub struct SinkStatus {
     /// A sentence for people, with what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// How long the logs are kept where this sink puts them, and who sees to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<SinkRetention>,
+}
+
+/// How long logs are kept where a sink puts them, and who sees to it.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkRetention {
+    /// `Enforced`: the store keeps them for as long as the policy asks. `ProviderManaged`: whoever runs the sink decides.
+    /// `Drifted`: the store keeps them for another time, and `message` says what to do. `Unsupported`: nobody sees to it.
+    /// `Unknown`: the store has not been asked yet, or could not be.
+    pub state: String,
+    /// One word: why.
+    pub reason: String,
+    /// For how long they are kept, where that is known: a number of days, or `Forever`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+    /// What all of it begins with, where the operator looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// A sentence for people, with what to do.
+    pub message: String,
 }

@@ -127,6 +127,11 @@ async fn kubectl_explains_every_field() {
         ("filters.redact.hashKeySecretRef", "openssl rand -hex 32"),
         ("multiline.rule", "`Java`"),
         ("fallback", "Name of one of the sinks"),
+        ("retention", "logging.katonic.ai/acknowledge-retention"),
+        (
+            "sinks.objectStorage.s3.managementSecretRef",
+            "agents never see it",
+        ),
     ] {
         let explained = explain(&["explain", &format!("lp.spec.{field}")]).await;
         let text: Vec<_> = explained.split_whitespace().collect();

@@ -87,6 +87,9 @@ pub struct ControllerArgs {
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub health_address: SocketAddr,
+    /// Seconds between two looks at the lifecycle rules of a bucket, to put right what others have changed.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub retention_interval: u64,
     /// Address of a webhook that runs outside of the cluster, for example <https://webhook.example.com:8443>; without it, API
     /// servers reach the webhook by its Service.
     #[arg(long, value_parser = Reach::url)]

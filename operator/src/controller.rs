@@ -32,6 +32,7 @@ mod alarm;
 mod apply;
 mod census;
 mod injection;
+mod keeper;
 mod observe;
 mod prober;
 mod publish;
@@ -44,6 +45,7 @@ mod webhook;
 use apply::Applier;
 use census::Census;
 use injection::{Injection, Wanted};
+use keeper::Keeper;
 use observe::SinkSecrets;
 use prober::{Checked, Prober};
 use publish::Publisher;
@@ -175,6 +177,7 @@ struct Controller {
     publisher: Publisher,
     census: Census,
     roller: Roller,
+    keeper: Keeper,
     /// When restarts and statuses have to be looked at again though nothing has changed.
     wake: Option<Timestamp>,
     last_good: BTreeMap<String, LastGood>,
@@ -239,6 +242,11 @@ impl Controller {
             publisher: Publisher::new(client.clone(), &namespace, health.clone()),
             census: Census::new(client.clone()),
             roller: Roller::new(client.clone(), health.clone(), signal.clone()),
+            keeper: Keeper::new(
+                Duration::from_secs(args.retention_interval),
+                &signal,
+                &health,
+            ),
             wake: None,
             installation: InForce::default(),
             planes: None,
@@ -320,6 +328,7 @@ impl Controller {
             problem: self.installation.problem.as_ref(),
             census: &self.census,
             restarts: &restarts.standing,
+            retention: &self.keeper.outcomes(),
         };
         let published = self.publisher.publish(&self.sources, facts, now).await;
         self.wake = restarts.wake.into_iter().chain(published.due).min();
@@ -450,6 +459,7 @@ impl Controller {
                 };
             }
         }
+        self.keeper.follow(&plan.custodies);
         self.plan = Some(plan);
         Ok(Next::after(
             &self.report,

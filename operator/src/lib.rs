@@ -1,6 +1,7 @@
 //! The operator's shell: it observes the cluster, applies what the core has planned, and reports. Decides nothing.
 
 pub mod args;
+mod bucket;
 pub mod cache;
 mod claim;
 pub mod controller;

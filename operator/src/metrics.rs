@@ -34,6 +34,7 @@ pub struct Metrics {
     leader: Gauge,
     injection: Family<WayLabels, Gauge>,
     certificate: Gauge,
+    looks: Family<OutcomeLabels, Counter>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -140,6 +141,12 @@ impl Default for Metrics {
             "When the certificate made for the webhook ceases to be valid, in seconds since 1970; 0: there is none",
             certificate.clone(),
         );
+        let looks = Family::default();
+        registry.register(
+            "bucket_looks",
+            "Times that the lifecycle rules of a bucket were looked at",
+            looks.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -151,6 +158,7 @@ impl Default for Metrics {
             leader,
             injection,
             certificate,
+            looks,
         }
     }
 }
@@ -174,6 +182,12 @@ impl Metrics {
                 outcome: outcome.as_str(),
             })
             .inc();
+    }
+
+    /// The lifecycle rules of a bucket were looked at, or could not be.
+    pub fn looked(&self, outcome: Outcome) {
+        let outcome = outcome.as_str();
+        self.looks.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// How many policies there are.

@@ -32,6 +32,7 @@ pub use processing::{
 pub use selector::{Expression, Operator, Selector};
 pub use sink::{
     Acknowledgement, AppName, ArchiveLayout, Authorization, Batching, BucketName, Facility, Http,
-    HttpMethod, JsonFormat, KeyPrefix, Loggly, LogglyTag, NewRelic, NewRelicRegion, ObjectStorage,
-    Otlp, OtlpEncoding, Region, S3, Sink, Splunk, Store, Syslog, SyslogTransport, Target,
+    HttpMethod, JsonFormat, KeyPrefix, LockMode, Loggly, LogglyTag, NewRelic, NewRelicRegion,
+    ObjectLock, ObjectStorage, Otlp, OtlpEncoding, Region, S3, Sink, Splunk, Store, Syslog,
+    SyslogTransport, Target,
 };

@@ -16,8 +16,8 @@ pub use http::{Authorization, Http, HttpMethod, JsonFormat};
 pub use loggly::{InvalidTag, Loggly, LogglyTag};
 pub use new_relic::{NewRelic, NewRelicRegion};
 pub use object_storage::{
-    ArchiveLayout, BucketName, InvalidStore, KeyPrefix, MAX_PREFIX, ObjectStorage, Region, S3,
-    Store,
+    ArchiveLayout, BucketName, InvalidStore, KeyPrefix, LockMode, MAX_PREFIX, ObjectLock,
+    ObjectStorage, Region, S3, Store,
 };
 pub use otlp::{Otlp, OtlpEncoding};
 pub use splunk::{Acknowledgement, Splunk};

@@ -5,9 +5,10 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use katonic_log_config::bundle::hex_digest;
+use katonic_log_config::{ObjectLock, bundle::hex_digest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
@@ -44,6 +45,36 @@ pub struct Header {
     pub run: Run,
     /// How far the route had come before it.
     pub before: Progress,
+    /// How it is locked; none: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked: Option<Locked>,
+}
+
+/// How an object is locked, as it was decided when it was written down.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Locked {
+    /// By whom, and for how long.
+    pub lock: ObjectLock,
+    /// From when on, in seconds since 1970.
+    pub since: u64,
+}
+
+impl Locked {
+    /// From now on.
+    pub fn from(lock: ObjectLock, now: SystemTime) -> Self {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            lock,
+            since: since.as_secs(),
+        }
+    }
+
+    /// Until when: the same for the same object, unless that is over where the clock was wrong when it was written down.
+    pub fn until(self, now: SystemTime) -> SystemTime {
+        let days = Duration::from_hours(24).saturating_mul(self.lock.days.get());
+        let until = UNIX_EPOCH + Duration::from_secs(self.since) + days;
+        if until > now { until } else { now + days }
+    }
 }
 
 /// How far a file is settled.
@@ -244,6 +275,7 @@ mod tests {
             }],
             run: Run::new(&"run".into(), 0, "f/".into(), first),
             before: Progress::default(),
+            locked: None,
         }
     }
 
@@ -295,5 +327,19 @@ mod tests {
             fs::write(&spool.path, &flipped).unwrap();
             assert!(matches!(spool.load(), Err(SpoolError::Damaged)), "{at}");
         }
+    }
+
+    #[test]
+    fn an_object_is_locked_until_the_same_time_whenever_it_is_sent() {
+        let lock = ObjectLock {
+            mode: katonic_log_config::LockMode::Compliance,
+            days: 2.try_into().unwrap(),
+        };
+        let day = |days: u64| UNIX_EPOCH + Duration::from_hours(24 * days);
+        let locked = Locked::from(lock, day(100));
+        for sent in [100, 101] {
+            assert_eq!(locked.until(day(sent)), day(102));
+        }
+        assert_eq!(locked.until(day(500)), day(502), "the clock was wrong");
     }
 }

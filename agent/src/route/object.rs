@@ -248,6 +248,7 @@ impl Route {
             settles: made.settles.clone(),
             run: run.with_object(addition, sha256, Spot { file, offset: next }),
             before: self.progress(),
+            locked: None,
         }
     }
 

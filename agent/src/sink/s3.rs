@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use katonic_log_config::{S3, bundle::hex};
+use katonic_log_config::{LockMode, S3, bundle::hex};
 
 use super::{Answer, Cause, Request, Verdict, header as headers};
 use crate::{
     credential::{self, CredentialError},
     signature::{Date, Signer, Unsigned, encode},
+    timestamp::Timestamp,
 };
 
 /// Longest code of an error that is told.
@@ -26,6 +27,8 @@ pub struct Put<'a> {
     pub content_type: &'static str,
     /// Only if there is nothing under this key: then what is there is this object, put earlier.
     pub once: bool,
+    /// Who can lift its lock, and until when it is locked; none: it is not.
+    pub lock: Option<(LockMode, SystemTime)>,
 }
 
 /// A request that is ready to be sent.
@@ -86,13 +89,18 @@ pub fn sign(
     let date = Date::from(now);
     let payload = hex(&put.sha256);
     let host = uri.authority().map_or("", |authority| authority.as_str());
-    let covered = BTreeMap::from([
+    let mut covered = BTreeMap::from([
         ("host", host.to_owned()),
         // Kept with the object; and where objects are locked, the store asks for a checksum.
         ("x-amz-checksum-sha256", BASE64_STANDARD.encode(put.sha256)),
         ("x-amz-content-sha256", payload.clone()),
         ("x-amz-date", date.as_str().to_owned()),
     ]);
+    if let Some((mode, until)) = put.lock {
+        covered.insert("x-amz-object-lock-mode", mode.as_str().to_owned());
+        let until = rfc3339_millis(until);
+        covered.insert("x-amz-object-lock-retain-until-date", until);
+    }
     let signer = Signer {
         access_key_id: id,
         secret_access_key: &secret,
@@ -126,8 +134,16 @@ pub fn sign(
     Ok(Signed { uri, headers })
 }
 
-/// What an answer to a PUT means (Amazon S3: "Error responses", "Conditional requests").
-pub fn judge(answer: &Answer<'_>, s3: &S3) -> Reply {
+/// A time as S3 shows it, to the second: `2013-05-24T00:00:00.000Z`.
+fn rfc3339_millis(time: SystemTime) -> String {
+    let mut text = Vec::new();
+    Timestamp::from(time).write_rfc3339(&mut text);
+    let seconds = text.iter().take(19).map(|byte| char::from(*byte));
+    seconds.chain(".000Z".chars()).collect()
+}
+
+/// What an answer to a PUT means (Amazon S3: "Error responses", "Conditional requests"). `locked`: it asked for a lock.
+pub fn judge(answer: &Answer<'_>, s3: &S3, locked: bool) -> Reply {
     let code = code(answer.body);
     let named = |status| named(status, &answer.quote(code));
     let bucket = s3.bucket.as_str();
@@ -148,8 +164,13 @@ pub fn judge(answer: &Answer<'_>, s3: &S3) -> Reply {
         (_, "SignatureDoesNotMatch") => refused("the secret access key does not belong to the access key id, or something on the way changes requests: correct the Secret of credentialsSecretRef".to_owned()),
         (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => refused("the credentials are not valid any more: renew the Secret of credentialsSecretRef".to_owned()),
         (_, "AccessDenied" | "AllAccessDisabled") => refused(format!(
-            "allow these credentials s3:PutObject on arn:aws:s3:::{bucket}/{}",
+            "allow these credentials s3:PutObject{} on arn:aws:s3:::{bucket}/{}",
+            if locked { " and s3:PutObjectRetention" } else { "" },
             s3.prefix.join("*")
+        )),
+        // Amazon's and MinIO's code for it says nothing of locks, and no other code of theirs fits here.
+        (400, "InvalidRequest" | "InvalidArgument") if locked => wrong(format!(
+            "the bucket `{bucket}` does not lock objects: make it anew with Object Lock, or remove objectLock"
         )),
         (_, "NoSuchBucket") => wrong(format!("there is no bucket `{bucket}`: create it, or correct bucket")),
         (_, "InvalidBucketName") => wrong(format!("the store knows no bucket called `{bucket}`: correct bucket")),
@@ -211,6 +232,7 @@ mod tests {
             prefix: KeyPrefix::default(),
             access_key_id: key("id"),
             secret_access_key: key("secret"),
+            object_lock: None,
         }
     }
 
@@ -219,7 +241,7 @@ mod tests {
             "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{code} hunter2</Message></Error>"
         );
         let answer = Answer::of(status, body.as_bytes());
-        judge(&answer, &s3("https://store.example.com"))
+        judge(&answer, &s3("https://store.example.com"), false)
     }
 
     #[test]
@@ -280,7 +302,7 @@ mod tests {
             quoter: &quoter,
             ..Answer::of(503, body)
         };
-        let reply = judge(&answer, &s3("https://store.example.com"));
+        let reply = judge(&answer, &s3("https://store.example.com"), false);
         let told = format!("{reply:?}");
         assert!(told.contains("HTTP 503 …"), "{told}");
     }
@@ -293,6 +315,7 @@ mod tests {
             sha256: [7; 32],
             content_type: "application/gzip",
             once: true,
+            lock: None,
         };
         let s3 = s3("https://store.example.com:9000/base");
         let sign = || sign(&s3, directory.path(), &put, UNIX_EPOCH);
@@ -312,5 +335,52 @@ mod tests {
             self::sign(&s3, directory.path(), &put, UNIX_EPOCH),
             Err(CredentialError::NotAHeader(_))
         ));
+    }
+
+    #[test]
+    fn a_lock_is_asked_for_and_signed() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("id"), "hunter1").unwrap();
+        fs::write(directory.path().join("secret"), "hunter2").unwrap();
+        let until = UNIX_EPOCH + std::time::Duration::from_millis(1_795_428_907_500);
+        let put = Put {
+            key: "a",
+            sha256: [7; 32],
+            content_type: "application/gzip",
+            once: true,
+            lock: Some((LockMode::Compliance, until)),
+        };
+        let signed = sign(&s3("https://store"), directory.path(), &put, UNIX_EPOCH).unwrap();
+        let until = &signed.headers["x-amz-object-lock-retain-until-date"];
+        assert_eq!(until, "2026-11-23T10:15:07.000Z");
+        assert_eq!(signed.headers["x-amz-object-lock-mode"], "COMPLIANCE");
+        let authorization = signed.headers["authorization"].to_str().unwrap();
+        let covered = "x-amz-date;x-amz-object-lock-mode;x-amz-object-lock-retain-until-date,";
+        assert!(authorization.contains(covered), "{authorization}");
+    }
+
+    #[test]
+    fn a_lock_that_is_refused_says_what_to_do() {
+        for (status, code, says) in [
+            (
+                400,
+                "InvalidRequest",
+                "the bucket `logs` does not lock objects",
+            ),
+            (
+                403,
+                "AccessDenied",
+                "s3:PutObject and s3:PutObjectRetention on arn:aws:s3:::logs/*",
+            ),
+        ] {
+            let body = format!("<Error><Code>{code}</Code></Error>");
+            let answer = Answer::of(status, body.as_bytes());
+            let Reply::Not(Verdict::Hold { reason, .. }) =
+                judge(&answer, &s3("https://store"), true)
+            else {
+                panic!("{code}");
+            };
+            assert!(reason.contains(says), "{reason}");
+        }
     }
 }

@@ -114,6 +114,7 @@ fn archive(url: &str) -> Result<Policy> {
         prefix: KeyPrefix::default(),
         access_key_id: key("id")?,
         secret_access_key: key("secret")?,
+        object_lock: None,
     };
     let number = |number: u32| number.try_into().map_err(Error::other);
     Ok(policy(

@@ -1,6 +1,7 @@
 //! Object storage: an archive in which each line is exactly once.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -93,9 +94,38 @@ pub struct S3Store {
     pub prefix: Option<String>,
     /// Who writes: needs nothing but the right to put objects below the prefix.
     pub credentials_secret_ref: AccessKeySecretRef,
+    /// Who looks after the policy's `retention`: an access key that may read and write the bucket's lifecycle rules. The operator
+    /// alone uses it, agents never see it. Default: none; then nobody does, and the status says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_secret_ref: Option<AccessKeySecretRef>,
+    /// Lock each object, so that nobody can delete or replace it before its time. The bucket must have been made with Object Lock;
+    /// the agents need the right `s3:PutObjectRetention` too. Default: none. Example: `{mode: Governance, days: 30}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
     #[expect(missing_docs, reason = "its fields stand here, not itself")]
     #[serde(flatten)]
     pub connection: HttpConnection,
+}
+
+/// How each object is locked.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectLock {
+    /// `Governance`: who has the right `s3:BypassGovernanceRetention` can lift it. `Compliance`: nobody can, the owner of the
+    /// account neither.
+    pub mode: ObjectLockMode,
+    /// For so many days from when the object is cut, 1 to 36500; not more than the policy's `retention`. Example: `30`.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub days: i32,
+}
+
+/// Who can lift the lock of an object.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ObjectLockMode {
+    /// Who has a right of its own to it.
+    Governance,
+    /// Nobody.
+    Compliance,
 }
 
 /// An access key: a Secret in the operator's namespace with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.

@@ -189,6 +189,52 @@ impl Minio {
         Ok(())
     }
 
+    /// Makes a bucket that can lock its objects, which keeps versions too.
+    pub async fn make_bucket_with_lock(&self, name: &str) -> Result<()> {
+        let path = format!("/{name}");
+        let request = request::Request {
+            user: &self.root,
+            method: &Method::PUT,
+            path: &path,
+            query: "",
+            body: Bytes::new(),
+            headers: &[("x-amz-bucket-object-lock-enabled", "true")],
+            time: SystemTime::now(),
+        };
+        let answer = self.connector.send(self.address(), request).await?;
+        expected(&Method::PUT, &path, answer)?;
+        Ok(())
+    }
+
+    /// The lifecycle rules of a bucket as they are written; none where it has none.
+    pub async fn lifecycle(&self, bucket: &str) -> Result<Option<String>> {
+        let path = format!("/{bucket}");
+        let answer = self
+            .request(&Method::GET, &path, "lifecycle=", Bytes::new())
+            .await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let answer = expected(&Method::GET, &path, answer)?;
+        Ok(Some(String::from_utf8(answer.body.to_vec())?))
+    }
+
+    /// Replaces the lifecycle rules of a bucket by these, each a whole `Rule`.
+    pub async fn set_lifecycle(&self, bucket: &str, rules: &str) -> Result<()> {
+        let path = format!("/{bucket}");
+        let text = format!("<LifecycleConfiguration>{rules}</LifecycleConfiguration>");
+        self.expect(&Method::PUT, &path, "lifecycle=", text.into())
+            .await?;
+        Ok(())
+    }
+
+    /// Stores an object.
+    pub async fn put(&self, bucket: &str, key: &str, content: Bytes) -> Result<()> {
+        let path = format!("/{bucket}/{key}");
+        self.expect(&Method::PUT, &path, "", content).await?;
+        Ok(())
+    }
+
     /// Makes a user with this policy and no other; of one that there is already, the password is another one then.
     pub async fn user(&self, id: &str, secret: &str, policy: &Value) -> Result<User> {
         let wanted = json!({
@@ -303,6 +349,7 @@ impl Minio {
             path,
             query,
             body,
+            headers: &[],
             time: SystemTime::now(),
         };
         self.connector.send(self.address(), request).await
@@ -321,6 +368,7 @@ impl Minio {
             path,
             query: "",
             body: Bytes::new(),
+            headers: &[],
             time,
         };
         self.connector.send(self.address(), request).await
@@ -334,11 +382,7 @@ impl Minio {
         body: Bytes,
     ) -> Result<Answer> {
         let answer = self.request(method, path, query, body).await?;
-        if !(200..300).contains(&answer.status) {
-            let said = String::from_utf8_lossy(&answer.body);
-            bail!("{method} {path}: HTTP {}: {said}", answer.status);
-        }
-        Ok(answer)
+        expected(method, path, answer)
     }
 
     /// What it says of itself.
@@ -346,6 +390,15 @@ impl Minio {
         std::fs::read_to_string(self.folder.path().join("output"))
             .context("failed to read what MinIO said")
     }
+}
+
+/// The answer, if it is one of success.
+fn expected(method: &Method, path: &str, answer: Answer) -> Result<Answer> {
+    if !(200..300).contains(&answer.status) {
+        let said = String::from_utf8_lossy(&answer.body);
+        bail!("{method} {path}: HTTP {}: {said}", answer.status);
+    }
+    Ok(answer)
 }
 
 fn find() -> Result<Binaries> {

@@ -111,6 +111,7 @@ pub fn archive(
         prefix: KeyPrefix::try_from("logs".to_owned())?,
         access_key_id: key(ACCESS_KEY_ID_FILE)?,
         secret_access_key: key(SECRET_ACCESS_KEY_FILE)?,
+        object_lock: None,
     };
     let archive = ObjectStorage {
         store: Store::S3(s3),

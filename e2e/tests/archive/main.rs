@@ -3,6 +3,7 @@
 mod exactly_once;
 mod held;
 mod layout;
+mod locked;
 
 use std::{path::PathBuf, sync::OnceLock, time::Duration};
 

@@ -5,7 +5,9 @@ use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
 
 use crate::{
     installation::Installation,
+    names,
     policy::{Policy, Violation, validate},
+    retention::Retention,
 };
 
 /// A custom resource and what validation says of it.
@@ -23,6 +25,8 @@ pub struct Candidate {
     pub policy: Result<Policy, Vec<Violation>>,
     /// Its status as the cluster has it.
     pub status: Option<LoggingPolicyStatus>,
+    /// The retention that somebody has said may delete logs, as it is written.
+    pub acknowledged: Option<String>,
 }
 
 impl Candidate {
@@ -59,6 +63,12 @@ impl Candidate {
         })
     }
 
+    /// Whether somebody has said that this retention may delete logs.
+    pub fn acknowledges(&self, retention: Retention) -> bool {
+        let acknowledged = self.acknowledged.as_ref();
+        acknowledged.is_some_and(|text| text.parse() == Ok(retention))
+    }
+
     /// Whether nothing that a plan is made of differs.
     pub fn differs_in_status_only(&self, other: &Self) -> bool {
         Self {
@@ -82,6 +92,11 @@ impl Candidate {
                 message: error,
             }]),
             status: None,
+            acknowledged: metadata
+                .annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(names::ACKNOWLEDGE_RETENTION_ANNOTATION))
+                .cloned(),
         }
     }
 }

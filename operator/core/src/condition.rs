@@ -9,6 +9,8 @@ pub enum Type {
     SecretsResolved,
     /// Every pod that it selects has the log agent.
     Injected,
+    /// Its logs are kept for as long as it asks, where anybody can see to that.
+    RetentionEnforced,
     /// It is in force.
     Ready,
     /// The operator is at it, or waits for something that may come by itself. Only while true (kstatus).
@@ -24,6 +26,7 @@ impl Type {
             Self::Accepted => "Accepted",
             Self::SecretsResolved => "SecretsResolved",
             Self::Injected => "Injected",
+            Self::RetentionEnforced => "RetentionEnforced",
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
@@ -84,6 +87,38 @@ pub enum Reason {
     PodsUnknown,
     /// The installation cannot be used.
     InstallationInvalid,
+    /// The store keeps the logs for as long as the policy asks.
+    Enforced,
+    /// Whoever runs the sinks decides how long the logs are kept.
+    ProviderManaged,
+    /// Nobody sees to it that the logs are kept for as long as the policy asks.
+    NotManaged,
+    /// The store has not been asked yet.
+    RetentionPending,
+    /// What the policy asks would delete logs, and nobody has said that it may.
+    AcknowledgementNeeded,
+    /// Rules of others delete the logs sooner.
+    ExpiredByOthers,
+    /// The bucket cannot lock objects, as it is asked.
+    LockUnsupported,
+    /// The bucket has as many rules as it can have.
+    RulesFull,
+    /// Another tool changes the bucket's rules again and again.
+    RulesContested,
+    /// The store refuses to let its rules be read or written.
+    RulesDenied,
+    /// The store does not take the rules that are in the bucket.
+    RulesRefused,
+    /// The store has no such rules.
+    RulesUnsupported,
+    /// There is no such bucket.
+    NoSuchBucket,
+    /// The store does not answer.
+    StoreUnreachable,
+    /// What answers is not the store that is meant.
+    StoreMisconfigured,
+    /// The operator's clock and the store's differ.
+    ClockSkewed,
     /// The user has suspended the policy.
     Suspended,
     /// Everything holds.
@@ -119,9 +154,52 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::PodsUnknown => "PodsUnknown",
             Self::InstallationInvalid => "InstallationInvalid",
+            Self::Enforced => "Enforced",
+            Self::ProviderManaged => "ProviderManaged",
+            Self::NotManaged => "NotManaged",
+            Self::RetentionPending => "RetentionPending",
+            Self::AcknowledgementNeeded => "AcknowledgementNeeded",
+            Self::ExpiredByOthers => "ExpiredByOthers",
+            Self::LockUnsupported => "LockUnsupported",
+            Self::RulesFull => "RulesFull",
+            Self::RulesContested => "RulesContested",
+            Self::RulesDenied => "RulesDenied",
+            Self::RulesRefused => "RulesRefused",
+            Self::RulesUnsupported => "RulesUnsupported",
+            Self::NoSuchBucket => "NoSuchBucket",
+            Self::StoreUnreachable => "StoreUnreachable",
+            Self::StoreMisconfigured => "StoreMisconfigured",
+            Self::ClockSkewed => "ClockSkewed",
             Self::Suspended => "Suspended",
             Self::InForce => "InForce",
         }
+    }
+
+    /// The reason that a sink's retention was told with.
+    pub fn of_retention(text: &str) -> Option<Self> {
+        use crate::credential::Fault;
+        const ALL: [Reason; 19] = [
+            Reason::NotManaged,
+            Reason::RetentionPending,
+            Reason::AcknowledgementNeeded,
+            Reason::ExpiredByOthers,
+            Reason::LockUnsupported,
+            Reason::RulesFull,
+            Reason::RulesContested,
+            Reason::RulesDenied,
+            Reason::RulesRefused,
+            Reason::RulesUnsupported,
+            Reason::NoSuchBucket,
+            Reason::StoreUnreachable,
+            Reason::StoreMisconfigured,
+            Reason::ClockSkewed,
+            Reason::Credential(Fault::SecretMissing),
+            Reason::Credential(Fault::SecretKeyMissing),
+            Reason::Credential(Fault::CredentialEmpty),
+            Reason::Credential(Fault::CredentialInvalid),
+            Reason::Credential(Fault::SecretUnreadable),
+        ];
+        ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 
     /// Whether nothing will change until a person acts.
@@ -136,6 +214,14 @@ impl Reason {
                 | Self::PodsRefused
                 | Self::AdmissionPolicyUnsupported
                 | Self::WebhookNotInstalled
+                | Self::NotManaged
+                | Self::AcknowledgementNeeded
+                | Self::ExpiredByOthers
+                | Self::LockUnsupported
+                | Self::RulesFull
+                | Self::RulesContested
+                | Self::RulesRefused
+                | Self::RulesUnsupported
                 | Self::NameTaken
                 | Self::InstallationInvalid
         )

@@ -48,6 +48,7 @@ pub fn event(previous: Option<&LoggingPolicyStatus>, next: &LoggingPolicyStatus)
         "InjectionPending",
         "PodsUnknown",
         "PodsWithoutAgent",
+        "RetentionPending",
     ]
     .contains(&reason.as_str());
     (recovered || (!is_ready && !passing)).then(|| Event {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use katonic_log_config::{
     ContainerPattern, Endpoint, HostName, Pattern, endpoint::InvalidEndpoint,
 };
-use katonic_logging_crds::{AccessKeySecretRef, HttpConnection, Plane, S3Store, Tls};
+use katonic_logging_crds::{AccessKeySecretRef, HttpConnection, ObjectLock, Plane, S3Store, Tls};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -91,6 +91,8 @@ impl LogStore {
             endpoint: ours.endpoint,
             prefix: ours.prefix,
             credentials_secret_ref: ours.credentials_secret_ref,
+            management_secret_ref: ours.management_secret_ref,
+            object_lock: ours.object_lock,
             connection: HttpConnection {
                 tls: ours.tls,
                 ..HttpConnection::default()
@@ -214,6 +216,10 @@ struct File {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LogStoreFile {
     credentials_secret_ref: AccessKeySecretRef,
+    #[serde(default)]
+    management_secret_ref: Option<AccessKeySecretRef>,
+    #[serde(default)]
+    object_lock: Option<ObjectLock>,
     #[serde(default)]
     endpoint: Option<String>,
     #[serde(default)]

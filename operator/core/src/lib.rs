@@ -30,6 +30,7 @@ pub mod policy;
 pub mod probe;
 pub mod quantity;
 pub mod restart;
+pub mod retention;
 pub mod sidecar;
 pub mod status;
 #[cfg(any(test, feature = "testing"))]

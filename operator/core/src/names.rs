@@ -78,6 +78,9 @@ pub const ADMISSION_REVISION_ANNOTATION: &str = "logging.katonic.ai/admission-re
 /// Annotation of a bundle and of an admission policy: digest of all that it holds.
 pub const REVISION_ANNOTATION: &str = "logging.katonic.ai/revision";
 
+/// Annotation of a policy: the retention that may delete logs, as the policy asks for it.
+pub const ACKNOWLEDGE_RETENTION_ANNOTATION: &str = "logging.katonic.ai/acknowledge-retention";
+
 /// Annotation of the admission policy's binding: the installation that is in force, for an operator that starts while
 /// the ConfigMap cannot be used.
 pub const INSTALLATION_ANNOTATION: &str = "logging.katonic.ai/installation";

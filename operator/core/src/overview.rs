@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::layout;
-use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, SinkStatus};
+use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, SinkRetention, SinkStatus};
 use serde::Serialize;
 
 use crate::{
@@ -150,6 +150,10 @@ impl PolicyView {
                 .into_iter()
                 .map(|sink| SinkStatus {
                     message: sink.message.as_deref().map(printable),
+                    retention: sink.retention.map(|retention| SinkRetention {
+                        message: printable(&retention.message),
+                        ..retention
+                    }),
                     ..sink
                 })
                 .collect(),

@@ -11,7 +11,7 @@ use crate::{
     candidate::Candidate,
     credential::{Keyring, Lookup},
     installation::Installation,
-    policy::Policy,
+    retention::{Custodies, gather},
 };
 
 /// What was seen of the cluster.
@@ -130,6 +130,8 @@ pub struct Plan {
     pub planes: BTreeMap<Plane, PlanePlan>,
     /// Injection; none when no policy reaches a namespace that allows it.
     pub admission: Option<Admission>,
+    /// The buckets whose retention is looked after.
+    pub custodies: Custodies,
     /// UID and generation of every policy that it was made for, by name.
     made_for: BTreeMap<String, (String, i64)>,
 }
@@ -166,7 +168,7 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
         .iter()
         .filter_map(|candidate| candidate.policy.as_ref().ok());
     let keyring = Keyring::open(
-        usable.flat_map(Policy::needs),
+        usable.flat_map(|policy| policy.needs().chain(policy.management_needs())),
         &observed.credentials,
         &observed.operator_namespace,
     );
@@ -222,9 +224,11 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
             )
         })
         .collect();
+    let proxies = &installation.agent.proxy;
     Ok(Plan {
         planes,
         admission,
+        custodies: gather(&observed.candidates, &keyring, proxies),
         made_for,
     })
 }

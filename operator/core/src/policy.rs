@@ -12,11 +12,14 @@ use std::{
 };
 
 pub use archive::OfInstallation;
+pub(crate) use sinks::is_splunk_cloud;
 
 use k8s_openapi::jiff::SignedDuration;
 use katonic_log_config as config;
 use katonic_log_config::{ContainerFilter, CredentialKey, Selector};
 use katonic_logging_crds::{LoggingPolicy, Logs, Period, Plane, Rollout, SecretKeyRef};
+
+use crate::retention::Retention;
 
 /// A policy that can be planned with.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +32,8 @@ pub struct Policy {
     pub suspend: bool,
     /// What becomes of running pods that lack the agent or have an older one.
     pub rollout: Rollout,
+    /// How long its logs are to be kept, where it says so: see [`Policy::retention`].
+    pub asked_retention: Option<Retention>,
     /// Pods.
     pub selector: Selector,
     /// Components; empty: all.
@@ -73,6 +78,19 @@ pub struct Sink {
     pub warnings: Vec<String>,
     /// What delivered can mean, where it is less than elsewhere.
     pub delivered_means: Option<&'static str>,
+    /// What the operator looks after its store with, if anybody is to.
+    pub management: Option<Management>,
+}
+
+/// An access key that the operator looks after a store with. Agents never see it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Management {
+    /// Its id.
+    pub access_key_id: CredentialKey,
+    /// Its secret.
+    pub secret_access_key: CredentialKey,
+    /// Where they come from.
+    pub needs: Needs,
 }
 
 /// The credentials that something needs.
@@ -126,7 +144,22 @@ pub struct Violation {
 }
 
 impl Policy {
-    /// Everything that needs credentials: the steps, and each sink.
+    /// How long its logs are to be kept.
+    pub fn retention(&self) -> Retention {
+        self.asked_retention
+            .unwrap_or_else(|| Retention::of_kind(self.logs))
+    }
+
+    /// What the operator alone needs.
+    pub fn management_needs(&self) -> impl Iterator<Item = &Needs> {
+        let managements = self
+            .sinks
+            .iter()
+            .filter_map(|sink| sink.management.as_ref());
+        managements.map(|management| &management.needs)
+    }
+
+    /// Everything of which agents need the credentials: the steps, and each sink.
     pub fn needs(&self) -> impl Iterator<Item = &Needs> {
         let sinks = self.sinks.iter().map(|sink| &sink.needs);
         std::iter::once(&self.processing.needs).chain(sinks)
@@ -135,6 +168,7 @@ impl Policy {
     /// Every key of a Secret that it names; one may come several times.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretKeyRef> {
         self.needs()
+            .chain(self.management_needs())
             .flat_map(|needs| needs.sources.values())
             .map(|source| &source.secret)
     }
@@ -170,12 +204,15 @@ pub fn validate(resource: &LoggingPolicy) -> Result<Policy, Vec<Violation>> {
     let selector = reader.selector(spec.selector.as_ref());
     let containers = reader.containers(spec.containers.as_ref());
     let processing = reader.processing(spec);
+    let retention = spec.retention.as_ref();
+    let retention = retention.map(|text| reader.take("spec.retention", text.parse()));
     let (sinks, of_installation) = reader.sinks(spec);
     let policy = Policy {
         planes,
         logs,
         suspend: spec.suspend.unwrap_or(false),
         rollout: spec.rollout.unwrap_or_default(),
+        asked_retention: retention.and_then(Result::ok),
         selector,
         components: spec.components.iter().flatten().cloned().collect(),
         containers,
@@ -183,6 +220,7 @@ pub fn validate(resource: &LoggingPolicy) -> Result<Policy, Vec<Violation>> {
         sinks,
         of_installation,
     };
+    reader.violations.extend(policy.outlasted());
     if reader.violations.is_empty() {
         Ok(policy)
     } else {

@@ -19,12 +19,14 @@ use crate::{
     plan::{Plan, PlanePlan, PlaneState},
     policy::{Policy, Sink},
     restart::{Id, Standing},
+    retention::{BucketId, Outcome},
     sidecar::POD_LOGS,
     way::{Choice, Obstacle},
 };
 
 mod change;
 mod pods;
+mod retention;
 
 use change::changing;
 pub use change::{Change, ChangeState};
@@ -67,23 +69,35 @@ pub struct Facts<'a> {
     pub coverage: &'a BTreeMap<Plane, Coverage>,
     /// How it stands with the restarts of owners.
     pub restarts: &'a BTreeMap<Id, Standing>,
+    /// What came of looking after buckets; one is missing while it has not been looked at.
+    pub retention: &'a BTreeMap<BucketId, Outcome>,
 }
 
 /// The status of a policy.
 pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> LoggingPolicyStatus {
     let reached = reached(candidate, facts.plan);
+    let known = candidate.policy.as_ref().ok();
+    let planned = known.filter(|_| facts.plan.is_some());
+    let kept = planned.map(|policy| retention::of_sinks(candidate, policy, facts));
     let questions = match &candidate.policy {
         Ok(policy) => vec![
             accepted(policy, &reached),
             secrets_resolved(policy, &reached, facts),
             injected(policy, &reached, facts),
+            kept.as_ref().map_or_else(
+                || unplanned(Type::RetentionEnforced, facts),
+                |kept| retention::enforced(policy, kept),
+            ),
         ],
         Err(_) => vec![rejected(candidate, &reached)],
     };
     let ready = ready(candidate, &reached, facts, &questions);
     let progress = progress(&ready);
     let answers = questions.into_iter().chain([ready]).chain(progress);
-    let known = candidate.policy.as_ref().ok();
+    let mut sinks = known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts));
+    for (sink, kept) in sinks.iter_mut().zip(kept.into_iter().flatten()) {
+        sink.retention = Some(kept.status);
+    }
     LoggingPolicyStatus {
         observed_generation: Some(candidate.generation),
         conditions: answers
@@ -91,9 +105,10 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
             .collect(),
         planes: known.map(|policy| planes(policy).join(",")),
         logs: known.map(|policy| policy.logs.as_str().to_owned()),
+        retention: known.map(|policy| policy.retention().to_string()),
         pods: known.and_then(|policy| pods(policy, facts.coverage)),
         sink_count: known.map(|policy| count(policy.sinks.len())),
-        sinks: known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts)),
+        sinks,
     }
 }
 
@@ -425,7 +440,8 @@ fn ready(
         return no(answer.reason, answer.message.clone());
     }
     let injected = questions
-        .last()
+        .iter()
+        .find(|answer| answer.type_ == Type::Injected)
         .map_or("", |answer| answer.message.as_str());
     Answer::yes(
         Type::Ready,
@@ -515,6 +531,7 @@ fn sinks(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Vec<Sink
             in_force: !policy.suspend && written && outcome.is_some_and(|outcome| outcome.in_force),
             reason: reason.to_owned(),
             message: (!messages.is_empty()).then(|| messages.join("; ")),
+            retention: None,
         }
     };
     policy.sinks.iter().map(status).collect()

@@ -1,7 +1,8 @@
 //! Fixtures for tests, of this crate and of those above it.
 
 use katonic_logging_crds::{
-    HttpSink, LoggingPolicy, LoggingPolicySpec, SecretKeyRef, Sink, SplunkSink,
+    AccessKeySecretRef, HttpConnection, HttpSink, LoggingPolicy, LoggingPolicySpec,
+    ObjectStorageSink, S3Store, SecretKeyRef, Sink, SplunkSink,
 };
 
 use crate::Installation;
@@ -36,6 +37,31 @@ pub fn http_sink(url: &str) -> Sink {
     Sink {
         name: "http".into(),
         http: Some(HttpSink::to(url)),
+        ..Sink::default()
+    }
+}
+
+/// An archive in the bucket `logs` of a store on loopback, whose rules the operator looks after with the Secret
+/// `management`.
+pub fn archive_sink(name: &str, prefix: &str) -> Sink {
+    let secret = |name: &str| AccessKeySecretRef { name: name.into() };
+    let store = S3Store {
+        bucket: "logs".into(),
+        region: None,
+        endpoint: Some("https://store.example.com:9000".into()),
+        prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
+        credentials_secret_ref: secret("agents"),
+        management_secret_ref: Some(secret("management")),
+        object_lock: None,
+        connection: HttpConnection::default(),
+    };
+    Sink {
+        name: name.into(),
+        object_storage: Some(ObjectStorageSink {
+            installation: None,
+            s3: Some(store),
+            objects: None,
+        }),
         ..Sink::default()
     }
 }

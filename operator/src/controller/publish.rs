@@ -14,6 +14,7 @@ use katonic_logging_core::{
     names,
     plan::Plan,
     restart::{Id, Standing},
+    retention::{BucketId, Outcome},
     status::{Facts, Report, differs_in_counts_only, summarize},
 };
 use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
@@ -24,7 +25,7 @@ use kube::{
 };
 
 use super::{census::Census, sources::Sources};
-use crate::{cache::chain, health::Health, metrics::Outcome};
+use crate::{cache::chain, health::Health, metrics};
 
 /// How many statuses are written at once; the API server gives a service account about 245 seats, shared with others.
 const CONCURRENCY: usize = 16;
@@ -44,6 +45,8 @@ pub struct Known<'a> {
     pub census: &'a Census,
     /// How it stands with the restarts of owners.
     pub restarts: &'a BTreeMap<Id, Standing>,
+    /// What came of looking after buckets.
+    pub retention: &'a BTreeMap<BucketId, Outcome>,
 }
 
 /// What became of the statuses.
@@ -148,6 +151,7 @@ impl Publisher {
                 problem: known.problem,
                 coverage: &coverage,
                 restarts: known.restarts,
+                retention: known.retention,
             };
             // A condition's time has seconds; more would be lost on the way and look like a change.
             let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -202,7 +206,7 @@ impl Publisher {
             patched => {
                 self.health
                     .metrics
-                    .wrote("LoggingPolicy", Outcome::of(&patched));
+                    .wrote("LoggingPolicy", metrics::Outcome::of(&patched));
                 if let Err(error) = patched {
                     tracing::warn!(policy = %candidate.name, error = %chain(&error), "failed to write the status");
                     return false;

@@ -48,6 +48,39 @@ pub struct S3 {
     pub access_key_id: CredentialKey,
     /// Secret access key.
     pub secret_access_key: CredentialKey,
+    /// How each object is locked; none: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_lock: Option<ObjectLock>,
+}
+
+/// How each object is locked against being deleted or replaced (Amazon S3: "Locking objects with Object Lock").
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectLock {
+    /// Who can lift it.
+    pub mode: LockMode,
+    /// For so many days from when it is cut.
+    pub days: NonZeroU32,
+}
+
+/// Who can lift the lock of an object.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LockMode {
+    /// Who has a right of its own to it.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+impl LockMode {
+    /// As the protocol has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
 }
 
 /// What the objects are found by.
@@ -58,6 +91,16 @@ pub enum ArchiveLayout {
     Executions,
     /// `application/<namespace>/<pod>_<uid>/<container>/`.
     Application,
+}
+
+impl ArchiveLayout {
+    /// What the keys of its objects begin with, below the sink's prefix.
+    pub fn folders(self) -> &'static [&'static str] {
+        match self {
+            Self::Executions => &["executions/", "unidentified/"],
+            Self::Application => &["application/"],
+        }
+    }
 }
 
 /// A name that S3 allows for a bucket, or did when it was made (Amazon S3: "General purpose bucket naming rules").

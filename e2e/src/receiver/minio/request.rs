@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, Result};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{Method, header};
 use http_body_util::{BodyExt as _, Full};
@@ -18,6 +19,7 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
+use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -50,6 +52,8 @@ pub(super) struct Request<'a> {
     /// Encoded and sorted.
     pub(super) query: &'a str,
     pub(super) body: Bytes,
+    /// Beside those that every request has; names in lower case.
+    pub(super) headers: &'a [(&'static str, &'a str)],
     /// When it says that it is sent.
     pub(super) time: SystemTime,
 }
@@ -108,16 +112,24 @@ fn sign(address: SocketAddr, request: Request<'_>) -> Result<http::Request<Full<
         path,
         query,
         body,
+        headers: further,
         time,
     } = request;
     let path = encode(path);
     let payload = hex_digest(&body);
     let date = Date::from(time);
-    let headers = BTreeMap::from([
+    let mut headers = BTreeMap::from([
         ("host", address.to_string()),
         ("x-amz-content-sha256", payload.clone()),
         ("x-amz-date", date.as_str().to_owned()),
     ]);
+    if !body.is_empty() {
+        // Without it, lifecycle rules are refused.
+        let checksum = BASE64_STANDARD.encode(Sha256::digest(&body));
+        headers.insert("x-amz-checksum-sha256", checksum);
+    }
+    let further = further.iter();
+    headers.extend(further.map(|(name, value)| (*name, (*value).to_owned())));
     let signer = Signer {
         access_key_id: &user.id,
         secret_access_key: &Secret::from(user.secret.as_bytes().to_vec()),

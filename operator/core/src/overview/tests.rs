@@ -50,7 +50,9 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             in_force: true,
             reason: "Configured".into(),
             message: None,
+            retention: None,
         }],
+        retention: Some("30d".into()),
     });
     policy
 }

@@ -3,12 +3,19 @@
 use std::num::NonZeroU32;
 
 use katonic_log_config as config;
-use katonic_log_config::{ArchiveLayout, BucketName, Endpoint, KeyPrefix, Region, Store};
+use katonic_log_config::{
+    ArchiveLayout, BucketName, CredentialKey, Endpoint, KeyPrefix, Region, Store,
+};
 use katonic_logging_crds as api;
-use katonic_logging_crds::{SecretKeyRef, sink::MAX_AGE};
+use katonic_logging_crds::{AccessKeySecretRef, SecretKeyRef, sink::MAX_AGE};
 
-use super::{Policy, Reader, Sink, Told, Usage, Violation, connection::Findings};
-use crate::installation::{Installation, LogStore};
+use super::{
+    Management, Needs, Policy, Reader, Sink, Told, Usage, Violation, connection::Findings,
+};
+use crate::{
+    installation::{Installation, LogStore},
+    retention::Retention,
+};
 
 /// Keys of a Secret with an access key, as `ObjectBucketClaims` have them and AWS's own tools name them.
 const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
@@ -77,11 +84,33 @@ impl Policy {
                 }),
             }
         }
+        violations.extend(policy.outlasted());
         if violations.is_empty() {
             Ok(policy)
         } else {
             Err(violations)
         }
+    }
+
+    /// What is wrong where objects are locked for longer than they are to be kept.
+    pub(super) fn outlasted(&self) -> Option<Violation> {
+        let retention = self.retention();
+        let locks = self.sinks.iter().filter_map(|sink| {
+            let config::Target::ObjectStorage(storage) = &sink.config.target else {
+                return None;
+            };
+            let Store::S3(s3) = &storage.store;
+            Some((&sink.config.name, s3.object_lock?.days))
+        });
+        let (sink, days) = locks
+            .filter(|(_, days)| Retention::Days(*days) > retention)
+            .max_by_key(|(_, days)| *days)?;
+        Some(Violation {
+            path: "spec.retention".to_owned(),
+            message: format!(
+                "is {retention}, and sink {sink} locks each object for {days} days, in which nothing can delete it: raise retention, or lower objectLock.days"
+            ),
+        })
     }
 }
 
@@ -109,6 +138,7 @@ fn resolve(archive: &OfInstallation, store: &LogStore) -> Result<Sink, String> {
         needs: findings.needs,
         warnings: findings.warnings,
         delivered_means: findings.delivered_means,
+        management: findings.management,
     })
 }
 
@@ -228,17 +258,17 @@ impl Reader {
         );
         let prefix = store.prefix.clone().unwrap_or_default();
         let prefix = self.take(format!("{path}.prefix"), KeyPrefix::try_from(prefix));
-        let secret = &store.credentials_secret_ref.name;
-        let mut key = |key: &str| {
-            let secret = SecretKeyRef {
-                name: secret.clone(),
-                key: key.to_owned(),
-            };
-            let path = format!("{path}.credentialsSecretRef");
-            self.credential(path, &secret, Usage::AccessKey, &mut findings.needs)
-        };
-        let access_key_id = key(ACCESS_KEY_ID);
-        let secret_access_key = key(SECRET_ACCESS_KEY);
+        let agents = &store.credentials_secret_ref;
+        let of_agents = format!("{path}.credentialsSecretRef");
+        let access_key = self.access_key(&of_agents, agents, &mut findings.needs);
+        let management = store.management_secret_ref.as_ref().map(|secret| {
+            if secret == agents {
+                findings.warnings.push(
+                    "managementSecretRef is the access key of the agents, which may then change the bucket's rules: give the operator a key of its own".into(),
+                );
+            }
+            self.management(&format!("{path}.managementSecretRef"), secret)
+        });
         let connection =
             self.connection(path, &store.connection, config::Compression::Gzip, findings);
         let region = region?;
@@ -246,15 +276,54 @@ impl Reader {
             Some(endpoint) => self.endpoint(format!("{path}.endpoint"), endpoint, findings),
             None => self.take(format!("{path}.region"), amazon(&region)),
         };
+        let (access_key_id, secret_access_key) = access_key?;
+        findings.management = management.transpose()?;
+        let object_lock = store.object_lock.as_ref().map(|lock| {
+            let days = self.positive(format!("{path}.objectLock.days"), lock.days)?;
+            let mode = match lock.mode {
+                api::ObjectLockMode::Governance => config::LockMode::Governance,
+                api::ObjectLockMode::Compliance => config::LockMode::Compliance,
+            };
+            Ok::<_, Told>(config::ObjectLock { mode, days })
+        });
         let s3 = config::S3 {
             endpoint: endpoint?,
             region,
             bucket: bucket?,
             prefix: prefix?,
-            access_key_id: access_key_id?,
-            secret_access_key: secret_access_key?,
+            access_key_id,
+            secret_access_key,
+            object_lock: object_lock.transpose()?,
         };
         Ok((s3, connection?))
+    }
+
+    fn management(&mut self, path: &str, secret: &AccessKeySecretRef) -> Result<Management, Told> {
+        let mut needs = Needs::default();
+        let (access_key_id, secret_access_key) = self.access_key(path, secret, &mut needs)?;
+        Ok(Management {
+            access_key_id,
+            secret_access_key,
+            needs,
+        })
+    }
+
+    fn access_key(
+        &mut self,
+        path: &str,
+        secret: &AccessKeySecretRef,
+        needs: &mut Needs,
+    ) -> Result<(CredentialKey, CredentialKey), Told> {
+        let mut key = |key: &str| {
+            let secret = SecretKeyRef {
+                name: secret.name.clone(),
+                key: key.to_owned(),
+            };
+            self.credential(path.to_owned(), &secret, Usage::AccessKey, needs)
+        };
+        let access_key_id = key(ACCESS_KEY_ID);
+        let secret_access_key = key(SECRET_ACCESS_KEY);
+        Ok((access_key_id?, secret_access_key?))
     }
 }
 

@@ -5,7 +5,7 @@ use katonic_log_config::{ClientCertificate, CredentialKey, Endpoint, HostName};
 use katonic_logging_crds as api;
 use katonic_logging_crds::{SecretKeyRef, connection::TIMEOUT};
 
-use super::{CredentialSource, Needs, Reader, Told, Usage};
+use super::{CredentialSource, Management, Needs, Reader, Told, Usage};
 
 /// Keys of a Secret of the type `kubernetes.io/tls` (Kubernetes: "TLS Secrets").
 const CERTIFICATE_KEY: &str = "tls.crt";
@@ -17,6 +17,7 @@ pub(super) struct Findings {
     pub needs: Needs,
     pub warnings: Vec<String>,
     pub delivered_means: Option<&'static str>,
+    pub management: Option<Management>,
 }
 
 impl Reader {

@@ -105,6 +105,7 @@ impl Reader {
             needs: findings.needs,
             warnings: findings.warnings,
             delivered_means: findings.delivered_means,
+            management: findings.management,
         })
     }
 
@@ -479,7 +480,8 @@ impl Reader {
     }
 }
 
-fn is_splunk_cloud(endpoint: &Endpoint) -> bool {
+/// Whether it is an address of Splunk Cloud.
+pub(crate) fn is_splunk_cloud(endpoint: &Endpoint) -> bool {
     let host = endpoint.uri().host().unwrap_or_default();
     host.to_ascii_lowercase().ends_with(".splunkcloud.com")
 }

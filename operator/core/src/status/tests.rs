@@ -70,6 +70,7 @@ impl World {
             problem: self.problem.as_ref(),
             coverage: &self.coverage,
             restarts: &self.restarts,
+            retention: &BTreeMap::new(),
         };
         summarize(&candidate, facts, Timestamp::from_second(seconds).unwrap())
     }
@@ -113,7 +114,13 @@ fn a_policy_in_force_says_so_in_one_line() {
     let status = world().status();
     assert_eq!(
         types(&status),
-        ["Accepted", "SecretsResolved", "Injected", "Ready"]
+        [
+            "Accepted",
+            "SecretsResolved",
+            "Injected",
+            "RetentionEnforced",
+            "Ready"
+        ]
     );
     assert!(
         status
@@ -571,6 +578,7 @@ fn without_any_installation_nothing_is_claimed() {
         problem: Some(&problem),
         coverage: &coverage,
         restarts: &BTreeMap::new(),
+        retention: &BTreeMap::new(),
     };
     let status = summarize(&candidate, facts, Timestamp::UNIX_EPOCH);
     says(

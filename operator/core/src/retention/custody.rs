@@ -1,0 +1,260 @@
+//! Which buckets are looked after, with what, and what is asked of each place in them.
+
+use std::collections::BTreeMap;
+
+use katonic_log_config as config;
+use katonic_log_config::{ArchiveLayout, CredentialKey, S3, Store, Target, bundle::hex_digest};
+
+use super::{Retention, lifecycle::OURS};
+use crate::{
+    candidate::Candidate,
+    credential::{Credential, Keyring, Refusal},
+    installation::Proxies,
+    policy::{Management, Needs, Policy, Sink},
+};
+
+/// How much of a digest tells one place from another.
+const DIGEST: usize = 16;
+
+/// A bucket.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct BucketId {
+    /// Base address of its store, without `/` at the end.
+    pub endpoint: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl BucketId {
+    /// That of a store.
+    pub fn of(s3: &S3) -> Self {
+        Self {
+            endpoint: s3.endpoint.to_string().trim_end_matches('/').to_owned(),
+            name: s3.bucket.as_str().to_owned(),
+        }
+    }
+
+    /// The address of what begins with a prefix in it.
+    pub fn location(&self, prefix: &str) -> String {
+        format!("{}/{}/{prefix}", self.endpoint, self.name)
+    }
+}
+
+/// A bucket that is looked after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Custody {
+    /// Where it is. The keys of its credentials are those of the agents, and not meant.
+    pub s3: S3,
+    /// How it is reached.
+    pub connection: config::Connection,
+    /// The proxies of the installation, for a connection that names none.
+    pub proxies: Proxies,
+    /// Who looks after it.
+    pub access: Access,
+    /// What is asked of each place in it, by what its keys begin with.
+    pub places: BTreeMap<String, Place>,
+    /// A policy that cannot be used, so that nobody knows what it asks for: nothing is kept shorter meanwhile.
+    pub unusable: Option<String>,
+}
+
+/// Credentials of the operator for a bucket. Printing them prints `…`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// Access key id.
+    pub access_key_id: Credential,
+    /// Secret access key.
+    pub secret_access_key: Credential,
+    /// What the connection needs: authorities, a certificate of ours, a proxy's password.
+    pub connection: BTreeMap<CredentialKey, Credential>,
+}
+
+/// What is asked of a place.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Place {
+    /// What its rule is called.
+    pub rule: String,
+    /// What each policy asks.
+    pub claims: Vec<Claim>,
+    /// How long logs were kept there when that was last known.
+    pub established: Option<Retention>,
+}
+
+/// What a policy asks of a place.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// Name of the policy.
+    pub policy: String,
+    /// How long logs are to be kept.
+    pub retention: Retention,
+    /// Whether somebody has said that this may delete logs.
+    pub acknowledged: bool,
+}
+
+/// All that is looked after, and what cannot be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Custodies {
+    /// The buckets.
+    pub buckets: BTreeMap<BucketId, Custody>,
+    /// Why the operator has no credentials for a sink that names them, by policy and sink.
+    pub faults: BTreeMap<(String, String), Refusal>,
+}
+
+impl Custody {
+    /// The longest that is asked of what begins with this prefix: also of what is deeper in it, for a rule reaches that too.
+    pub fn wanted(&self, prefix: &str) -> Option<Retention> {
+        self.claims(prefix).map(|claim| claim.retention).max()
+    }
+
+    /// What is asked of what begins with this prefix.
+    pub fn claims<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Claim> {
+        let places = self.places.iter();
+        places
+            .filter(move |(place, _)| place.starts_with(prefix))
+            .flat_map(|(_, place)| &place.claims)
+    }
+
+    /// Whether nothing differs but what was known of the bucket before.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let without = |custody: &Self| {
+            let mut custody = custody.clone();
+            let places = custody.places.values_mut();
+            places.for_each(|place| place.established = None);
+            custody
+        };
+        without(self) == without(other)
+    }
+}
+
+/// What the keys of a sink's objects begin with.
+pub(crate) fn prefixes(s3: &S3, layout: ArchiveLayout) -> impl Iterator<Item = String> {
+    let folders = layout.folders().iter();
+    folders.map(|folder| s3.prefix.join(folder))
+}
+
+/// The id of the rule of a place. Readable where it can be; a digest, because a prefix may be longer than an id.
+fn rule_id(prefix: &str) -> String {
+    let folder = prefix.trim_end_matches('/').rsplit('/').next();
+    let digest = hex_digest(prefix.as_bytes());
+    let digest = digest.get(..DIGEST).unwrap_or_default();
+    format!("{OURS}{}-{digest}", folder.unwrap_or_default())
+}
+
+/// Gathers what policies ask of the buckets that somebody may look after. The oldest policy that names credentials for a
+/// bucket decides how it is reached; what is asked comes from all policies that archive there.
+///
+/// # Guarantees
+/// Equal policies give equal custodies, whatever their order.
+pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) -> Custodies {
+    let mut by_age: Vec<&Candidate> = candidates.iter().collect();
+    by_age.sort_by_key(|candidate| (candidate.created, &candidate.name));
+    let archives: Vec<(&Candidate, &Policy, &Sink, &S3, &config::ObjectStorage)> = by_age
+        .iter()
+        .filter_map(|candidate| Some((*candidate, candidate.policy.as_ref().ok()?)))
+        .flat_map(|(candidate, policy)| {
+            policy.sinks.iter().filter_map(move |sink| {
+                let Target::ObjectStorage(storage) = &sink.config.target else {
+                    return None;
+                };
+                let Store::S3(s3) = &storage.store;
+                Some((candidate, policy, sink, s3, storage))
+            })
+        })
+        .collect();
+    let unusable = by_age
+        .iter()
+        .find(|candidate| candidate.policy.is_err())
+        .map(|candidate| candidate.name.clone());
+    let mut custodies = Custodies::default();
+    for (candidate, _, sink, s3, storage) in &archives {
+        let Some(management) = &sink.management else {
+            continue;
+        };
+        match access(keyring, sink, s3, management) {
+            Ok(access) => {
+                let bucket = custodies.buckets.entry(BucketId::of(s3));
+                bucket.or_insert_with(|| Custody {
+                    s3: (*s3).clone(),
+                    connection: storage.connection.clone(),
+                    proxies: proxies.clone(),
+                    access,
+                    places: BTreeMap::new(),
+                    unusable: unusable.clone(),
+                });
+            }
+            Err(refusal) => {
+                let sink = (candidate.name.clone(), sink.config.name.clone());
+                custodies.faults.insert(sink, refusal);
+            }
+        }
+    }
+    for (candidate, policy, sink, s3, storage) in archives {
+        let id = BucketId::of(s3);
+        let Some(custody) = custodies.buckets.get_mut(&id) else {
+            continue;
+        };
+        let retention = policy.retention();
+        for prefix in prefixes(s3, storage.layout) {
+            let known = established(candidate, sink, &id, s3);
+            let place = custody
+                .places
+                .entry(prefix.clone())
+                .or_insert_with(|| Place {
+                    rule: rule_id(&prefix),
+                    ..Place::default()
+                });
+            place.claims.push(Claim {
+                policy: candidate.name.clone(),
+                retention,
+                acknowledged: candidate.acknowledges(retention),
+            });
+            place.established = place.established.max(known);
+        }
+    }
+    custodies
+}
+
+/// What the status of a policy says of a sink's place, if it is still about this place.
+fn established(candidate: &Candidate, sink: &Sink, id: &BucketId, s3: &S3) -> Option<Retention> {
+    let sinks = &candidate.status.as_ref()?.sinks;
+    let told = sinks.iter().find(|told| told.name == sink.config.name)?;
+    let retention = told.retention.as_ref()?;
+    let is_here = retention.location.as_ref() == Some(&id.location(s3.prefix.as_str()));
+    let kept = retention.kept.as_ref().filter(|_| is_here)?;
+    kept.parse().ok()
+}
+
+/// The credentials for a bucket, or why one of them cannot be used.
+fn access(
+    keyring: &Keyring,
+    sink: &Sink,
+    s3: &S3,
+    management: &Management,
+) -> Result<Access, Refusal> {
+    let of_agents = [&s3.access_key_id, &s3.secret_access_key];
+    let sources = sink.needs.sources.iter();
+    let needs = Needs {
+        sources: sources
+            .filter(|(key, _)| !of_agents.contains(key))
+            .map(|(key, source)| (key.clone(), source.clone()))
+            .collect(),
+        pairs: sink.needs.pairs.clone(),
+    };
+    let (connection, refusals) = keyring.resolve(&needs);
+    let (mut ours, others) = keyring.resolve(&management.needs);
+    if let Some(refusal) = others.into_iter().chain(refusals).next() {
+        return Err(refusal);
+    }
+    let mut take = |key: &CredentialKey| {
+        ours.remove(key).ok_or_else(|| {
+            (
+                crate::credential::Fault::SecretUnreadable,
+                format!("the credential {key} has not been read yet"),
+            )
+        })
+    };
+    Ok(Access {
+        access_key_id: take(&management.access_key_id)?,
+        secret_access_key: take(&management.secret_access_key)?,
+        connection,
+    })
+}

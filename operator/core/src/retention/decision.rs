@@ -1,0 +1,233 @@
+//! What has to be done to a bucket, and how it stands with it then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
+
+use super::{
+    Conflict, Custody, Retention,
+    conflict::conflicts,
+    custody::Place,
+    lifecycle::{Configuration, Expiry, Merged, Rule},
+    xml::Malformed,
+};
+
+/// An object that has expired in a bucket with versions is hidden, and deleted after so many days more: the least that S3
+/// takes.
+const NONCURRENT_DAYS: NonZeroU32 = NonZeroU32::MIN;
+
+/// A bucket as it is.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its lifecycle rules.
+    pub configuration: Configuration,
+    /// Whether it keeps versions.
+    pub versioning: Versioning,
+    /// How long it locks each object by itself.
+    pub lock: Option<BucketLock>,
+    /// Whether there are logs of an earlier day, for the prefixes of which [`questions`] wants to know.
+    pub logs: BTreeMap<String, bool>,
+}
+
+/// Whether a bucket keeps versions of its objects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Versioning {
+    /// It never did.
+    Never,
+    /// It does.
+    Enabled,
+    /// It did, and still has them.
+    Suspended,
+}
+
+/// How long a bucket locks each object by itself (Amazon S3: "Locking objects with Object Lock", default retention).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BucketLock {
+    /// `GOVERNANCE` or `COMPLIANCE`; none: it can lock objects and does it only where it is asked.
+    pub mode: Option<String>,
+    /// For so many days.
+    pub days: Option<u32>,
+}
+
+/// What has to be done, and how it stands then.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The rules that have to be written; without any of them the configuration has to be deleted.
+    pub write: Option<Configuration>,
+    /// How it stands once they are.
+    pub standing: Standing,
+}
+
+/// How it stands with a bucket.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// Its places, by what their keys begin with.
+    pub places: BTreeMap<String, PlaceStanding>,
+    /// Whether it keeps versions.
+    pub versioning: Versioning,
+    /// How long it locks each object by itself.
+    pub lock: Option<BucketLock>,
+}
+
+/// How it stands with a place.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PlaceStanding {
+    /// The longest that is asked.
+    pub wanted: Retention,
+    /// What it is by our rule, or because we have none there.
+    pub kept: Retention,
+    /// Id of our rule.
+    pub rule: String,
+    /// Policies that ask for the longest.
+    pub longest: BTreeSet<String>,
+    /// Why it is not kept shorter, as it is asked.
+    pub unacknowledged: Option<Unacknowledged>,
+    /// Whether our rule has no place among the bucket's.
+    pub is_full: bool,
+    /// Rules of others that delete sooner.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Why something is not kept shorter, as it is asked: it would delete logs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unacknowledged {
+    /// Nobody has said that it may.
+    Nobody,
+    /// A policy cannot be used, and may ask for longer.
+    Unusable(String),
+}
+
+/// What is asked of a place and what is there, before anything is known of its logs.
+struct Asked<'a> {
+    prefix: &'a str,
+    place: &'a Place,
+    wanted: Retention,
+    current: Retention,
+    /// Whether what is there is to be kept shorter than ever before.
+    lowers: bool,
+    acknowledged: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn all(custody: &'a Custody, configuration: &'a Configuration) -> impl Iterator<Item = Self> {
+        custody.places.iter().filter_map(|(prefix, place)| {
+            let wanted = custody.wanted(prefix)?;
+            let current = current(configuration, &place.rule, prefix);
+            let was = place.established.is_some_and(|known| known <= wanted);
+            let acknowledged = custody
+                .claims(prefix)
+                .any(|claim| claim.retention == wanted && claim.acknowledged);
+            Some(Self {
+                prefix,
+                place,
+                wanted,
+                current,
+                lowers: wanted < current && !was,
+                acknowledged: acknowledged && custody.unusable.is_none(),
+            })
+        })
+    }
+}
+
+/// What our rule makes of a place now.
+fn current(configuration: &Configuration, id: &str, prefix: &str) -> Retention {
+    let rule = configuration
+        .rule(id)
+        .filter(|facts| facts.enabled && !facts.tagged && prefix.starts_with(&facts.prefix));
+    let days = rule.and_then(|facts| match facts.expiry {
+        Some(Expiry::Days(days)) => NonZeroU32::new(days),
+        _ => None,
+    });
+    days.map_or(Retention::Forever, Retention::Days)
+}
+
+/// The prefixes of which has to be known whether there are logs, before it is decided: those that would be kept shorter
+/// without anybody having said that this may delete logs.
+pub fn questions(custody: &Custody, configuration: &Configuration) -> Vec<String> {
+    Asked::all(custody, configuration)
+        .filter(|asked| asked.lowers && !asked.acknowledged)
+        .map(|asked| asked.prefix.to_owned())
+        .collect()
+}
+
+/// Decides what has to be done to a bucket.
+///
+/// # Guarantees
+/// Nothing is kept shorter than it was before unless somebody has acknowledged it, or there are no logs. Rules of others stay
+/// as they are. What is written is decided about as done.
+///
+/// # Errors
+/// When the merged configuration is none, which no input is known to cause.
+pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
+    let noncurrent_days = match seen.versioning {
+        Versioning::Never => None,
+        Versioning::Enabled | Versioning::Suspended => Some(NONCURRENT_DAYS),
+    };
+    let ids: BTreeSet<String> = custody
+        .places
+        .values()
+        .map(|place| place.rule.clone())
+        .collect();
+    let mut places = BTreeMap::new();
+    let mut rules = BTreeMap::new();
+    for asked in Asked::all(custody, &seen.configuration) {
+        let Asked { prefix, place, .. } = asked;
+        // What is not known to be empty is not.
+        let has_logs = seen.logs.get(prefix).copied().unwrap_or(true);
+        let waits = asked.lowers && !asked.acknowledged && has_logs;
+        let kept = if waits { asked.current } else { asked.wanted };
+        let rule = match kept {
+            Retention::Forever => None,
+            Retention::Days(days) => Some(Rule {
+                prefix: prefix.to_owned(),
+                days,
+                noncurrent_days,
+            }),
+        };
+        rules.insert(place.rule.clone(), rule);
+        let unacknowledged = || match &custody.unusable {
+            Some(policy) => Unacknowledged::Unusable(policy.clone()),
+            None => Unacknowledged::Nobody,
+        };
+        let longest = custody
+            .claims(prefix)
+            .filter(|claim| claim.retention == asked.wanted);
+        let standing = PlaceStanding {
+            wanted: asked.wanted,
+            kept,
+            rule: place.rule.clone(),
+            longest: longest.map(|claim| claim.policy.clone()).collect(),
+            unacknowledged: waits.then(unacknowledged),
+            is_full: false,
+            conflicts: conflicts(&seen.configuration, &ids, prefix, asked.wanted),
+        };
+        places.insert(prefix.to_owned(), standing);
+    }
+    let write = match seen.configuration.with(&rules)? {
+        Merged::Same => None,
+        Merged::Changed(configuration) => Some(configuration),
+        Merged::TooMany => {
+            // Those that are there can still be changed.
+            rules.retain(|id, _| seen.configuration.rule(id).is_some());
+            for standing in places.values_mut() {
+                if !rules.contains_key(&standing.rule) && standing.kept != Retention::Forever {
+                    standing.kept = Retention::Forever;
+                    standing.is_full = true;
+                }
+            }
+            match seen.configuration.with(&rules)? {
+                Merged::Changed(configuration) => Some(configuration),
+                Merged::Same | Merged::TooMany => None,
+            }
+        }
+    };
+    Ok(Decision {
+        write,
+        standing: Standing {
+            places,
+            versioning: seen.versioning,
+            lock: seen.lock.clone(),
+        },
+    })
+}

@@ -1,0 +1,515 @@
+//! What is decided about a bucket: nothing is deleted that nobody has agreed to, and nobody else's rule is touched.
+
+use std::collections::BTreeMap;
+
+use katonic_logging_crds::{
+    LoggingPolicy, LoggingPolicyStatus, Logs, SecretKeyRef, SinkRetention, SinkStatus,
+};
+
+use super::*;
+use crate::{
+    candidate::Candidate,
+    credential::{Credential, Fault, Keyring, Lookup},
+    installation::Proxies,
+    names,
+    policy::Policy,
+    retention::lifecycle::Configuration,
+    testing,
+};
+
+const STORE: &str = "https://store.example.com:9000/logs/platform";
+const APPLICATION: &str = "platform/application/";
+const EXECUTIONS: &str = "platform/executions/";
+
+fn days(days: u32) -> Retention {
+    Retention::Days(days.try_into().unwrap())
+}
+
+/// A policy with an archive below `platform`.
+fn policy(name: &str, retention: &str) -> LoggingPolicy {
+    let mut policy = testing::policy(name);
+    policy.spec.sinks = vec![testing::archive_sink("archive", "platform")];
+    policy.spec.retention = Some(retention.to_owned());
+    policy
+}
+
+fn executions(name: &str, retention: &str) -> LoggingPolicy {
+    let mut policy = policy(name, retention);
+    policy.spec.logs = Some(Logs::Execution);
+    policy
+}
+
+fn acknowledging(mut policy: LoggingPolicy, retention: &str) -> LoggingPolicy {
+    let annotation = names::ACKNOWLEDGE_RETENTION_ANNOTATION.to_owned();
+    policy.metadata.annotations = Some([(annotation, retention.to_owned())].into());
+    policy
+}
+
+/// With a status that says how long its logs were kept.
+fn known(mut policy: LoggingPolicy, kept: &str, location: &str) -> LoggingPolicy {
+    policy.status = Some(LoggingPolicyStatus {
+        sinks: vec![SinkStatus {
+            name: "archive".into(),
+            kind: "objectStorage".into(),
+            in_force: true,
+            reason: "Configured".into(),
+            message: None,
+            retention: Some(SinkRetention {
+                state: "Enforced".into(),
+                reason: "Enforced".into(),
+                kept: Some(kept.into()),
+                location: Some(location.into()),
+                message: String::new(),
+            }),
+        }],
+        ..LoggingPolicyStatus::default()
+    });
+    policy
+}
+
+fn gathered_with(policies: &[LoggingPolicy], secrets: &[&str]) -> Custodies {
+    let candidates: Vec<Candidate> = policies.iter().map(Candidate::readable).collect();
+    let look_up = |name: &str, key: &str| {
+        let secret = SecretKeyRef {
+            name: name.to_owned(),
+            key: key.to_owned(),
+        };
+        let value = Credential::new(format!("{name}-{key}").into_bytes());
+        let is_there = secrets.contains(&name);
+        let found = if is_there {
+            Lookup::Found(value)
+        } else {
+            Lookup::SecretMissing
+        };
+        (secret, found)
+    };
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+    let lookups: BTreeMap<SecretKeyRef, Lookup> = ["agents", "management"]
+        .iter()
+        .flat_map(|name| keys.map(|key| look_up(name, key)))
+        .collect();
+    let usable = candidates
+        .iter()
+        .filter_map(|candidate| candidate.policy.as_ref().ok());
+    let keyring = Keyring::open(
+        usable.flat_map(|policy: &Policy| policy.needs().chain(policy.management_needs())),
+        &lookups,
+        "katonic-logging",
+    );
+    gather(&candidates, &keyring, &Proxies::default())
+}
+
+/// The custody of the only bucket.
+fn custody(policies: &[LoggingPolicy]) -> Custody {
+    let custodies = gathered_with(policies, &["agents", "management"]);
+    assert_eq!(custodies.faults, BTreeMap::new());
+    let mut buckets = custodies.buckets.into_values();
+    let custody = buckets.next().unwrap();
+    assert_eq!(buckets.next(), None);
+    custody
+}
+
+fn seen(rules: &str) -> Seen {
+    let text = format!("<LifecycleConfiguration>{rules}</LifecycleConfiguration>");
+    Seen {
+        configuration: Configuration::parse(&text).unwrap(),
+        versioning: Versioning::Never,
+        lock: None,
+        logs: BTreeMap::new(),
+    }
+}
+
+fn foreign(id: &str, prefix: &str, action: &str) -> String {
+    format!(
+        "<Rule><ID>{id}</ID><Filter><Prefix>{prefix}</Prefix></Filter><Status>Enabled</Status>{action}</Rule>"
+    )
+}
+
+fn after(days: u32) -> String {
+    format!("<Expiration><Days>{days}</Days></Expiration>")
+}
+
+/// The bucket once this has been decided and written.
+fn settled(custody: &Custody, seen: &Seen) -> (Seen, Decision) {
+    let decision = decide(custody, seen).unwrap();
+    let mut next = seen.clone();
+    // There may be logs by then.
+    next.logs.clear();
+    if let Some(configuration) = &decision.write {
+        next.configuration = configuration.clone();
+    }
+    let again = decide(custody, &next).unwrap();
+    assert_eq!(again.write, None, "a second pass changes nothing");
+    (next, decision)
+}
+
+fn empty(mut seen: Seen, custody: &Custody) -> Seen {
+    let asked = questions(custody, &seen.configuration);
+    seen.logs = asked.into_iter().map(|prefix| (prefix, false)).collect();
+    seen
+}
+
+#[test]
+fn a_retention_is_days_or_for_ever() {
+    for (text, retention) in [
+        ("1d", days(1)),
+        ("99999d", days(99_999)),
+        ("Forever", Retention::Forever),
+    ] {
+        assert_eq!(text.parse(), Ok(retention));
+        assert_eq!(retention.to_string(), text);
+    }
+    for text in [
+        "", "0d", "030d", "30", "d", "-1d", "1h", "100000d", "forever", "30 d", "3٠d",
+    ] {
+        assert!(text.parse::<Retention>().is_err(), "{text}");
+    }
+    assert!(days(99_999) < Retention::Forever && days(7) < days(30));
+}
+
+#[test]
+fn the_kinds_of_logs_have_retentions_of_their_own() {
+    let mut application = policy("a", "30d");
+    application.spec.retention = None;
+    let mut execution = executions("e", "30d");
+    execution.spec.retention = None;
+    let custody = custody(&[application, execution]);
+    assert_eq!(custody.wanted(APPLICATION), Some(days(30)));
+    assert_eq!(custody.wanted(EXECUTIONS), Some(Retention::Forever));
+    assert_eq!(
+        custody.wanted("platform/unidentified/"),
+        Some(Retention::Forever)
+    );
+}
+
+#[test]
+fn a_rule_is_written_where_there_are_no_logs_yet() {
+    let custody = custody(&[policy("a", "30d")]);
+    let bucket = empty(seen(&foreign("others", "tmp/", &after(1))), &custody);
+    let (after, decision) = settled(&custody, &bucket);
+    let place = &decision.standing.places[APPLICATION];
+    assert_eq!((place.wanted, place.kept), (days(30), days(30)));
+    assert_eq!(place.unacknowledged, None);
+    assert_eq!(place.conflicts, []);
+    let ours = after.configuration.rule(&place.rule).unwrap();
+    assert_eq!(ours.prefix, APPLICATION);
+    assert!(
+        place.rule.starts_with("katonic-logging-application-"),
+        "{}",
+        place.rule
+    );
+    assert_eq!(
+        after.configuration.rules().next(),
+        bucket.configuration.rules().next()
+    );
+}
+
+#[test]
+fn what_would_delete_logs_waits_until_somebody_says_that_it_may() {
+    let asking = policy("a", "7d");
+    let bucket = seen("");
+    let waiting = custody(std::slice::from_ref(&asking));
+    assert_eq!(questions(&waiting, &bucket.configuration), [APPLICATION]);
+    let (_, decision) = settled(&waiting, &bucket);
+    assert_eq!(decision.write, None);
+    let place = &decision.standing.places[APPLICATION];
+    assert_eq!((place.wanted, place.kept), (days(7), Retention::Forever));
+    assert_eq!(place.unacknowledged, Some(Unacknowledged::Nobody));
+    // Another number of days is no agreement to this one.
+    let other = custody(&[acknowledging(asking.clone(), "30d")]);
+    assert_eq!(settled(&other, &bucket).1.write, None);
+    let agreed = custody(&[acknowledging(asking, "7d")]);
+    assert_eq!(questions(&agreed, &bucket.configuration), [""; 0]);
+    let (_, decision) = settled(&agreed, &bucket);
+    assert_eq!(decision.standing.places[APPLICATION].kept, days(7));
+}
+
+#[test]
+fn to_keep_longer_needs_no_agreement() {
+    let month = custody(&[policy("a", "30d")]);
+    let (bucket, _) = settled(&month, &empty(seen(""), &month));
+    let year = custody(&[policy("a", "365d")]);
+    assert_eq!(questions(&year, &bucket.configuration), [""; 0]);
+    let (bucket, decision) = settled(&year, &bucket);
+    assert_eq!(decision.standing.places[APPLICATION].kept, days(365));
+    let forever = custody(&[policy("a", "Forever")]);
+    let (bucket, decision) = settled(&forever, &bucket);
+    assert_eq!(
+        decision.standing.places[APPLICATION].kept,
+        Retention::Forever
+    );
+    assert_eq!(bucket.configuration.rules().count(), 0);
+    // And back again it does.
+    let (_, decision) = settled(&month, &bucket);
+    assert_eq!(
+        decision.standing.places[APPLICATION].kept,
+        Retention::Forever
+    );
+}
+
+#[test]
+fn drift_is_repaired_without_asking_again() {
+    let location = STORE;
+    let custody = custody(&[known(policy("a", "30d"), "30d", location)]);
+    let (good, _) = settled(&custody, &seen(""));
+    let id = custody.places[APPLICATION].rule.clone();
+    for (from, to) in [
+        ("<Days>30<", "<Days>365<"),
+        ("<Days>30<", "<Days>1<"),
+        ("Enabled", "Disabled"),
+    ] {
+        let text = good.configuration.as_str().replace(from, to);
+        let bad = Seen {
+            configuration: Configuration::parse(&text).unwrap(),
+            ..good.clone()
+        };
+        let (repaired, decision) = settled(&custody, &bad);
+        assert_eq!(repaired.configuration, good.configuration, "{to}");
+        assert_eq!(decision.standing.places[APPLICATION].rule, id);
+    }
+    // What was known of another bucket says nothing of this one.
+    let elsewhere = "https://store.example.com:9000/logs/other";
+    let moved = super::tests::custody(&[known(policy("a", "30d"), "30d", elsewhere)]);
+    assert_eq!(settled(&moved, &seen("")).1.write, None);
+}
+
+#[test]
+fn of_two_policies_of_one_place_the_longer_holds() {
+    let both = custody(&[policy("a", "30d"), policy("b", "90d")]);
+    let (bucket, decision) = settled(&both, &empty(seen(""), &both));
+    let place = &decision.standing.places[APPLICATION];
+    assert_eq!(place.kept, days(90));
+    assert_eq!(place.longest, ["b".to_owned()].into());
+    assert_eq!(bucket.configuration.rules().count(), 1);
+    // The longer one is deleted: that alone deletes nothing.
+    let alone = custody(&[known(policy("a", "30d"), "90d", STORE)]);
+    let (bucket, decision) = settled(&alone, &bucket);
+    let place = &decision.standing.places[APPLICATION];
+    assert_eq!((place.kept, place.wanted), (days(90), days(30)));
+    assert_eq!(place.unacknowledged, Some(Unacknowledged::Nobody));
+    let agreed = custody(&[acknowledging(
+        known(policy("a", "30d"), "90d", STORE),
+        "30d",
+    )]);
+    let (_, decision) = settled(&agreed, &bucket);
+    assert_eq!(decision.standing.places[APPLICATION].kept, days(30));
+}
+
+#[test]
+fn nothing_is_kept_shorter_while_a_policy_cannot_be_used() {
+    let mut broken = policy("b", "30d");
+    broken.spec.sinks.clear();
+    let agreed = acknowledging(policy("a", "7d"), "7d");
+    let custody = custody(&[agreed, broken]);
+    let (_, decision) = settled(&custody, &seen(""));
+    let place = &decision.standing.places[APPLICATION];
+    assert_eq!(place.kept, Retention::Forever);
+    assert_eq!(
+        place.unacknowledged,
+        Some(Unacknowledged::Unusable("b".into()))
+    );
+    // Where there is nothing that could be deleted, it is no obstacle.
+    let (_, decision) = settled(&custody, &empty(seen(""), &custody));
+    assert_eq!(decision.standing.places[APPLICATION].kept, days(7));
+}
+
+/// S3 deletes what any rule says, also below a deeper prefix.
+#[test]
+fn a_place_is_kept_as_long_as_those_in_it() {
+    let mut outer = policy("outer", "7d");
+    outer.spec.sinks = vec![testing::archive_sink("archive", "")];
+    let mut inner = executions("inner", "Forever");
+    inner.spec.sinks = vec![testing::archive_sink("archive", "application")];
+    let custody = custody(&[outer, inner]);
+    assert_eq!(custody.wanted("application/"), Some(Retention::Forever));
+    let (_, decision) = settled(&custody, &empty(seen(""), &custody));
+    assert_eq!(decision.write, None);
+    assert_eq!(
+        decision.standing.places["application/"].longest,
+        ["inner".to_owned()].into()
+    );
+}
+
+#[test]
+fn rules_of_others_that_delete_sooner_are_named_and_left_alone() {
+    let custody = custody(&[executions("e", "Forever")]);
+    for (rule, expected) in [
+        (foreign("all", "", &after(400)), Some("all deletes all that is in the bucket after 400 days")),
+        (foreign("above", "plat", &after(1)), Some("above deletes what begins with plat after 1 day")),
+        (foreign("part", "platform/executions/63", &after(9)), Some("part deletes what begins with platform/executions/63 after 9 days")),
+        (foreign("then", "", "<Expiration><Date>2030-01-01T00:00:00Z</Date></Expiration>"), Some("then deletes all that is in the bucket from 2030-01-01T00:00:00Z on")),
+        (foreign("odd", "", "<Expiration><Weeks>1</Weeks></Expiration>"), Some("odd deletes all that is in the bucket, and it cannot be read when")),
+        (foreign("", "", &after(1)), Some("number 1 (it has no id)")),
+        ("<Rule><Prefix/><Status>Enabled</Status><Expiration><Days>5</Days></Expiration></Rule>".into(), Some("number 1 (it has no id)")),
+        ("<Rule><ID>big</ID><Filter><ObjectSizeGreaterThan>500</ObjectSizeGreaterThan></Filter><Status>Enabled</Status><Expiration><Days>5</Days></Expiration></Rule>".into(), Some("big deletes")),
+        ("<Rule><ID>and</ID><Filter><And><Prefix>platform/</Prefix><ObjectSizeLessThan>500</ObjectSizeLessThan></And></Filter><Status>Enabled</Status><Expiration><Days>5</Days></Expiration></Rule>".into(), Some("and deletes what begins with platform/")),
+        (foreign("katonic-logging-of-another-cluster", "platform/", &after(5)), Some("katonic-logging-of-another-cluster deletes")),
+        (foreign("elsewhere", "platform/application/", &after(1)), None),
+        (foreign("colder", "", "<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>"), None),
+        (foreign("markers", "", "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"), None),
+        (foreign("old versions", "", "<NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays></NoncurrentVersionExpiration>"), None),
+        (foreign("off", "", &after(1)).replace("Enabled", "Disabled"), None),
+        ("<Rule><ID>tagged</ID><Filter><Tag><Key>a</Key><Value>b</Value></Tag></Filter><Status>Enabled</Status><Expiration><Days>5</Days></Expiration></Rule>".into(), None),
+    ] {
+        let (_, decision) = settled(&custody, &seen(&rule));
+        assert_eq!(decision.write, None, "{rule}");
+        let conflicts = &decision.standing.places[EXECUTIONS].conflicts;
+        let told: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+        match expected {
+            Some(expected) => assert!(told.len() == 1 && told[0].contains(expected), "{told:?}"),
+            None => assert_eq!(told, [""; 0], "{rule}"),
+        }
+    }
+}
+
+#[test]
+fn rules_of_others_that_delete_later_are_no_conflict() {
+    let custody = custody(&[policy("a", "30d")]);
+    let conflicts = |days: u32| {
+        let seen = empty(seen(&foreign("others", "", &after(days))), &custody);
+        let (_, decision) = settled(&custody, &seen);
+        decision.standing.places[APPLICATION].conflicts.len()
+    };
+    assert_eq!((conflicts(29), conflicts(30), conflicts(31)), (1, 0, 0));
+}
+
+#[test]
+fn where_a_bucket_keeps_versions_the_rule_deletes_them_too() {
+    let custody = custody(&[policy("a", "30d")]);
+    for versioning in [Versioning::Enabled, Versioning::Suspended] {
+        let bucket = Seen {
+            versioning,
+            ..empty(seen(""), &custody)
+        };
+        let (bucket, _) = settled(&custody, &bucket);
+        assert!(
+            bucket
+                .configuration
+                .as_str()
+                .contains("<NoncurrentDays>1</NoncurrentDays>")
+        );
+    }
+}
+
+#[test]
+fn a_bucket_that_is_full_keeps_its_rules_and_ours_says_so() {
+    let rules: String = (0..1_000)
+        .map(|number| foreign(&number.to_string(), "tmp/", &after(1)))
+        .collect();
+    let custody = custody(&[policy("a", "30d"), executions("e", "Forever")]);
+    let (_, decision) = settled(&custody, &empty(seen(&rules), &custody));
+    assert_eq!(decision.write, None);
+    let place = &decision.standing.places[APPLICATION];
+    assert!(place.is_full && place.kept == Retention::Forever);
+    assert!(!decision.standing.places[EXECUTIONS].is_full);
+}
+
+#[test]
+fn a_bucket_is_looked_after_with_the_key_of_the_operator_and_for_all_who_archive_there() {
+    let mut silent = policy("b", "90d");
+    let store = silent.spec.sinks[0].object_storage.as_mut().unwrap();
+    store.s3.as_mut().unwrap().management_secret_ref = None;
+    let custody = custody(&[policy("a", "30d"), silent.clone()]);
+    assert_eq!(custody.wanted(APPLICATION), Some(days(90)));
+    assert_eq!(
+        custody.access.access_key_id.expose(),
+        b"management-AWS_ACCESS_KEY_ID"
+    );
+    assert!(!format!("{custody:?}").contains("management-AWS"));
+    assert_eq!(gathered_with(&[silent], &["agents"]), Custodies::default());
+}
+
+#[test]
+fn a_key_that_is_missing_is_told_of_the_sink_that_names_it() {
+    let custodies = gathered_with(&[policy("a", "30d")], &["agents"]);
+    assert!(custodies.buckets.is_empty());
+    let (fault, message) = &custodies.faults[&("a".to_owned(), "archive".to_owned())];
+    assert_eq!(*fault, Fault::SecretMissing);
+    assert!(
+        message.contains("Secret katonic-logging/management does not exist"),
+        "{message}"
+    );
+    // That of the agents is not needed for it.
+    assert!(
+        gathered_with(&[policy("a", "30d")], &["management"])
+            .faults
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_was_known_before_is_no_change_of_what_is_asked() {
+    let before = custody(&[policy("a", "30d")]);
+    let told = custody(&[known(policy("a", "30d"), "30d", STORE)]);
+    assert!(before != told && before.asks_the_same(&told));
+    assert!(!before.asks_the_same(&custody(&[policy("a", "31d")])));
+}
+
+#[test]
+fn each_refusal_of_a_store_says_what_to_do() {
+    let bucket = BucketId {
+        endpoint: "https://store.example.com".into(),
+        name: "logs".into(),
+    };
+    for (action, status, code, says) in [
+        (
+            Action::ReadRules,
+            404,
+            "NoSuchBucket",
+            "there is no bucket logs: create it",
+        ),
+        (
+            Action::ReadRules,
+            403,
+            "AccessDenied",
+            "s3:GetLifecycleConfiguration on arn:aws:s3:::logs",
+        ),
+        (
+            Action::WriteRules,
+            403,
+            "AccessDenied",
+            "s3:PutLifecycleConfiguration on arn:aws:s3:::logs",
+        ),
+        (Action::List, 403, "", "they allow s3:ListBucket"),
+        (
+            Action::ReadRules,
+            403,
+            "RequestTimeTooSkewed",
+            "set the node's clock",
+        ),
+        (
+            Action::ReadRules,
+            403,
+            "SignatureDoesNotMatch",
+            "correct the Secret of managementSecretRef",
+        ),
+        (
+            Action::ReadRules,
+            301,
+            "PermanentRedirect",
+            "not in the region eu-central-1",
+        ),
+        (
+            Action::WriteRules,
+            501,
+            "NotImplemented",
+            "this store has no lifecycle rules",
+        ),
+        (
+            Action::WriteRules,
+            400,
+            "MalformedXML",
+            "only another store understands",
+        ),
+        (Action::ReadRules, 503, "SlowDown", "it is asked again"),
+        (Action::ReadRules, 404, "", "no store that speaks S3"),
+    ] {
+        let refusal = Refusal {
+            status,
+            code,
+            region: "eu-central-1",
+        };
+        let trouble = Trouble::of(action, &bucket, refusal);
+        assert!(trouble.message.contains(says), "{trouble:?}");
+    }
+}
