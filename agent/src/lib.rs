@@ -19,7 +19,6 @@ pub mod deliver;
 pub mod dial;
 pub mod drain;
 pub mod encode;
-pub mod execution;
 pub mod files;
 pub mod pod;
 pub mod process;

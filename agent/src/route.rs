@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use katonic_log_config::{Policy, Sink, Target};
+use katonic_log_config::{Execution, Policy, Sink, Target};
 
 pub use declined::Declined;
 use declined::uncounted;
@@ -42,7 +42,6 @@ use crate::{
     counts::Counts,
     cursor::{Beginning, FileKey, Place, Position, Progress, RouteKey},
     encode::{Heads, Origin},
-    execution::Execution,
     files::{Content, Files, LogFile},
     pod::{self, Labels, Pod},
     process::{NotReady, Processing, Ready, Waits, filter::Scratch, rate_limit::Passed},
@@ -740,7 +739,7 @@ impl Route {
             Some(wanted) => Cow::Owned(pod::only(&labels, wanted)),
         };
         let pod = &source.pod;
-        let execution_id = source.execution.borrow().id(pod, &labels);
+        let execution_id = source.execution.borrow().id(&pod.name, &labels);
         let id = file_id(pod, key);
         let file_id = id.to_string();
         let origin = Origin {

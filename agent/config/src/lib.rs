@@ -8,10 +8,12 @@
 //! additive: a policy with anything that this version does not know is *unsupported* as a whole and
 //! reported, never applied in part, because a field that is ignored could have been a redaction.
 
+pub mod archive;
 pub mod bundle;
 pub mod connection;
 pub mod credential;
 pub mod endpoint;
+pub mod execution;
 pub mod layout;
 pub mod policy;
 pub mod processing;
@@ -25,6 +27,7 @@ pub use connection::{
 };
 pub use credential::CredentialKey;
 pub use endpoint::{Endpoint, HostName};
+pub use execution::Execution;
 pub use policy::{ContainerFilter, ContainerPattern, Parse, Policy};
 pub use processing::{
     Filter, Multiline, MultilineRule, Pattern, Percent, RateLimit, Redact, Replacement, Sample,

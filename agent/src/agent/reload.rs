@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use katonic_log_config::{Bundle, Decoded, Policy, Sink};
+use katonic_log_config::{Bundle, Decoded, Execution, Policy, Sink};
 use serde_json::json;
 
 use super::{Agent, Running};
@@ -15,7 +15,6 @@ use crate::{
     archive::spool::Spool,
     cursor::{Cursors, RouteKey},
     deliver::tell_declined,
-    execution::Execution,
     pod::{Labels, read_labels},
     process::{
         Processing, Waits,
@@ -114,7 +113,10 @@ impl Agent {
 
     fn apply(&mut self, bundle: &Bundle, complete: bool) {
         let source = &self.shared.source;
-        source.execution.replace(Execution::of(bundle));
+        source.execution.replace(Execution::new(
+            bundle.execution_id_label.as_deref(),
+            &bundle.execution_id_patterns,
+        ));
         source.revision.set(source.revision.get() + 1);
         let labels = source.labels.borrow().clone();
         for running in self.routes.values() {

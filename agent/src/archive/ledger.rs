@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use katonic_log_config::bundle::hex;
+use katonic_log_config::archive::{Completeness, FORMAT, chain};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+pub use katonic_log_config::archive::Spot;
 
 use crate::pod::Pod;
-
-/// Version of the form of a completeness record.
-const FORMAT: u32 = 1;
 
 /// What a route has archived.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -48,15 +46,6 @@ pub struct Run {
     pub last: Spot,
     /// Whether the completeness record is in the store and says all this.
     pub recorded: bool,
-}
-
-/// A place in a log file.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Spot {
-    /// The file, as the ids of records begin.
-    pub file: String,
-    /// Offset of a byte.
-    pub offset: u64,
 }
 
 /// What comes to a run with an object, or with what was read without one.
@@ -148,13 +137,13 @@ impl Run {
     /// # Errors
     /// None for what these types can hold.
     pub fn record(&self, pod: &Pod, execution_id: Option<&str>) -> serde_json::Result<Vec<u8>> {
-        let mut json = serde_json::to_vec(&Record {
+        let mut json = serde_json::to_vec(&Completeness {
             format: FORMAT,
-            execution_id,
-            namespace: &pod.namespace,
-            pod: &pod.name,
-            pod_uid: &pod.uid,
-            container: &self.container,
+            execution_id: execution_id.map(str::to_owned),
+            namespace: pod.namespace.clone(),
+            pod: pod.name.clone(),
+            pod_uid: pod.uid.clone(),
+            container: self.container.to_string(),
             restart: self.restart,
             complete: self.lost == 0,
             objects: self.objects,
@@ -162,45 +151,20 @@ impl Run {
             bytes: self.bytes,
             dropped: self.dropped,
             lost: self.lost,
-            first: &self.first,
-            last: &self.last,
-            sha256_chain: &self.chain,
+            first: self.first.clone(),
+            last: self.last.clone(),
+            sha256_chain: self.chain.clone(),
         })?;
         json.push(b'\n');
         Ok(json)
     }
 }
 
-/// As it is in the store.
-#[derive(Serialize)]
-struct Record<'a> {
-    format: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    execution_id: Option<&'a str>,
-    namespace: &'a str,
-    pod: &'a str,
-    pod_uid: &'a str,
-    container: &'a str,
-    restart: u32,
-    complete: bool,
-    objects: u64,
-    lines: u64,
-    bytes: u64,
-    dropped: u64,
-    lost: u64,
-    first: &'a Spot,
-    last: &'a Spot,
-    sha256_chain: &'a str,
-}
-
-/// The chain after one more object: SHA-256 over the chain before it and the SHA-256 of the object as it is stored, both
-/// in hex; the chain before the first object is empty. So `sha256sum` is enough to follow it.
-pub fn chain(before: &str, sha256: &[u8]) -> String {
-    hex(&Sha256::digest(format!("{before}{}", hex(sha256))))
-}
-
 #[cfg(test)]
 mod tests {
+    use katonic_log_config::bundle::hex;
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn run() -> Run {

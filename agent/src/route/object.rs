@@ -205,7 +205,7 @@ impl Route {
     /// The execution that the pod belongs to, if that is known.
     pub fn execution_id(&self, source: &Source) -> Option<String> {
         let labels = source.labels.borrow();
-        source.execution.borrow().id(&source.pod, &labels)
+        source.execution.borrow().id(&source.pod.name, &labels)
     }
 
     /// What is written down beside an object.

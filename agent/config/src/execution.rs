@@ -1,12 +1,13 @@
-//! Which execution of the platform the pod belongs to. Reads nothing.
+//! Which execution of the platform a pod belongs to. Reads nothing.
 
-use katonic_log_config::Bundle;
+use std::collections::BTreeMap;
+
 use regex_automata::meta::Regex;
 
-use crate::pod::{Labels, Pod};
+use crate::Pattern;
 
 /// Where the id of an execution is found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Execution {
     label: Option<String>,
     patterns: Vec<Regex>,
@@ -14,10 +15,10 @@ pub struct Execution {
 
 impl Execution {
     /// As the installation says. A pattern that does not compile here is passed over: it was tried by the operator.
-    pub fn of(bundle: &Bundle) -> Self {
-        let patterns = bundle.execution_id_patterns.iter();
+    pub fn new(label: Option<&str>, patterns: &[Pattern]) -> Self {
+        let patterns = patterns.iter();
         Self {
-            label: bundle.execution_id_label.clone(),
+            label: label.map(str::to_owned),
             patterns: patterns
                 .filter_map(|pattern| pattern.compile().ok())
                 .collect(),
@@ -25,45 +26,36 @@ impl Execution {
     }
 
     /// The id: the value of the label, else what a pattern finds in the pod's name.
-    pub fn id(&self, pod: &Pod, labels: &Labels) -> Option<String> {
+    pub fn id(&self, pod: &str, labels: &BTreeMap<String, String>) -> Option<String> {
         let label = self.label.as_ref().and_then(|label| labels.get(label));
         let by_label = label.filter(|id| !id.is_empty()).cloned();
         by_label.or_else(|| {
             let found = self.patterns.iter().find_map(|pattern| {
                 let mut groups = pattern.create_captures();
-                pattern.captures(pod.name.as_bytes(), &mut groups);
+                pattern.captures(pod.as_bytes(), &mut groups);
                 groups.get_group(1).filter(|id| !id.is_empty())
             })?;
-            pod.name.get(found.range()).map(str::to_owned)
+            pod.get(found.range()).map(str::to_owned)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use katonic_log_config::Pattern;
-
     use super::*;
 
     fn execution(patterns: &[&str]) -> Execution {
         let pattern = |text: &&str| Pattern::try_from((*text).to_owned()).unwrap();
-        Execution::of(&Bundle {
-            execution_id_label: Some("id".into()),
-            execution_id_patterns: patterns.iter().map(pattern).collect(),
-            policies: Vec::new(),
-        })
+        let patterns: Vec<Pattern> = patterns.iter().map(pattern).collect();
+        Execution::new(Some("id"), &patterns)
     }
 
     #[test]
     fn the_label_comes_first_and_then_the_first_pattern_that_matches() {
         let execution = execution(&["^run-([0-9a-f]{6})-", "^(?:ray|mpi)-([0-9a-f]{6})"]);
         let id = |name: &str, label: Option<&str>| {
-            let pod = Pod {
-                name: name.into(),
-                ..Pod::default()
-            };
             let labels = label.map(|value| ("id".to_owned(), value.to_owned()));
-            execution.id(&pod, &labels.into_iter().collect())
+            execution.id(name, &labels.into_iter().collect())
         };
         assert_eq!(id("run-63d16b-x", Some("a")).as_deref(), Some("a"));
         assert_eq!(id("run-63d16b-x", Some("")).as_deref(), Some("63d16b"));
