@@ -4,6 +4,7 @@
 //! each other in time (rotation, compression, the swap of a mounted Secret) is done in the same order.
 
 pub mod agent;
+pub mod archive;
 pub mod container_log;
 pub mod load;
 pub mod mounted_secret;

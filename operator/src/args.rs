@@ -5,7 +5,11 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use katonic_logging_core::{names, webhook::configuration::Reach};
 
-use crate::inject::{self, InjectArgs};
+use crate::{
+    access::ClusterArgs,
+    inject::{self, InjectArgs},
+    logs::{self, LogsArgs},
+};
 
 /// Manages logging as custom resources.
 #[derive(Debug, Parser)]
@@ -24,6 +28,9 @@ pub enum Command {
     /// Shows the policies, their sinks and their pods.
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
+    /// Shows the log of an execution, from the archive and from its running pods, and whether it is complete.
+    #[command(long_about = logs::ABOUT, after_help = logs::HELP)]
+    Logs(Box<LogsArgs>),
     /// Answers API servers that ask about pods, until it is told to stop; for Kubernetes below 1.36.
     Webhook(WebhookArgs),
     /// Prints the custom resource definitions as YAML.
@@ -53,15 +60,9 @@ pub struct StatusArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// Namespace of the operator, where the installation is.
-    #[arg(short, long, default_value = names::OPERATOR_NAMESPACE)]
-    pub namespace: String,
-    /// Path of the kubeconfig; otherwise that of KUBECONFIG or ~/.kube/config, or the pod's own account.
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig; otherwise its current one.
-    #[arg(long)]
-    pub context: Option<String>,
+    #[expect(missing_docs, reason = "its flags stand here, not itself")]
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// The form of an output.

@@ -1,5 +1,6 @@
 //! The operator's shell: it observes the cluster, applies what the core has planned, and reports. Decides nothing.
 
+pub mod access;
 pub mod args;
 mod bucket;
 pub mod cache;
@@ -8,6 +9,7 @@ pub mod controller;
 pub mod health;
 pub mod inject;
 pub mod leader;
+pub mod logs;
 pub mod metrics;
 pub mod owners;
 pub mod pod;

@@ -7,7 +7,7 @@ use clap::Parser;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
     args::{Args, Command},
-    controller, inject, status, telemetry, webhook,
+    controller, inject, logs, status, telemetry, webhook,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -21,6 +21,19 @@ fn main() -> anyhow::Result<ExitCode> {
                 .build()
                 .context("failed to start the runtime")?;
             Ok(runtime.block_on(status::run(args)))
+        }
+        Command::Logs(args) => {
+            choose_crypto()?;
+            // Objects are fetched while others are unpacked.
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .context("failed to start the runtime")?;
+            let code = runtime.block_on(logs::run(*args));
+            // A stream that nobody reads any more must not hold up the end.
+            runtime.shutdown_background();
+            Ok(code)
         }
         Command::Inject(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Crds => {

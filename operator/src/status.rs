@@ -4,22 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     io::{IsTerminal as _, Write as _},
-    path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, Deployment, StatefulSet},
-        core::v1::ConfigMap,
-    },
+    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
     jiff::Timestamp,
 };
 use katonic_logging_core::{
-    Candidate, Installation,
+    Candidate,
     coverage::{Expected, Owner, Parent, Pod, State, WorkloadKind},
-    names,
     overview::{
         Judged, Overview, PodView, PolicyView,
         text::{Palette, text},
@@ -30,14 +24,13 @@ use katonic_logging_core::{
 };
 use katonic_logging_crds::{LoggingPolicy, Plane};
 use kube::{
-    Api, Client, Config, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
     core::{DeserializeGuard, NamespaceResourceScope},
 };
-use serde::de::DeserializeOwned;
 
 use crate::{
+    access::{self, Patience, list},
     args::{Output, StatusArgs},
     cache::chain,
     owners::Owners,
@@ -45,27 +38,15 @@ use crate::{
     workload::WorkloadSummary,
 };
 
-/// How long to wait for a connection, and for an answer.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
-
-/// Objects of one page of a list.
-const PAGE: u32 = 500;
-
 /// Why there is nothing to show, with what to do.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error(
-        "no cluster is configured: name a kubeconfig with --kubeconfig or KUBECONFIG, and a context with --context: {0}"
-    )]
-    NoCluster(String),
+    #[error(transparent)]
+    Access(#[from] access::Error),
     #[error(
         "the cluster does not know LoggingPolicy: install katonic-logging first (kubectl apply --server-side -k manifests)"
     )]
     NotInstalled,
-    #[error("you have no right to read {what}: {message}")]
-    Forbidden { what: String, message: String },
-    #[error("failed to read {what}: {reason}")]
-    Unanswered { what: String, reason: String },
     #[error(
         "there is no LoggingPolicy of the name {0}: `katonic-logging status` shows all there are"
     )]
@@ -74,22 +55,6 @@ enum Error {
     NoInstallation(String),
     #[error("failed to write the output: {0}")]
     Output(String),
-}
-
-impl Error {
-    fn read(what: impl Into<String>, error: &kube::Error) -> Self {
-        let what = what.into();
-        match error {
-            kube::Error::Api(status) if status.code == 403 => Self::Forbidden {
-                what,
-                message: status.message.clone(),
-            },
-            error => Self::Unanswered {
-                what,
-                reason: chain(error),
-            },
-        }
-    }
 }
 
 /// Shows what was asked for. The exit code is told in the help of the command.
@@ -140,7 +105,7 @@ fn write(overview: &Overview, output: Output) -> Result<(), Error> {
 }
 
 async fn overview(args: &StatusArgs) -> Result<Overview, Error> {
-    let client = connect(args.kubeconfig.as_ref(), args.context.as_ref()).await?;
+    let client = access::connect(&args.cluster, Patience::OfAnswers).await?;
     let mut candidates = policies(&client).await?;
     if let Some(missing) = args
         .policies
@@ -153,7 +118,7 @@ async fn overview(args: &StatusArgs) -> Result<Overview, Error> {
         candidates.retain(|candidate| args.policies.contains(&candidate.name));
     }
     let pods = if args.pods {
-        Some(pods(&client, &candidates, &args.namespace).await?)
+        Some(pods(&client, &candidates, &args.cluster.namespace).await?)
     } else {
         None
     };
@@ -163,36 +128,13 @@ async fn overview(args: &StatusArgs) -> Result<Overview, Error> {
     })
 }
 
-async fn connect(kubeconfig: Option<&PathBuf>, context: Option<&String>) -> Result<Client, Error> {
-    let options = KubeConfigOptions {
-        context: context.cloned(),
-        ..KubeConfigOptions::default()
-    };
-    let no_cluster = |error: &dyn std::error::Error| Error::NoCluster(chain(error));
-    let mut config = match (kubeconfig, context) {
-        (Some(path), _) => {
-            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| no_cluster(&error))?;
-            Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .map_err(|error| no_cluster(&error))?
-        }
-        (None, Some(_)) => Config::from_kubeconfig(&options)
-            .await
-            .map_err(|error| no_cluster(&error))?,
-        (None, None) => Config::infer().await.map_err(|error| no_cluster(&error))?,
-    };
-    config.connect_timeout = Some(PATIENCE.0);
-    config.read_timeout = Some(PATIENCE.1);
-    Client::try_from(config).map_err(|error| no_cluster(&error))
-}
-
 async fn policies(client: &Client) -> Result<Vec<Candidate>, Error> {
     let api: Api<DeserializeGuard<LoggingPolicy>> = Api::all(client.clone());
     let listed = list(&api, &ListParams::default()).await;
     let read = listed.map_err(|error| match error {
         // The group is not served: its definition is missing.
         kube::Error::Api(status) if status.code == 404 => Error::NotInstalled,
-        error => Error::read("LoggingPolicies", &error),
+        error => access::Error::read("LoggingPolicies", &error).into(),
     })?;
     let candidate = |DeserializeGuard(policy)| match policy {
         Ok(policy) => Candidate::readable(&policy),
@@ -206,7 +148,12 @@ async fn pods(
     candidates: &[Candidate],
     operator_namespace: &str,
 ) -> Result<Vec<PodView>, Error> {
-    let installation = installation(client, operator_namespace).await?;
+    let installation = access::installation(client, operator_namespace)
+        .await
+        .map_err(|error| match error {
+            access::Error::NoInstallation(reason) => Error::NoInstallation(reason),
+            error => error.into(),
+        })?;
     let sidecar = Sidecar::new(&installation.agent)
         .map_err(|error| Error::NoInstallation(error.to_string()))?;
     let mut pods = BTreeMap::new();
@@ -214,9 +161,9 @@ async fn pods(
         let namespace = installation.namespace(plane);
         let api: Api<PodSummary> = Api::namespaced(client.clone(), namespace);
         let running = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-        let listed = list(&api, &running)
-            .await
-            .map_err(|error| Error::read(format!("pods of namespace {namespace}"), &error))?;
+        let listed = list(&api, &running).await.map_err(|error| {
+            access::Error::read(format!("pods of namespace {namespace}"), &error)
+        })?;
         let read = listed
             .into_iter()
             .map(|pod| (pod.name_any(), Pod::from(pod)));
@@ -252,24 +199,6 @@ async fn pods(
         obstacles: &obstacles,
     };
     Ok(uncovered(candidates, judged))
-}
-
-async fn installation(client: &Client, namespace: &str) -> Result<Installation, Error> {
-    let what = format!("ConfigMap {namespace}/{}", names::INSTALLATION);
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(names::INSTALLATION).await;
-    let found = found.map_err(|error| Error::read(what.clone(), &error))?;
-    let yaml = found
-        .and_then(|config_map| config_map.data)
-        .and_then(|mut data| data.remove(names::INSTALLATION_KEY));
-    let yaml = yaml.ok_or_else(|| {
-        Error::NoInstallation(format!(
-            "{what} is not there, or has no key {}: name the operator's namespace with --namespace",
-            names::INSTALLATION_KEY
-        ))
-    })?;
-    Installation::validate(&yaml, namespace)
-        .map_err(|problem| Error::NoInstallation(problem.to_string()))
 }
 
 /// Workloads that a restart alone does not make anew. One that cannot be read is taken for an ordinary one.
@@ -316,21 +245,4 @@ where
     let api: Api<WorkloadSummary<K>> = Api::namespaced(client.clone(), namespace);
     let read = api.get(name).await.ok()?;
     read.object.observe(kind).obstacle
-}
-
-/// Everything of a kind, page by page.
-async fn list<K>(api: &Api<K>, parameters: &ListParams) -> kube::Result<Vec<K>>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    let mut parameters = parameters.clone().limit(PAGE);
-    let mut all = Vec::new();
-    loop {
-        let page = api.list(&parameters).await?;
-        all.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => parameters = parameters.continue_token(&token),
-            None => return Ok(all),
-        }
-    }
 }

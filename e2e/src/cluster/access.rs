@@ -150,6 +150,31 @@ impl Cluster {
     /// # Errors
     /// When the account does not exist.
     pub async fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> Result<PathBuf> {
+        let path = self
+            .folder()
+            .join(format!("{namespace}.{service_account}.kubeconfig"));
+        let token = self.token_of(namespace, service_account).await?;
+        kubeconfig::with_token(self.kubeconfig(), &path, &token)?;
+        Ok(path)
+    }
+
+    /// The same for programs inside the cluster's network.
+    ///
+    /// # Errors
+    /// When the account does not exist, or the cluster is a given one.
+    pub async fn kubeconfig_inside_for(
+        &self,
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<PathBuf> {
+        let name = format!("{namespace}.{service_account}.inside.kubeconfig");
+        let path = self.folder().join(name);
+        let token = self.token_of(namespace, service_account).await?;
+        kubeconfig::with_token(&self.kubeconfig_inside()?, &path, &token)?;
+        Ok(path)
+    }
+
+    async fn token_of(&self, namespace: &str, service_account: &str) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
@@ -163,12 +188,7 @@ impl Cluster {
             .await
             .with_context(|| format!("failed to get a token of {namespace}/{service_account}"))?;
         let token = answer.status.and_then(|status| status.token);
-        let token = token.context("a token request without an answer")?;
-        let path = self
-            .folder()
-            .join(format!("{namespace}.{service_account}.kubeconfig"));
-        kubeconfig::with_token(self.kubeconfig(), &path, &token)?;
-        Ok(path)
+        token.context("a token request without an answer")
     }
 
     /// Whether a node is ready for pods.

@@ -5,11 +5,12 @@
 
 mod archive;
 mod request;
+mod rights;
 
 use std::{
     collections::BTreeMap,
     io::Write as _,
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, SystemTime},
@@ -25,6 +26,7 @@ use tokio::task::spawn_blocking;
 pub use archive::{Archived, Completeness, Object, Spot};
 pub use request::Answer;
 use request::Connector;
+pub use rights::{documented_policy, documented_roles};
 
 use super::{
     Authority,
@@ -57,6 +59,7 @@ pub struct Minio {
     executable: PathBuf,
     maker: PathBuf,
     program: Option<Program>,
+    address: IpAddr,
     port: u16,
     root: User,
     connector: Connector,
@@ -68,19 +71,28 @@ impl Minio {
     /// Starts it, built first where that was not done yet, and waits until it answers. With an authority it shows a
     /// certificate of it.
     pub async fn start(authority: Option<&Authority>) -> Result<Self> {
+        Self::start_at(HERE, authority).await
+    }
+
+    /// As [`Self::start`], on another address of this machine, or of the network that it is started in.
+    pub async fn start_at(address: IpAddr, authority: Option<&Authority>) -> Result<Self> {
         let binaries = spawn_blocking(find).await??;
-        Self::start_from(&binaries, authority).await
+        Self::start_from(&binaries, address, authority).await
     }
 
     /// As [`Self::start`]; none, and the calling test counted as skipped, where it cannot be built.
     pub async fn start_or_skip(authority: Option<&Authority>) -> Result<Option<Self>> {
         match spawn_blocking(find).await? {
-            Ok(binaries) => Self::start_from(&binaries, authority).await.map(Some),
+            Ok(binaries) => Self::start_from(&binaries, HERE, authority).await.map(Some),
             Err(reason) => skip(&format!("{reason:#}")).map(|()| None),
         }
     }
 
-    async fn start_from(binaries: &Binaries, authority: Option<&Authority>) -> Result<Self> {
+    async fn start_from(
+        binaries: &Binaries,
+        address: IpAddr,
+        authority: Option<&Authority>,
+    ) -> Result<Self> {
         let folder =
             TempDir::with_prefix("katonic-minio-").context("failed to make a folder for MinIO")?;
         for name in ["data", "certificates"] {
@@ -90,6 +102,7 @@ impl Minio {
             executable: binaries.path(Binary::Minio)?.to_owned(),
             maker: binaries.path(Binary::MinioUser)?.to_owned(),
             program: None,
+            address,
             port: port::free()?,
             root: User {
                 id: "root-of-the-test".to_owned(),
@@ -99,7 +112,7 @@ impl Minio {
             folder,
         };
         if let Some(authority) = authority {
-            let identity = authority.server(HERE)?;
+            let identity = authority.server(address)?;
             for (name, pem) in [
                 ("public.crt", identity.certificate_pem()),
                 ("private.key", identity.key_pem()),
@@ -147,7 +160,7 @@ impl Minio {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        (HERE, self.port).into()
+        (self.address, self.port).into()
     }
 
     /// Its base address.

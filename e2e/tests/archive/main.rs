@@ -4,6 +4,7 @@ mod exactly_once;
 mod held;
 mod layout;
 mod locked;
+mod logs;
 
 use std::{path::PathBuf, sync::OnceLock, time::Duration};
 
@@ -14,7 +15,7 @@ use katonic_logging_e2e::{
     program,
     receiver::{
         Minio, Tally,
-        minio::{Archived, User},
+        minio::{Archived, User, documented_policy},
     },
     simulated::{
         Agent, Pod,
@@ -29,17 +30,13 @@ const EXECUTION: &str = "63d16b3ebe3729589c5bd9d8";
 const LABEL: &str = "dominodatalab.com/execution-id";
 const CONTAINER: &str = "run";
 
-/// What `docs/object-storage.md` gives an agent, word for word but for the bucket.
+/// What the documentation gives to these users of the archive.
+fn rights_of(whose: &str) -> Result<Value> {
+    documented_policy(whose, BUCKET, "logs")
+}
+
 fn least_privilege() -> Result<Value> {
-    let documentation =
-        std::fs::read_to_string(program::workspace().join("docs/object-storage.md"))
-            .context("failed to read the documentation")?;
-    let (_, rest) = documentation
-        .split_once("<!-- policy of the agents -->\n\n```json\n")
-        .context("the documentation has no policy of the agents")?;
-    let (policy, _) = rest.split_once("```").context("the policy does not end")?;
-    let policy = policy.replace("BUCKET", BUCKET).replace("PREFIX", "logs");
-    serde_json::from_str(&policy).context("the policy is no JSON")
+    rights_of("agents")
 }
 
 /// A store with the bucket, and the user of the agents, who has no right but the documented one.

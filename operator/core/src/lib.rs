@@ -19,6 +19,7 @@ pub mod condition;
 pub mod coverage;
 pub mod credential;
 pub mod event;
+pub mod execution;
 pub mod injection;
 pub mod installation;
 pub mod manifest;

@@ -11,7 +11,7 @@ use std::{
     num::NonZeroU32,
 };
 
-pub use archive::OfInstallation;
+pub use archive::{ACCESS_KEY_ID, OfInstallation, SECRET_ACCESS_KEY};
 pub(crate) use sinks::is_splunk_cloud;
 
 use k8s_openapi::jiff::SignedDuration;

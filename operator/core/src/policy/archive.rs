@@ -13,16 +13,18 @@ use super::{
     Management, Needs, Policy, Reader, Sink, Told, Usage, Violation, connection::Findings,
 };
 use crate::{
+    execution::Location,
     installation::{Installation, LogStore},
     retention::Retention,
 };
 
 /// Keys of a Secret with an access key, as `ObjectBucketClaims` have them and AWS's own tools name them.
-const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
-const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+/// See [`ACCESS_KEY_ID`].
+pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
 /// The region of stores that have none.
-const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 
 /// Bytes of an object before compression: of log lines some hundred thousand bytes after it.
 const OBJECT_BYTES: NonZeroU32 = NonZeroU32::new(16_000_000).unwrap();
@@ -139,6 +141,20 @@ fn resolve(archive: &OfInstallation, store: &LogStore) -> Result<Sink, String> {
         warnings: findings.warnings,
         delivered_means: findings.delivered_means,
         management: findings.management,
+    })
+}
+
+/// Where a store is.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(crate) fn location(store: &api::S3Store) -> Result<Location, String> {
+    let (s3, _) = read(store, &mut Findings::default())?;
+    Ok(Location {
+        endpoint: s3.endpoint,
+        region: s3.region,
+        bucket: s3.bucket,
+        prefix: s3.prefix,
     })
 }
 
@@ -328,7 +344,7 @@ impl Reader {
 }
 
 /// Amazon's own address (AWS: "Amazon S3 endpoints and quotas"); that of China is another domain.
-fn amazon(region: &Region) -> Result<Endpoint, config::endpoint::InvalidEndpoint> {
+pub(crate) fn amazon(region: &Region) -> Result<Endpoint, config::endpoint::InvalidEndpoint> {
     let region = region.as_str();
     let domain = if region.starts_with("cn-") {
         "amazonaws.com.cn"

@@ -1,0 +1,17 @@
+//! Reading an execution's log back: which objects belong to which run of a container, where the archive and a running pod
+//! join, and what proves that no line is missing. Reads and writes nothing.
+
+pub mod catalogue;
+pub mod kind;
+pub mod line;
+pub mod location;
+pub mod proof;
+pub mod seam;
+pub mod summary;
+
+pub use catalogue::{Catalogue, Run};
+pub use kind::Kind;
+pub use location::Location;
+pub use proof::{Damage, Proof, Standing};
+pub use seam::{Seam, Tail};
+pub use summary::{Summary, Verdict};

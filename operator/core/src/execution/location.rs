@@ -1,0 +1,134 @@
+//! Where an archive is: what a policy, the installation or a command line says of it.
+
+use katonic_log_config::{
+    BucketName, Endpoint, KeyPrefix, Region, archive::escaped, endpoint::InvalidEndpoint,
+};
+
+use crate::{
+    installation::LogStore,
+    policy::archive::{self, REGION},
+};
+
+/// A bucket, and what stands before the keys of the archive in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Location {
+    /// Base address of the service.
+    pub endpoint: Endpoint,
+    /// Region that requests are signed for.
+    pub region: Region,
+    /// Bucket.
+    pub bucket: BucketName,
+    /// What all keys begin with.
+    pub prefix: KeyPrefix,
+}
+
+/// Why it is not known where the archive is.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unlocated {
+    /// Neither says where.
+    #[error(
+        "name the bucket's --region, for example eu-central-1, or the --endpoint of a store that is not Amazon's"
+    )]
+    Nowhere,
+    /// No address for the region.
+    #[error("the region has no address: {0}")]
+    Region(InvalidEndpoint),
+    /// The installation names none.
+    #[error(
+        "the installation names no store of logs: set blob_storage.logs and logging.logStore in it, or name a store with --bucket"
+    )]
+    None,
+    /// The installation names one, and for this reason it is of no use.
+    #[error(
+        "the installation's store of logs cannot be used: {0}: correct it, or name a store with --bucket"
+    )]
+    Unusable(String),
+}
+
+impl Location {
+    /// A store that is spelled out: of what is not said, the same is taken as in a policy.
+    ///
+    /// # Errors
+    /// When nothing says where it is.
+    pub fn new(
+        bucket: BucketName,
+        region: Option<Region>,
+        endpoint: Option<Endpoint>,
+        prefix: Option<KeyPrefix>,
+    ) -> Result<Self, Unlocated> {
+        if region.is_none() && endpoint.is_none() {
+            return Err(Unlocated::Nowhere);
+        }
+        let region = match region {
+            Some(region) => region,
+            None => Region::try_from(REGION.to_owned()).map_err(|_| Unlocated::Nowhere)?,
+        };
+        let endpoint = match endpoint {
+            Some(endpoint) => endpoint,
+            None => archive::amazon(&region).map_err(Unlocated::Region)?,
+        };
+        Ok(Self {
+            endpoint,
+            region,
+            bucket,
+            prefix: prefix.unwrap_or_default(),
+        })
+    }
+
+    /// The store of an installation.
+    ///
+    /// # Errors
+    /// When it names none, or none that can be used.
+    pub fn of(store: &LogStore) -> Result<Self, Unlocated> {
+        match store {
+            LogStore::S3(store) => archive::location(store).map_err(Unlocated::Unusable),
+            LogStore::None => Err(Unlocated::None),
+            LogStore::Unusable(reason) => Err(Unlocated::Unusable(reason.clone())),
+        }
+    }
+
+    /// What the keys of an execution begin with: ends in `/`.
+    pub fn of_execution(&self, id: &str) -> String {
+        self.prefix.join(&format!("executions/{}/", escaped(id)))
+    }
+
+    /// The name below the prefix that a key has.
+    pub fn name<'k>(&self, key: &'k str) -> Option<&'k str> {
+        if self.prefix.is_empty() {
+            return Some(key);
+        }
+        key.strip_prefix(self.prefix.as_str())?.strip_prefix('/')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bucket() -> BucketName {
+        BucketName::try_from("logs".to_owned()).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_store_is_as_in_a_policy() {
+        let region = Region::try_from("eu-central-1".to_owned()).unwrap();
+        let location = Location::new(bucket(), Some(region), None, None).unwrap();
+        assert_eq!(
+            location.endpoint.uri(),
+            "https://s3.eu-central-1.amazonaws.com"
+        );
+        assert_eq!(location.of_execution("a/b"), "executions/a!2Fb/");
+        assert_eq!(location.name("executions/x"), Some("executions/x"));
+        let endpoint = Endpoint::try_from("http://minio:9000".to_owned()).unwrap();
+        let prefix = KeyPrefix::try_from("a/b".to_owned()).unwrap();
+        let location = Location::new(bucket(), None, Some(endpoint), Some(prefix)).unwrap();
+        assert_eq!(location.region.as_str(), "us-east-1");
+        assert_eq!(location.of_execution("63d1"), "a/b/executions/63d1/");
+        assert_eq!(location.name("a/b/executions/x"), Some("executions/x"));
+        assert_eq!(location.name("a/bc/executions/x"), None);
+        assert_eq!(
+            Location::new(bucket(), None, None, None),
+            Err(Unlocated::Nowhere)
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line of `katonic-logging logs`.
+
+use std::path::PathBuf;
+
+use k8s_openapi::jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use katonic_log_config::{BucketName, ContainerPattern, Endpoint, KeyPrefix, Region};
+
+use super::{archived::Since, show::Form};
+use crate::access::ClusterArgs;
+
+/// How far the clocks of a node and of the store may differ: S3 refuses what is further off.
+const SKEW: SignedDuration = SignedDuration::from_mins(15);
+
+/// What the command says of itself.
+pub const ABOUT: &str = "\
+Shows the log of an execution, from the archive and from its running pods, and whether it is complete.
+
+Lines are merged in the order of their times. What has been archived is read from the archive, what running pods have \
+printed since from the pods: without a gap, and no line twice. At the end, completeness records are checked against \
+everything that was read, and one line on stderr says what they prove, for example `verified: 1,234,567 lines, complete`.
+
+The archive is the one that the installation names (blob_storage.logs), or the one that --bucket names; with --bucket alone no \
+cluster is asked. It is read with the access key of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or of a Secret; the agents' own key \
+can only write.";
+
+/// What follows the flags.
+pub const HELP: &str = "\
+Exit codes:
+  0  complete: every line is there, and the archive proves it
+  1  an error, said in one line
+  2  the command line is wrong
+  3  not complete yet: it still runs, or a pod ended before everything was delivered
+  4  not complete: lines are missing or damaged; which ones is said
+  5  nothing was found
+
+Examples:
+  katonic-logging logs 63d16b3ebe3729589c5bd9d8
+  katonic-logging logs 63d16b3ebe3729589c5bd9d8 --follow
+  katonic-logging logs 63d16b3ebe3729589c5bd9d8 --since 2h -o json | jq -r .message
+  katonic-logging logs 63d16b3ebe3729589c5bd9d8 --bucket platform-logs --endpoint https://minio.example.com:9000 --prefix platform";
+
+/// What is read, and how it is shown.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LogsArgs {
+    /// Id of the execution.
+    #[arg(value_name = "EXECUTION ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub execution: String,
+    /// Only pods of this kind; where the kind of a pod is not known, it is left out, and that is said.
+    #[arg(long, value_enum)]
+    pub kind: Option<KindArg>,
+    /// Only these containers; `*` stands for any characters. May be repeated.
+    #[arg(short, long, value_name = "NAME", value_parser = pattern)]
+    pub container: Vec<ContainerPattern>,
+    /// Only lines from this time on: a time, for example 2026-11-23T10:15:07Z, or how long ago, for example 2h or 3d.
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    pub since: Option<When>,
+    /// Go on with what running pods print, until they end; then say what the archive proves.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The form of the lines.
+    #[arg(short, long, value_enum, default_value_t = Form::Text)]
+    pub output: Form,
+    /// Where to read.
+    #[arg(long, value_enum, default_value_t = Place::All)]
+    pub from: Place,
+    #[expect(missing_docs, reason = "its flags stand here, not itself")]
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Label of pods with the type of their workload, for --kind.
+    #[arg(
+        long,
+        value_name = "LABEL",
+        default_value = "dominodatalab.com/workload-type"
+    )]
+    pub workload_type_label: String,
+    #[expect(missing_docs, reason = "its flags stand here, not itself")]
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Where the archive is, instead of the installation's, and who reads it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StoreArgs {
+    /// Bucket of the archive, instead of the installation's.
+    #[arg(long, value_parser = |text: &str| BucketName::try_from(text.to_owned()))]
+    pub bucket: Option<BucketName>,
+    /// Address of a store that is not Amazon's, for example <https://minio.example.com:9000>.
+    #[arg(long, value_name = "URL", requires = "bucket", value_parser = |text: &str| Endpoint::try_from(text.to_owned()))]
+    pub endpoint: Option<Endpoint>,
+    /// Region of the bucket.
+    #[arg(long, requires = "bucket", value_parser = |text: &str| Region::try_from(text.to_owned()))]
+    pub region: Option<Region>,
+    /// What the sink's prefix is, if it has one.
+    #[arg(long, requires = "bucket", value_parser = |text: &str| KeyPrefix::try_from(text.to_owned()))]
+    pub prefix: Option<KeyPrefix>,
+    /// File with the certificates (PEM) of the authorities to trust for the store, instead of the public ones.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Secret in the operator's namespace with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` of a reader; otherwise
+    /// what the environment says.
+    #[arg(long, value_name = "NAME")]
+    pub credentials_secret: Option<String>,
+}
+
+/// The platform's kinds of executions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum KindArg {
+    /// A job, started by hand or by a schedule.
+    Job,
+    /// An interactive workspace.
+    Workspace,
+    /// A published application.
+    App,
+    /// A published model.
+    ModelApi,
+}
+
+/// Where lines are read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Place {
+    /// In the archive, and in pods what is not there yet.
+    All,
+    /// In the archive alone.
+    Archive,
+    /// In pods alone: what their nodes still have.
+    Pods,
+}
+
+/// A time, or how long ago.
+#[derive(Clone, Copy, Debug)]
+pub enum When {
+    /// A time.
+    At(Timestamp),
+    /// How long before now.
+    Ago(SignedDuration),
+}
+
+fn pattern(text: &str) -> Result<ContainerPattern, String> {
+    ContainerPattern::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn when(text: &str) -> Result<When, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(When::At(time));
+    }
+    let span: Result<Span, _> = text.parse();
+    let ago = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    match ago {
+        Ok(ago) if !ago.is_negative() => Ok(When::Ago(ago)),
+        _ => Err(
+            "write a time, for example 2026-11-23T10:15:07Z, or how long ago, for example 2h or 3d"
+                .to_owned(),
+        ),
+    }
+}
+
+impl When {
+    /// From which time on that is.
+    pub(super) fn since(self, now: Timestamp) -> Since {
+        let lines = match self {
+            Self::At(time) => time,
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
+        };
+        Since {
+            lines,
+            objects: lines.checked_sub(SKEW).unwrap_or(Timestamp::MIN),
+        }
+    }
+}

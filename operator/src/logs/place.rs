@@ -1,0 +1,185 @@
+//! Where an execution's log is read, and as whom: what the command line and the installation say.
+
+use std::sync::atomic::AtomicBool;
+
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use katonic_logging_core::{
+    Installation,
+    execution::{Kind, Location, location::Unlocated},
+    installation::LogStore,
+    policy::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
+};
+use kube::{Api, Client};
+
+use super::{
+    Failure, Reader,
+    args::{KindArg, LogsArgs, Place},
+    running::Pods,
+    show::say,
+    store::{Credentials, Store},
+};
+use crate::access::{self, Patience};
+
+/// A reader as the command line wants it.
+pub async fn reader(args: &LogsArgs, now: Timestamp) -> Result<Reader, Failure> {
+    let store_args = &args.store;
+    let is_spelled_out = store_args.bucket.is_some();
+    let cluster = &args.cluster;
+    let is_cluster_named = cluster.kubeconfig.is_some() || cluster.context.is_some();
+    let uses_pods = match args.from {
+        Place::Archive => false,
+        Place::Pods => true,
+        Place::All => !is_spelled_out || args.follow || is_cluster_named,
+    };
+    let uses_cluster = uses_pods || !is_spelled_out || store_args.credentials_secret.is_some();
+    let client = if uses_cluster {
+        Some(access::connect(cluster, Patience::OfAnswers).await?)
+    } else {
+        None
+    };
+    let installation = match &client {
+        Some(client) if uses_pods || !is_spelled_out => {
+            Some(access::installation(client, &cluster.namespace).await?)
+        }
+        _ => None,
+    };
+    let kind = args
+        .kind
+        .map(|kind| (kind.into(), args.workload_type_label.clone()));
+    let store = if args.from == Place::Pods {
+        None
+    } else {
+        store(args, client.as_ref(), installation.as_ref()).await?
+    };
+    let pods = match (client, &installation) {
+        (Some(client), Some(installation)) if uses_pods => Some(
+            Pods::new(
+                client,
+                cluster,
+                installation,
+                &args.execution,
+                args.container.clone(),
+                kind.clone(),
+            )
+            .await?,
+        ),
+        _ => None,
+    };
+    Ok(Reader {
+        id: args.execution.clone(),
+        form: args.output,
+        since: args.since.map(|since| since.since(now)),
+        kind,
+        patterns: args.container.clone(),
+        store,
+        pods,
+        is_named: AtomicBool::new(false),
+        is_told: AtomicBool::new(false),
+    })
+}
+
+async fn store(
+    args: &LogsArgs,
+    client: Option<&Client>,
+    installation: Option<&Installation>,
+) -> Result<Option<Store>, Failure> {
+    let store = &args.store;
+    let of_installation = installation
+        .filter(|_| store.bucket.is_none())
+        .map(|installation| &installation.log_store);
+    let location = match (&store.bucket, of_installation) {
+        (Some(bucket), _) => Location::new(
+            bucket.clone(),
+            store.region.clone(),
+            store.endpoint.clone(),
+            store.prefix.clone(),
+        ),
+        (None, Some(store)) => Location::of(store),
+        (None, None) => Err(Unlocated::None),
+    };
+    let location = match location {
+        Ok(location) => location,
+        Err(Unlocated::None) if args.from == Place::All => {
+            say("the installation names no store of logs: only pods are read");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let namespace = &args.cluster.namespace;
+    let credentials = match (&store.credentials_secret, client) {
+        (Some(name), Some(client)) => {
+            let mut secret = secret(client, namespace, name).await?;
+            let mut take = |key: &str| {
+                let missing = || {
+                    Failure::Unreadable(format!(
+                        "Secret {namespace}/{name} has no key {key}: it needs {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY}"
+                    ))
+                };
+                let value = secret.data.as_mut().and_then(|data| data.remove(key));
+                let value =
+                    String::from_utf8(value.ok_or_else(missing)?.0).map_err(|_| missing())?;
+                Ok::<_, Failure>(value.trim().to_owned())
+            };
+            Credentials::of_key(take(ACCESS_KEY_ID)?, take(SECRET_ACCESS_KEY)?)
+        }
+        _ => Credentials::of_environment().await?,
+    };
+    let authorities = match (&store.ca_file, of_installation, client) {
+        (Some(path), _, _) => Some(std::fs::read(path).map_err(|error| {
+            Failure::Unreadable(format!("{} cannot be read: {error}", path.display()))
+        })?),
+        (None, Some(LogStore::S3(store)), Some(client)) => {
+            authorities(store, client, namespace).await?
+        }
+        _ => None,
+    };
+    Ok(Some(Store::new(
+        location,
+        credentials,
+        authorities.as_deref(),
+    )?))
+}
+
+/// The authorities that the installation's store is checked against, if not the public ones.
+async fn authorities(
+    store: &katonic_logging_crds::S3Store,
+    client: &Client,
+    namespace: &str,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(tls) = &store.connection.tls else {
+        return Ok(None);
+    };
+    let Some(reference) = &tls.ca_secret_ref else {
+        return Ok(None);
+    };
+    let mut secret = secret(client, namespace, &reference.name).await?;
+    let certificates = secret
+        .data
+        .as_mut()
+        .and_then(|data| data.remove(&reference.key));
+    match certificates {
+        Some(certificates) => Ok(Some(certificates.0)),
+        None => Err(Failure::Unreadable(format!(
+            "Secret {namespace}/{} has no key {}: name the store's authority with --ca-file",
+            reference.name, reference.key
+        ))),
+    }
+}
+
+async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, Failure> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let what = format!("Secret {namespace}/{name}");
+    let secret = api.get(name).await;
+    Ok(secret.map_err(|error| access::Error::read(what, &error))?)
+}
+
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Job => Self::Job,
+            KindArg::Workspace => Self::Workspace,
+            KindArg::App => Self::App,
+            KindArg::ModelApi => Self::ModelApi,
+        }
+    }
+}
