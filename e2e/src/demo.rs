@@ -2,6 +2,7 @@
 //!
 //! Everything in the last line is measured in the run; nothing of it is assumed.
 
+mod archive;
 mod local;
 mod node;
 mod show;
@@ -16,10 +17,11 @@ use kube::{Api, runtime::wait::await_condition};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    cluster::{Cluster, GIVEN, Tier},
+    cluster::{Cluster, GIVEN, Tier, progress::say},
     operator::condition,
     receiver::{Receiver, Tally},
 };
+use archive::{Archive, ReadBack};
 use sink::Sink;
 
 /// Lines of the Job.
@@ -41,6 +43,8 @@ pub struct Outcome {
     tally: Tally,
     /// Records of the container that runs user code: there must be none.
     user_records: usize,
+    /// The same container's log, as it was read back from the archive.
+    archive: ReadBack,
     /// What the agent itself says that it delivered, rejected and lost of the Job.
     account: Account,
     /// From `kubectl apply` of the policy to its condition `Ready`.
@@ -68,7 +72,8 @@ impl Outcome {
         self.tally.is_complete(LINES)
             && self.tally.duplicates == 0
             && self.user_records == 0
-            && (delivered, rejected, lost) == (LINES, 0, 0)
+            && self.archive.holds()
+            && (delivered, rejected, lost) == (LINES + workloads::USER_LINES, 0, 0)
     }
 }
 
@@ -77,6 +82,12 @@ impl fmt::Display for Outcome {
         let Tally {
             unique, duplicates, ..
         } = self.tally;
+        writeln!(
+            formatter,
+            "archive: {}, of execution {}, read back by katonic-logging logs",
+            self.archive.verdict,
+            workloads::EXECUTION
+        )?;
         // As many as the Job prints, not as many as the lines that came say there are: it may be that none came.
         let missing = LINES.saturating_sub(unique);
         write!(
@@ -130,30 +141,29 @@ fn only_its_own_cluster() -> Result<()> {
     Ok(())
 }
 
-/// Applies the sample policy and waits until the operator says that it is in force.
-async fn apply_policy(cluster: &Cluster, receiver: &Receiver) -> Result<Duration> {
-    let manifest = Sink::policy(receiver)?;
+/// Applies a sample policy and waits until the operator says that it is in force.
+async fn apply_policy(cluster: &Cluster, name: &str, manifest: &str) -> Result<Duration> {
     let policies: Api<LoggingPolicy> = Api::all(cluster.client().await?);
     // Before the policy is there, so that no moment of its life is missed.
-    let ready = tokio::spawn(timeout(
-        PATIENCE,
-        await_condition(policies.clone(), POLICY, is_ready),
-    ));
+    let (watched, awaited) = (policies.clone(), name.to_owned());
+    let ready = tokio::spawn(timeout(PATIENCE, async move {
+        await_condition(watched, &awaited, is_ready).await
+    }));
     let applied = Instant::now();
     let said = cluster
-        .kubectl_with(&["apply", "-f", "-"], &manifest)
+        .kubectl_with(&["apply", "-f", "-"], manifest)
         .await?
         .ok()?;
-    show::output("kubectl apply -f application-logs.yaml", &said);
+    show::output(&format!("kubectl apply -f {name}.yaml"), &said);
     let waited = ready.await.context("failed to watch the policy")?;
     if waited.is_err() {
         let policy = policies
-            .get(POLICY)
+            .get(name)
             .await
             .context("failed to read the policy")?;
         let status = policy.status.unwrap_or_default();
         bail!(
-            "the policy is not Ready after {PATIENCE:?}: {:?}",
+            "policy {name} is not Ready after {PATIENCE:?}: {:?}",
             status.conditions
         );
     }
@@ -171,12 +181,28 @@ fn is_ready(policy: Option<&LoggingPolicy>) -> bool {
     })
 }
 
+/// Applies both sample policies, the archive's first; says how long that of the application logs took.
+async fn apply_policies(
+    cluster: &Cluster,
+    (receiver, sink): (&Receiver, &Sink),
+    archive: &Archive,
+) -> Result<Duration> {
+    for secret in [sink.secret(), archive.secret()] {
+        let arguments = ["apply", "--server-side", "-f", "-"];
+        cluster.kubectl_with(&arguments, &secret).await?.ok()?;
+    }
+    apply_policy(cluster, archive::POLICY, &archive.policy()?).await?;
+    let ready_after = apply_policy(cluster, POLICY, &Sink::policy(receiver)?).await?;
+    say(&format!("Ready after {:.1} s", ready_after.as_secs_f64()));
+    Ok(ready_after)
+}
+
 /// Waits for the Job's lines and judges what came.
 async fn collect(
     receiver: &Receiver,
     job: &str,
     account: Account,
-    ready_after: Duration,
+    (ready_after, archive): (Duration, ReadBack),
     note: Option<String>,
 ) -> Result<Outcome> {
     // Not forever, and not an error: what is missing is the result.
@@ -192,6 +218,7 @@ async fn collect(
             .iter()
             .filter(|record| record.field("container") == "run")
             .count(),
+        archive,
         account,
         ready_after,
         note,

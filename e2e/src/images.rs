@@ -108,7 +108,7 @@ impl Image {
     /// # Errors
     /// With the end of what Cargo said, or when the agent's image is above 12 MiB.
     pub fn build(self) -> Result<PathBuf> {
-        let program = self.build_program()?;
+        let program = self.executable()?;
         let archive = self.archive();
         if is_newer(&archive, &program) {
             return Ok(archive);
@@ -135,8 +135,13 @@ impl Image {
         Ok(archive)
     }
 
+    /// Builds the program in it, at once when nothing has changed; returns its path.
+    ///
     /// Each package by a Cargo of its own: in one call the features of all would be united.
-    fn build_program(self) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// With the end of what Cargo said.
+    pub fn executable(self) -> Result<PathBuf> {
         let triple = host_triple()?;
         // Beside the other builds, whose flags differ, so that neither makes the other start again.
         let target = target_directory().join("images/build");

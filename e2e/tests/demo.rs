@@ -8,7 +8,9 @@ use katonic_logging_e2e::{
     demo,
 };
 
-const PROMISE: &str = "demo: 20000 of 20000 lines delivered, 0 missing, 0 duplicates, \
+const PROMISE: &str = "archive: verified: 100 lines, complete, of execution 63d16b3ebe3729589c5bd9d8, read back by \
+                       katonic-logging logs\n\
+                       demo: 20000 of 20000 lines delivered, 0 missing, 0 duplicates, \
                        policy application-logs Ready after ";
 
 #[tokio::test(flavor = "multi_thread")]

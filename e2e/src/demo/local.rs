@@ -2,7 +2,7 @@
 //!
 //! The API server injects the agent into the pods as always; nobody runs them, so what a node would do is done here.
 
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -16,8 +16,8 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::{
-    Account, LINES, Outcome, PATIENCE, SUPPORTING, apply_policy, collect, show, show::Steps,
-    sink::Sink, workloads,
+    Account, LINES, Outcome, PATIENCE, SUPPORTING, apply_policies, archive::Archive, collect, show,
+    show::Steps, sink::Sink, workloads,
 };
 use crate::{
     cluster::{
@@ -44,33 +44,37 @@ pub async fn run(keep: bool, reason: &str) -> Result<Outcome> {
     }
     let mut steps = Steps::new(6);
     steps.begin("Building what is not built yet, starting a control plane of its own");
-    let agent = spawn_blocking(|| {
-        program::build("katonic-logging-operator", "katonic-logging")?;
-        program::build("katonic-log-agent", "katonic-log-agent")
+    let (operator, agent) = spawn_blocking(|| {
+        let operator = program::build("katonic-logging-operator", "katonic-logging")?;
+        let agent = program::build("katonic-log-agent", "katonic-log-agent")?;
+        anyhow::Ok((operator, agent))
     })
     .await??;
     let progress = Progress::start("etcd, kube-apiserver");
     let cluster = Cluster::start(Tier::ApiServer).await?;
     progress.done();
 
-    steps.begin("Starting a Splunk HTTP Event Collector that refuses what Splunk refuses");
+    steps.begin(
+        "Starting a Splunk HTTP Event Collector that refuses what Splunk refuses, and MinIO",
+    );
     let address = Ipv4Addr::LOCALHOST.into();
     let sink = Sink::new(address)?;
     let receiver = Receiver::start_tls((address, 0).into(), sink.rules(), &sink.identity).await?;
-    say(&format!("listening on {}", receiver.url()));
+    let archive = Archive::start(address).await?;
+    say(&format!(
+        "listening on {} and {}",
+        receiver.url(),
+        archive.url()
+    ));
 
     steps.begin("Installing the operator, its process beside the cluster");
     let installed = Installed::new(cluster).await?;
+    let program = operator;
     let operator = Operator::start(&installed.cluster, "demo").await?;
 
-    steps.begin("Applying a policy: the application logs of both planes to Splunk");
+    steps.begin("Applying two policies: application logs to Splunk, execution logs to an archive");
     let cluster = &installed.cluster;
-    cluster
-        .kubectl_with(&["apply", "--server-side", "-f", "-"], &sink.secret())
-        .await?
-        .ok()?;
-    let ready_after = apply_policy(cluster, &receiver).await?;
-    say(&format!("Ready after {:.1} s", ready_after.as_secs_f64()));
+    let ready_after = apply_policies(cluster, (&receiver, &sink), &archive).await?;
 
     steps.begin("Running the platform: a service, and a job of 20,000 lines");
     let service = Running::start(cluster, &agent, PLATFORM, workloads::frontend_pod()).await?;
@@ -80,7 +84,9 @@ pub async fn run(keep: bool, reason: &str) -> Result<Outcome> {
     write_job(&job.pod)?;
     let account = job.end().await?;
     let note = format!("{reason}; agents as local processes over simulated pod logs");
-    let outcome = collect(&receiver, workloads::JOB, account, ready_after, Some(note)).await?;
+    let read_back = archive.read_back(Command::new(program)).await?;
+    let measured = (ready_after, read_back);
+    let outcome = collect(&receiver, workloads::JOB, account, measured, Some(note)).await?;
     receiver
         .until("the service's line", PATIENCE, |received| {
             received
@@ -141,7 +147,10 @@ impl Running {
 /// What the Job's containers print.
 fn write_job(pod: &simulated::Pod) -> Result<()> {
     let mut user = pod.container("run", u64::MAX)?;
-    user.line(Stream::Stdout, b"line 000001 of 000001")?;
+    for number in 1..=workloads::USER_LINES {
+        let line = format!("line {number:06} of {:06}", workloads::USER_LINES);
+        user.line(Stream::Stdout, line.as_bytes())?;
+    }
     let mut supporting = pod.container(SUPPORTING, u64::MAX)?;
     for number in 1..=LINES {
         let line = format!("line {number:06} of {LINES:06}");

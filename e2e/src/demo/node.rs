@@ -10,7 +10,9 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use tokio::task::spawn_blocking;
 
 use super::{
-    Account, Outcome, PATIENCE, apply_policy, collect, show,
+    Account, Outcome, PATIENCE, apply_policies,
+    archive::Archive,
+    collect, show,
     show::Steps,
     sink::{INDEX, Sink},
     workloads,
@@ -35,12 +37,11 @@ const PORT: u16 = 8088;
 pub async fn run(keep: bool) -> Result<Outcome> {
     let mut steps = Steps::new(7);
     steps.begin("Building what is not built yet: Kubernetes, the images");
-    let archives = spawn_blocking(|| {
+    let (archives, program) = spawn_blocking(|| {
         Binaries::of(Tier::Node, Minor::Newest)?;
-        Image::ALL
-            .map(Image::build)
-            .into_iter()
-            .collect::<Result<Vec<_>>>()
+        let archives = Image::ALL.map(Image::build).into_iter();
+        let archives = archives.collect::<Result<Vec<_>>>()?;
+        anyhow::Ok((archives, Image::Operator.executable()?))
     })
     .await??;
 
@@ -54,14 +55,21 @@ pub async fn run(keep: bool) -> Result<Outcome> {
     }
     progress.done();
 
-    steps.begin("Starting a Splunk HTTP Event Collector that refuses what Splunk refuses");
+    steps.begin(
+        "Starting a Splunk HTTP Event Collector that refuses what Splunk refuses, and MinIO",
+    );
     let address = cluster.receiver_address()?;
     let sink = Sink::new(address)?;
     let (rules, identity) = (sink.rules(), sink.identity.clone());
     let mut receiver = cluster
         .inside(async move { Receiver::start_tls((address, PORT).into(), rules, &identity).await })
         .await??;
-    say(&format!("listening on {}", receiver.url()));
+    let archive = cluster.inside(Archive::start(address)).await??;
+    say(&format!(
+        "listening on {} and {}",
+        receiver.url(),
+        archive.url()
+    ));
 
     steps.begin("Installing the operator as a user does");
     for plane in [PLATFORM, COMPUTE] {
@@ -75,14 +83,8 @@ pub async fn run(keep: bool) -> Result<Outcome> {
     available(&cluster, names::OPERATOR_NAMESPACE, "katonic-logging", 1).await?;
     progress.done();
 
-    steps.begin("Applying a policy: the application logs of both planes to Splunk");
-    let arguments = ["apply", "--server-side", "-f", "-"];
-    cluster
-        .kubectl_with(&arguments, &sink.secret())
-        .await?
-        .ok()?;
-    let ready_after = apply_policy(&cluster, &receiver).await?;
-    say(&format!("Ready after {:.1} s", ready_after.as_secs_f64()));
+    steps.begin("Applying two policies: application logs to Splunk, execution logs to an archive");
+    let ready_after = apply_policies(&cluster, (&receiver, &sink), &archive).await?;
 
     steps.begin("Running the platform: a Deployment, and a Job of 20,000 lines");
     let workloads = format!("{}\n---\n{}", workloads::frontend(), workloads::job());
@@ -95,7 +97,10 @@ pub async fn run(keep: bool) -> Result<Outcome> {
     available(&cluster, PLATFORM, workloads::FRONTEND, 2).await?;
     progress.done();
     let account = account(&job)?;
-    let outcome = collect(&receiver, &job.name_any(), account, ready_after, None).await?;
+    let command = cluster.command(program)?;
+    let read_back = archive.read_back(command).await?;
+    let measured = (ready_after, read_back);
+    let outcome = collect(&receiver, &job.name_any(), account, measured, None).await?;
     frontends_arrive(&receiver).await?;
 
     steps.begin("What there is to see");
@@ -104,11 +109,14 @@ pub async fn run(keep: bool) -> Result<Outcome> {
     show::output("the first record of each container, as it arrived", "");
     show::records(&receiver);
     if keep {
+        // The store ends with the demo, and nothing is to be held up by that.
+        let arguments = ["delete", "lp", super::archive::POLICY];
+        cluster.kubectl(&arguments).await?.ok()?;
         receiver.close_port().await;
         leave_up(cluster, &sink, receiver.address()).await?;
     } else {
         let progress = Progress::start("taking everything down");
-        drop(receiver);
+        drop((receiver, archive));
         spawn_blocking(move || drop(cluster)).await?;
         progress.done();
     }

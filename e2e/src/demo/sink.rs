@@ -85,7 +85,7 @@ impl Sink {
 }
 
 /// A token that nobody can have written down anywhere, in the form that Splunk gives its own.
-fn random_token() -> String {
+pub fn random_token() -> String {
     let random = || RandomState::new().hash_one(());
     let (high, low) = (random(), random());
     format!(

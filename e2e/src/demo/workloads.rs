@@ -14,8 +14,11 @@ pub const JOB: &str = "nightly-import";
 /// The name of the Deployment, and of its container.
 pub const FRONTEND: &str = "nucleus-frontend";
 
-/// Lines of the Job's user container, none of which may be delivered as an application log.
-const USER_LINES: usize = 100;
+/// The execution that the Job belongs to.
+pub const EXECUTION: &str = "63d16b3ebe3729589c5bd9d8";
+
+/// Lines of the Job's user container: execution logs, none of which may be delivered as an application log.
+pub const USER_LINES: usize = 100;
 
 /// A long-running service of the platform plane.
 pub fn frontend() -> Value {
@@ -55,7 +58,14 @@ pub fn job() -> Value {
 /// The pod of the Job.
 pub fn job_pod() -> Value {
     json!({
-        "metadata": {"name": JOB, "labels": labels(JOB)},
+        "metadata": {
+            "name": JOB,
+            "labels": {
+                "app.kubernetes.io/name": JOB,
+                "dominodatalab.com/execution-id": EXECUTION,
+                "dominodatalab.com/workload-type": "Batch",
+            },
+        },
         "spec": {
             "restartPolicy": "Never",
             "containers": [
