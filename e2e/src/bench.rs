@@ -5,6 +5,7 @@ mod admission;
 mod agent;
 mod bundle;
 mod coverage;
+mod logs;
 mod markdown;
 pub mod peers;
 pub mod plot;
@@ -81,6 +82,8 @@ pub enum Section {
     Admission,
     /// Starting pods on a node.
     PodStart,
+    /// Reading an execution back from its archive.
+    Logs,
 }
 
 /// Measures these sections, or everything where none is named; takes some minutes and wants the machine for itself.
@@ -104,6 +107,7 @@ pub async fn run(sections: &[Section]) -> Result<Figures> {
             Section::Coverage => figures.extend(coverage::measure()?),
             Section::Bundle => figures.extend(bundle::measure().await?),
             Section::Admission => figures.extend(admission::measure().await?),
+            Section::Logs => figures.extend(logs::measure().await?),
             Section::PodStart => figures.extend(pod_start::measure().await?),
         }
     }
