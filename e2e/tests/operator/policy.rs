@@ -37,7 +37,7 @@ async fn a_policy_is_put_in_force_and_leaves_nothing_behind() {
         .unwrap()
         .ok()
         .unwrap();
-    let columns: Vec<&str> = line.split_whitespace().take(7).collect();
+    let columns: Vec<&str> = line.split_whitespace().take(8).collect();
     assert_eq!(
         columns,
         [
@@ -45,6 +45,7 @@ async fn a_policy_is_put_in_force_and_leaves_nothing_behind() {
             "Platform,Compute",
             "Application",
             "1",
+            "30d",
             "0/0",
             "True",
             "InForce"
