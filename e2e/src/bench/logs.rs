@@ -45,9 +45,10 @@ struct Reading {
 }
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program =
-        spawn_blocking(|| program::build_release("katonic-logging-operator", "katonic-logging"))
-            .await??;
+    let program = spawn_blocking(|| {
+        program::build_shipped("katonic-logging-operator", "katonic-logging", "operator")
+    })
+    .await??;
     let minio = Minio::start(None).await?;
     minio.make_bucket(BUCKET).await?;
     let rights = documented_policy("readers", BUCKET, "logs")?;
