@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use katonic_logging_core::execution::{Seam, Tail, seam};
 use kube::{
     ResourceExt as _,
@@ -84,6 +84,14 @@ struct Following<'r> {
     /// Pods that have not ended.
     pods: BTreeSet<String>,
     gathered: Vec<(usize, Rendered)>,
+    spans: BTreeMap<(String, String), BTreeMap<u32, Span>>,
+}
+
+/// The times of the first and of the last line that the log of one run gave.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: Timestamp,
+    last: Timestamp,
 }
 
 impl<'r> Following<'r> {
@@ -103,7 +111,38 @@ impl<'r> Following<'r> {
             open: 0,
             pods: BTreeSet::new(),
             gathered: Vec::new(),
+            spans: BTreeMap::new(),
         }
+    }
+
+    /// Whether this line of a container was given by the log of another of its runs before.
+    ///
+    /// Who asks for a running container's log gets that of whichever run there is when the kubelet looks, and a restart that
+    /// the API does not tell of yet is one of them. Runs follow each other, so a line that lies between lines of another
+    /// run is that one's.
+    fn is_shown(&mut self, index: usize, time: Timestamp) -> bool {
+        let of = self
+            .sources
+            .get(index)
+            .and_then(|source| source.of.as_ref());
+        let Some(container) = of else { return false };
+        let runs = self
+            .spans
+            .entry((container.pod_uid.clone(), container.name.clone()))
+            .or_default();
+        let is_of_another = runs.iter().any(|(restart, span)| {
+            *restart != container.restart && (span.first..=span.last).contains(&time)
+        });
+        if !is_of_another {
+            let here = Span {
+                first: time,
+                last: time,
+            };
+            let span = runs.entry(container.restart).or_insert(here);
+            span.first = span.first.min(time);
+            span.last = span.last.max(time);
+        }
+        is_of_another
     }
 
     /// Follows a container from the last line on that was shown of it.
@@ -138,6 +177,9 @@ impl<'r> Following<'r> {
                     self.show(output)?;
                 }
                 news = self.news.recv() => match news {
+                    Some(News::Line(index, rendered)) if self.is_shown(index, rendered.time) => {
+                        self.sources[index].live += 1;
+                    }
                     Some(News::Line(index, rendered)) => {
                         self.gathered.push((index, rendered));
                         due.get_or_insert_with(|| Instant::now() + GATHER);
