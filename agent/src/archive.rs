@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    access::{Access, Denied},
     backoff::Backoff,
     batch::Spill,
     client::{Client, Outgoing},
@@ -35,9 +36,8 @@ use crate::{
     },
     route::{Due, Made, ObjectContent, Ripe, Route},
     sink::{
-        Cause, Destination, Through, Verdict,
-        s3::{self, Put, Reply},
-        splunk,
+        Cause, Destination, Through, Verdict, splunk,
+        store::{Put, Reply},
     },
     tell::{Level, tell},
 };
@@ -49,6 +49,9 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// How often an open line, or a file that cannot be read, is looked at when nothing happens.
 const RECHECK: Duration = Duration::from_secs(1);
+
+/// What a clock may differ from a store's, so that what the store refuses it refuses for something else.
+const TOLERANCE: Duration = Duration::from_mins(5);
 
 /// What an object is.
 const OBJECT: &str = "application/gzip";
@@ -63,6 +66,7 @@ pub struct Archive {
     /// An object that was written down and is not known to be in the store.
     left: Option<Header>,
     client: Option<(Destination, Client)>,
+    access: Access,
     backoff: Backoff,
     voice: Voice,
     /// How far the store's clock is ahead, or behind.
@@ -84,16 +88,20 @@ struct Clock {
 struct Item<'a> {
     key: &'a str,
     sha256: [u8; 32],
+    length: u64,
     content_type: &'static str,
-    once: bool,
+    /// Whether another one may have this key, which is older then.
+    replaces: bool,
     locked: Option<Locked>,
     body: &'a dyn Fn() -> std::io::Result<Outgoing>,
 }
 
 /// How the objects of an archive are locked.
 fn lock_of(archive: &ObjectStorage) -> Option<ObjectLock> {
-    let Store::S3(s3) = &archive.store;
-    s3.object_lock
+    match &archive.store {
+        Store::S3(s3) => s3.object_lock,
+        Store::Gcs(_) | Store::Azure(_) => None,
+    }
 }
 
 impl Archive {
@@ -110,6 +118,7 @@ impl Archive {
             spool,
             left,
             client: None,
+            access: Access::default(),
             backoff: Backoff::default(),
             voice: Voice::default(),
             clock: Clock::default(),
@@ -264,8 +273,9 @@ impl Archive {
         self.put(&Item {
             key: &header.key,
             sha256: header.sha256,
+            length: header.length,
             content_type: OBJECT,
-            once: true,
+            replaces: false,
             locked: header.locked,
             body,
         })
@@ -283,9 +293,10 @@ impl Archive {
         self.put(&Item {
             key: &key,
             sha256: Sha256::digest(&record).into(),
+            length: record.len() as u64,
             content_type: RECORD,
             // A pod that goes on after all has another one later.
-            once: false,
+            replaces: true,
             locked: lock.map(|lock| Locked::from(lock, self.clock.now())),
             body: &|| Ok(record.clone().into()),
         })
@@ -320,29 +331,38 @@ impl Archive {
     }
 
     async fn attempt(&mut self, item: &Item<'_>) -> Verdict {
-        let mut skewed = false;
+        let (mut replacing, mut renewed, mut skewed) = (false, false, false);
         loop {
-            // Once more where the store has another time or knows no conditions, and says so.
-            let (reply, date) = match self.send(item).await {
+            // Once more for each thing that the store wants otherwise, and says so.
+            let once = self.is_conditional && !replacing;
+            let (reply, date) = match self.send(item, once).await {
                 Ok(answered) => answered,
                 Err(verdict) => return verdict,
             };
+            if self.is_of_clock(&reply, date) && !skewed && self.clock.learn(date) {
+                skewed = true;
+                let by = self.clock.ahead.max(self.clock.behind).as_secs();
+                self.voice.warn(
+                    &self.route,
+                    &format!("the node's clock differs from the store's by {by} s, and the store's is used: set the node's clock"),
+                );
+                continue;
+            }
+            let refused = Cause::AuthenticationFailed;
             match reply {
-                Reply::Stored => return Verdict::Delivered,
-                Reply::Not(verdict) => return verdict,
-                Reply::Unconditional if item.once && self.is_conditional => {
+                Reply::There if item.replaces && once => replacing = true,
+                Reply::Not(Verdict::Hold { cause, .. }) if replacing && cause == refused => {
+                    return self.leave_record();
+                }
+                Reply::There if replacing => return self.leave_record(),
+                Reply::Stored | Reply::There => return Verdict::Delivered,
+                Reply::Expired(_) if !renewed && self.access.forget() => renewed = true,
+                Reply::Not(verdict) | Reply::Expired(verdict) => return verdict,
+                Reply::Unconditional if once => {
                     self.is_conditional = false;
                     self.voice.warn(
                         &self.route,
                         "the store knows no conditional requests: an object that is sent again replaces itself",
-                    );
-                }
-                Reply::Skewed if !skewed && self.clock.learn(date) => {
-                    skewed = true;
-                    let by = self.clock.ahead.max(self.clock.behind).as_secs();
-                    self.voice.warn(
-                        &self.route,
-                        &format!("the node's clock differs from the store's by {by} s, and the store's is used: set the node's clock"),
                     );
                 }
                 Reply::Skewed => {
@@ -361,18 +381,37 @@ impl Archive {
         }
     }
 
+    /// Whether the time is what the store, or who gives tokens for it, does not like about a request. Few say so.
+    fn is_of_clock(&self, reply: &Reply, date: Option<SystemTime>) -> bool {
+        match reply {
+            Reply::Skewed => true,
+            Reply::Not(Verdict::Hold { cause, .. }) => {
+                *cause == Cause::AuthenticationFailed && self.clock.differs(date)
+            }
+            _ => false,
+        }
+    }
+
+    /// A completeness record is there that the credentials may not replace: it is this one, sent before, most often.
+    fn leave_record(&mut self) -> Verdict {
+        self.voice.warn(
+            &self.route,
+            "a completeness record is in the store already, and the credentials may not replace it: if its container went on afterwards, it says less than there is",
+        );
+        Verdict::Delivered
+    }
+
     /// One request.
-    async fn send(&mut self, item: &Item<'_>) -> Result<(Reply, Option<SystemTime>), Verdict> {
-        let misconfigured = |reason: String| Verdict::Hold {
-            cause: Cause::Misconfigured,
-            reason,
-        };
-        let Some(ObjectStorage {
-            store: Store::S3(s3),
-            ..
-        }) = self.route.archive()
-        else {
-            return Err(misconfigured("the sink is no archive any more".to_owned()));
+    async fn send(
+        &mut self,
+        item: &Item<'_>,
+        once: bool,
+    ) -> Result<(Reply, Option<SystemTime>), Verdict> {
+        let Some(ObjectStorage { store, .. }) = self.route.archive() else {
+            return Err(Verdict::Hold {
+                cause: Cause::Misconfigured,
+                reason: "the sink is no archive any more".to_owned(),
+            });
         };
         // Also a credential that was just replaced is used at once.
         let credentials = self.shared.mount.current();
@@ -385,16 +424,24 @@ impl Archive {
         let destination =
             Destination::resolve(&target, &credentials, &channel).map_err(unusable)?;
         let now = self.clock.now();
+        let authorized = self
+            .access
+            .authorize(&store, &credentials, &destination, now);
+        let authorized = match authorized.await {
+            Ok(authorized) => authorized,
+            Err(Denied { verdict, date }) => return Ok((Reply::Not(verdict), date)),
+        };
         let put = Put {
             key: item.key,
             sha256: item.sha256,
+            length: item.length,
             content_type: item.content_type,
-            once: item.once && self.is_conditional,
+            once,
             lock: item
                 .locked
                 .map(|locked| (locked.lock.mode, locked.until(now))),
         };
-        let signed = s3::sign(&s3, &credentials, &put, now).map_err(unusable)?;
+        let prepared = authorized.prepare(&put, now).map_err(unusable)?;
         let body = (item.body)().map_err(|error| Verdict::Retry {
             reason: format!("failed to read the object that was written down: {error}"),
             after: None,
@@ -410,12 +457,14 @@ impl Archive {
             }
         };
         let (_, client) = self.client.insert((destination, client));
-        let response = client.put(&signed.uri, signed.headers, body).await;
-        let response = response.map_err(|failure| verdict_of(&failure, client.quoter()))?;
-        let answer = response.answer(client.quoter());
+        let mut quoter = client.quoter().clone();
+        quoter.hide_headers(&prepared.headers);
+        let response = client.put(&prepared.uri, prepared.headers, body).await;
+        let response = response.map_err(|failure| verdict_of(&failure, &quoter))?;
+        let answer = response.answer(&quoter);
         let reply = match of_proxy(client, &answer) {
             Some(verdict) => Reply::Not(verdict),
-            None => s3::judge(&answer, &s3, item.locked.is_some()),
+            None => authorized.judge(&answer, item.locked.is_some()),
         };
         Ok((reply, response.date()))
     }
@@ -457,6 +506,15 @@ impl Clock {
         let now = SystemTime::now();
         let ahead = now.checked_add(self.ahead).unwrap_or(now);
         ahead.checked_sub(self.behind).unwrap_or(ahead)
+    }
+
+    /// Whether it is so far from the store's time that a store may refuse what it is sent.
+    fn differs(self, date: Option<SystemTime>) -> bool {
+        let now = self.now();
+        date.is_some_and(|date| {
+            let by = date.duration_since(now);
+            by.unwrap_or_else(|error| error.duration()) > TOLERANCE
+        })
     }
 
     /// Takes over the store's time; says whether it is known.

@@ -161,6 +161,7 @@ impl Client {
         let secure = uri.scheme_str() == Some("https");
         let proxy = match &destination.proxy {
             Some(proxy) => Some(proxy.clone()),
+            None if destination.is_near => None,
             None => dial::proxy_of_environment(uri)?,
         };
         let mut quoter = destination.quoter.clone();

@@ -45,6 +45,15 @@ pub enum CredentialError {
     /// Has bytes that would not stay within their part of an address.
     #[error("the credential `{0}` cannot be part of an address")]
     NotInAddress(CredentialKey),
+    /// What the identity of the pod was given cannot be sent.
+    #[error("what the identity of the pod was given cannot be used")]
+    NotGiven,
+    /// Not the key of a storage account.
+    #[error("the credential `{0}` is not the key of a storage account, which is Base64")]
+    NotBase64(CredentialKey),
+    /// Not the key of a service account.
+    #[error("the credential `{0}` is not the key file of a service account, with an RSA key in it")]
+    NotAServiceAccount(CredentialKey),
     /// Not a PEM file with a certificate in it.
     #[error("the credential `{0}` holds no PEM certificate")]
     NoCertificate(CredentialKey),

@@ -4,6 +4,7 @@
 //! acknowledged; only what is being sent is in memory. A sink that is slow or dead delays no other, and a crash loses
 //! nothing: reading begins again at the cursor, and a record that is sent twice has the same id.
 
+pub mod access;
 pub mod agent;
 pub mod archive;
 pub mod assemble;

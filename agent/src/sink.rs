@@ -1,5 +1,7 @@
 //! What each kind of sink is sent and what its answers mean. Opens no connection.
 
+pub mod azure;
+pub mod gcs;
 mod header;
 pub mod http;
 pub mod loggly;
@@ -9,13 +11,14 @@ pub mod packing;
 pub mod quote;
 pub mod s3;
 pub mod splunk;
+pub mod store;
 pub mod syslog;
 pub mod trust;
 
 use std::{fmt, num::NonZeroU32, path::Path, time::Duration};
 
 use ::http::{HeaderMap, HeaderValue, Method, Uri};
-use katonic_log_config::{Compression, Proxy, Store, Target};
+use katonic_log_config::{Compression, Proxy, Target};
 
 pub use quote::Quoter;
 pub use trust::{Identity, Trust};
@@ -42,6 +45,8 @@ pub struct Destination {
     pub trust: Trust,
     /// The proxy that the policy names; none: that of the environment.
     pub proxy: Option<Through>,
+    /// On the node itself: no proxy leads there.
+    pub is_near: bool,
     /// Where and how it is asked what is indexed, if the policy wants that.
     pub acknowledging: Option<splunk::Acknowledging>,
     /// What its answers mean.
@@ -80,7 +85,7 @@ pub enum Kind {
     Otlp,
     /// JSON over HTTP.
     Http,
-    /// A store of objects, whose answers say more: see [`s3::judge`].
+    /// A store of objects, whose answers say more: see [`store::Authorized::judge`].
     ObjectStorage,
 }
 
@@ -210,9 +215,10 @@ impl Destination {
             }
             Target::ObjectStorage(sink) => {
                 method = Method::PUT;
-                match &sink.store {
-                    Store::S3(s3) => (s3::request(s3, credentials)?, Kind::ObjectStorage),
-                }
+                (
+                    store::request(&sink.store, credentials)?,
+                    Kind::ObjectStorage,
+                )
             }
             Target::Syslog(_) => return Err(CredentialError::Address),
         };
@@ -241,10 +247,48 @@ impl Destination {
                 .as_ref()
                 .map(|proxy| through(proxy, credentials))
                 .transpose()?,
+            is_near: false,
             acknowledging,
             kind,
             quoter,
         })
+    }
+
+    /// Another server that is reached in the same way, to be asked for what this one wants to see; `shown` is not to be told.
+    #[must_use]
+    pub fn beside(&self, method: Method, uri: Uri, headers: HeaderMap, shown: &[&[u8]]) -> Self {
+        let mut quoter = Quoter::of_headers(&headers);
+        for credential in shown {
+            quoter.hide(credential);
+        }
+        Self {
+            method,
+            address: without_query(&uri),
+            uri,
+            headers,
+            compression: Compression::None,
+            trust: Trust {
+                // It is the other server's.
+                server_name: None,
+                ..self.trust.clone()
+            },
+            acknowledging: None,
+            kind: Kind::Http,
+            quoter,
+            timeout: self.timeout,
+            proxy: self.proxy.clone(),
+            is_near: false,
+        }
+    }
+
+    /// The same without a proxy.
+    #[must_use]
+    pub fn near(self) -> Self {
+        Self {
+            proxy: None,
+            is_near: true,
+            ..self
+        }
     }
 
     /// The address for people: without its query, which may hold a token, and without Loggly's token.
@@ -315,7 +359,7 @@ fn judge_by_status(answer: &Answer<'_>, reason: String) -> Verdict {
 #[cfg(test)]
 impl<'a> Answer<'a> {
     /// An answer to somebody who has shown no credential.
-    fn of(status: u16, body: &'a [u8]) -> Self {
+    pub(crate) fn of(status: u16, body: &'a [u8]) -> Self {
         static NOTHING_HIDDEN: std::sync::LazyLock<Quoter> =
             std::sync::LazyLock::new(Quoter::default);
         Self {

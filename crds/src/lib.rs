@@ -22,9 +22,10 @@ pub use processing::{Filter, Match, Multiline, MultilineRule, Parse, RateLimit, 
 pub use rule::Period;
 pub use secret::{CertificateSecretRef, SecretKeyRef};
 pub use sink::{
-    AccessKeySecretRef, ArchiveObjects, Batch, HttpMethod, HttpSink, JsonFormat, LogglySink,
-    NewRelicRegion, NewRelicSink, ObjectLock, ObjectLockMode, ObjectStorageSink, OtlpEncoding,
-    OtlpSink, S3Store, Sink, SplunkAcknowledgement, SplunkSink, SyslogFacility, SyslogSink,
+    AccessKeySecretRef, ArchiveObjects, AzureCredential, AzureCredentialsSecretRef, AzureStore,
+    Batch, GcsStore, HttpMethod, HttpSink, JsonFormat, LogglySink, NewRelicRegion, NewRelicSink,
+    ObjectLock, ObjectLockMode, ObjectStorageSink, OtlpEncoding, OtlpSink, S3Store,
+    ServiceAccountSecretRef, Sink, SplunkAcknowledgement, SplunkSink, SyslogFacility, SyslogSink,
     SyslogTransport,
 };
 pub use status::{LoggingPolicyStatus, PodCount, PodsByReason, SinkRetention, SinkStatus};

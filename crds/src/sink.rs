@@ -1,5 +1,7 @@
 //! Where logs go, as a user writes it: one type for each kind of sink.
 
+mod azure;
+mod gcs;
 mod http;
 mod loggly;
 mod new_relic;
@@ -11,6 +13,8 @@ mod syslog;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+pub use azure::{AzureCredential, AzureCredentialsSecretRef, AzureStore};
+pub use gcs::{GcsStore, ServiceAccountSecretRef};
 pub use http::{HttpMethod, HttpSink, JsonFormat};
 pub use loggly::LogglySink;
 pub use new_relic::{NewRelicRegion, NewRelicSink};

@@ -1,20 +1,29 @@
 //! Receivers of logs that refuse what the real ones refuse and count what they took; they never correct a sender.
 //!
 //! [`Receiver`] listens on one address and follows one [`Protocol`]: Splunk's HTTP Event Collector ([`splunk`]),
-//! Loggly ([`loggly`]) and New Relic ([`new_relic`]) as each documents itself, or a plain server of JSON ([`json`]).
+//! Loggly ([`loggly`]), New Relic ([`new_relic`]), Google Cloud Storage ([`gcs`]) and Azure Blob Storage ([`azure`]) as each
+//! documents itself, or a plain server of JSON ([`json`]).
 //! [`Rsyslog`], [`OtelCollector`] and [`Minio`] are the real ones; a [`Wire`] or a receiver in front of them gives them
 //! faults, and a [`Proxy`] stands between. A test can change the rules while it runs, script [`Fault`]s, close the port and open it
 //! again. What was taken is kept record by record, and [`Tally`] counts it by sequence number.
 
+pub mod archive;
+pub mod azure;
 mod behind;
 mod body;
 pub mod fault;
+mod form;
+pub mod gcs;
 pub mod json;
+pub mod jwt;
 pub mod loggly;
 pub mod minio;
 pub mod new_relic;
+pub mod objects;
+pub mod openid;
 pub mod otel_collector;
 mod pace;
+pub mod pod_identity;
 mod port;
 pub mod proxy;
 pub mod record;
@@ -37,6 +46,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use tokio::sync::watch;
 
+pub use archive::Archived;
 pub use body::Coding;
 pub use fault::{Fault, RetryAfter, Times};
 pub use minio::Minio;
@@ -57,6 +67,14 @@ pub enum Protocol {
     Loggly(loggly::Rules),
     /// New Relic's Log API.
     NewRelic(new_relic::Rules),
+    /// Google Cloud Storage, and the server that gives tokens for it.
+    Gcs(gcs::Rules),
+    /// Azure Blob Storage.
+    Azure(azure::Rules),
+    /// The issuer of the tokens of service accounts.
+    OpenId(openid::Rules),
+    /// The agent of EKS Pod Identity.
+    PodIdentity(pod_identity::Rules),
     /// A plain server of JSON objects.
     Json(json::Rules),
     /// Any server of plain HTTP at this address: it answers what no fault does, and keeps what came.
@@ -182,6 +200,10 @@ impl Protocol {
             Self::Splunk(rules) => Ok(rules.judge(request)),
             Self::Loggly(rules) => Ok(rules.judge(request)),
             Self::NewRelic(rules) => Ok(rules.judge(request)),
+            Self::Gcs(rules) => Ok(rules.judge(request)),
+            Self::Azure(rules) => Ok(rules.judge(request)),
+            Self::OpenId(rules) => Ok(rules.judge(request)),
+            Self::PodIdentity(rules) => Ok(rules.judge(request)),
             Self::Json(rules) => Ok(rules.judge(request)),
             Self::Behind(server) => Err(*server),
         }

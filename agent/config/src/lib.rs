@@ -34,8 +34,10 @@ pub use processing::{
 };
 pub use selector::{Expression, Operator, Selector};
 pub use sink::{
-    Acknowledgement, AppName, ArchiveLayout, Authorization, Batching, BucketName, Facility, Http,
+    AccessKey, Acknowledgement, AppName, ArchiveLayout, Authorization, Azure, AzureAccount,
+    AzureContainer, AzureCredential, Batching, BucketName, Facility, Gcs, GcsBucketName, Http,
     HttpMethod, JsonFormat, KeyPrefix, LockMode, Loggly, LogglyTag, NewRelic, NewRelicRegion,
-    ObjectLock, ObjectStorage, Otlp, OtlpEncoding, Region, S3, Sink, Splunk, Store, Syslog,
+    ObjectLock, ObjectStorage, Otlp, OtlpEncoding, Region, S3, ServiceAccountKey, Sink, Splunk,
+    Store, Syslog,
     SyslogTransport, Target,
 };

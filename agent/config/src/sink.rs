@@ -1,5 +1,7 @@
 //! Where logs go: one type for each kind of sink.
 
+mod azure;
+mod gcs;
 mod http;
 mod loggly;
 mod new_relic;
@@ -12,12 +14,14 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+pub use azure::{Azure, AzureAccount, AzureContainer, AzureCredential};
+pub use gcs::{Gcs, GcsBucketName, InvalidServiceAccountKey, ServiceAccountKey};
 pub use http::{Authorization, Http, HttpMethod, JsonFormat};
 pub use loggly::{InvalidTag, Loggly, LogglyTag};
 pub use new_relic::{NewRelic, NewRelicRegion};
 pub use object_storage::{
-    ArchiveLayout, BucketName, InvalidStore, KeyPrefix, LockMode, MAX_PREFIX, ObjectLock,
-    ObjectStorage, Region, S3, Store,
+    AccessKey, ArchiveLayout, BucketName, InvalidStore, KeyPrefix, LockMode, MAX_PREFIX,
+    ObjectLock, ObjectStorage, Region, S3, Store,
 };
 pub use otlp::{Otlp, OtlpEncoding};
 pub use splunk::{Acknowledgement, Splunk};
@@ -126,9 +130,7 @@ impl Sink {
             Target::Http(sink) => of(&sink.headers)
                 .chain(sink.authorization.as_ref().map(Authorization::credential))
                 .collect(),
-            Target::ObjectStorage(sink) => match &sink.store {
-                Store::S3(s3) => vec![&s3.access_key_id, &s3.secret_access_key],
-            },
+            Target::ObjectStorage(sink) => sink.store.credentials(),
         };
         if let Some(tls) = self.target.tls() {
             keys.extend(tls.credentials());

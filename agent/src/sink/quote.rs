@@ -33,10 +33,15 @@ impl Quoter {
     /// Hides what these headers have of credentials: the values that are marked as sensitive.
     pub fn of_headers(headers: &HeaderMap) -> Self {
         let mut quoter = Self::default();
-        for value in headers.values().filter(|value| value.is_sensitive()) {
-            quoter.hide_header(value);
-        }
+        quoter.hide_headers(headers);
         quoter
+    }
+
+    /// Hides what these headers have of credentials.
+    pub fn hide_headers(&mut self, headers: &HeaderMap) {
+        for value in headers.values().filter(|value| value.is_sensitive()) {
+            self.hide_header(value);
+        }
     }
 
     /// Hides the value of a header, what stands in it behind the name of a scheme, and the password of a pair.

@@ -3,89 +3,80 @@
 use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use katonic_log_config::{LockMode, S3, bundle::hex};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use katonic_log_config::{S3, bundle::hex};
 
-use super::{Answer, Cause, Request, Verdict, header as headers};
+use super::{
+    Answer, Cause, Request,
+    store::{self, Prepared, Put, Reply},
+};
 use crate::{
-    credential::{self, CredentialError},
-    signature::{Date, Signer, Unsigned, encode},
+    credential::{self, CredentialError, Secret},
+    signature::{Date, Signer, Unsigned},
     timestamp::Timestamp,
 };
 
-/// Longest code of an error that is told.
-const LONGEST_CODE: usize = 64;
+/// What goes with an access key that was given for a while (AWS: "Temporary security credentials").
+const SESSION: &str = "x-amz-security-token";
 
-/// An object that is to be put.
-#[derive(Clone, Copy, Debug)]
-pub struct Put<'a> {
-    /// Its key, below the sink's prefix.
-    pub key: &'a str,
-    /// SHA-256 of its content.
-    pub sha256: [u8; 32],
-    /// What it is.
-    pub content_type: &'static str,
-    /// Only if there is nothing under this key: then what is there is this object, put earlier.
-    pub once: bool,
-    /// Who can lift its lock, and until when it is locked; none: it is not.
-    pub lock: Option<(LockMode, SystemTime)>,
-}
-
-/// A request that is ready to be sent.
+/// An access key.
 #[derive(Clone, Debug)]
-pub struct Signed {
-    /// Address of the object.
-    pub uri: Uri,
-    /// Headers; the signature is marked as sensitive.
-    pub headers: HeaderMap,
+pub struct AccessKey {
+    /// Its id.
+    pub id: Secret,
+    /// Its secret.
+    pub secret: Secret,
+    /// What goes with a key that was given for a while.
+    pub session: Option<Secret>,
 }
 
-/// What an answer to a PUT means.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Reply {
-    /// The object is there.
-    Stored,
-    /// The request has another time than the store.
-    Skewed,
-    /// The store knows no conditions: without one it would take the object.
-    Unconditional,
-    /// The object is not there.
-    Not(Verdict),
+impl AccessKey {
+    /// Reads it from the mounted Secret.
+    ///
+    /// # Errors
+    /// When a part of it is missing.
+    pub fn read(
+        key: &katonic_log_config::AccessKey,
+        credentials: &Path,
+    ) -> Result<Self, CredentialError> {
+        Ok(Self {
+            id: credential::read(credentials, &key.id)?,
+            secret: credential::read(credentials, &key.secret)?,
+            session: None,
+        })
+    }
 }
 
 /// What all requests have in common.
 pub(super) fn request(s3: &S3, credentials: &Path) -> Result<Request, CredentialError> {
-    let keys = [&s3.access_key_id, &s3.secret_access_key];
-    let keys = keys.map(|key| credential::read(credentials, key));
+    let elsewhere = match &s3.access_key {
+        Some(key) => {
+            let AccessKey { id, secret, .. } = AccessKey::read(key, credentials)?;
+            vec![id, secret]
+        }
+        None => Vec::new(),
+    };
     Ok(Request {
-        uri: address(s3, "")?,
+        uri: store::address(&s3.endpoint, s3.bucket.as_str(), "")?,
         address: None,
         headers: HeaderMap::new(),
-        elsewhere: keys.into_iter().collect::<Result<_, _>>()?,
+        elsewhere,
     })
 }
 
-fn address(s3: &S3, key: &str) -> Result<Uri, CredentialError> {
-    let path = encode(&format!("/{}/{key}", s3.bucket.as_str()));
-    let joined = s3.endpoint.join(path.trim_end_matches('/'));
-    joined.map_err(|_| CredentialError::Address)
-}
-
-/// Signs a PUT with the credentials as they are now.
-///
-/// # Errors
-/// When a credential is missing or cannot be used.
-pub fn sign(
+/// Signs a PUT.
+pub(super) fn prepare(
     s3: &S3,
-    credentials: &Path,
+    key: &AccessKey,
     put: &Put<'_>,
     now: SystemTime,
-) -> Result<Signed, CredentialError> {
-    let uri = address(s3, &s3.prefix.join(put.key))?;
-    let id = credential::read(credentials, &s3.access_key_id)?;
-    let not_a_header = || CredentialError::NotAHeader(s3.access_key_id.clone());
-    let id = str::from_utf8(id.reveal()).map_err(|_| not_a_header())?;
-    let secret = credential::read(credentials, &s3.secret_access_key)?;
+) -> Result<Prepared, CredentialError> {
+    let uri = store::address(&s3.endpoint, s3.bucket.as_str(), &s3.prefix.join(put.key))?;
+    let not_a_header = || match &s3.access_key {
+        Some(key) => CredentialError::NotAHeader(key.id.clone()),
+        None => CredentialError::NotGiven,
+    };
+    let id = str::from_utf8(key.id.reveal()).map_err(|_| not_a_header())?;
     let date = Date::from(now);
     let payload = hex(&put.sha256);
     let host = uri.authority().map_or("", |authority| authority.as_str());
@@ -101,9 +92,13 @@ pub fn sign(
         let until = rfc3339_millis(until);
         covered.insert("x-amz-object-lock-retain-until-date", until);
     }
+    if let Some(session) = &key.session {
+        let token = String::from_utf8_lossy(session.reveal()).into_owned();
+        covered.insert(SESSION, token);
+    }
     let signer = Signer {
         access_key_id: id,
-        secret_access_key: &secret,
+        secret_access_key: &key.secret,
         region: s3.region.as_str(),
         service: "s3",
     };
@@ -115,23 +110,20 @@ pub fn sign(
         payload: &payload,
     };
     let authorization = signer.authorization(&unsigned, &date);
-    let mut headers = HeaderMap::new();
+    let mut headers = store::common(put);
     for (name, value) in &covered {
-        let value = HeaderValue::try_from(value).map_err(|_| CredentialError::Address)?;
+        let value = HeaderValue::try_from(value);
+        let mut value = value.map_err(|_| CredentialError::Address)?;
+        value.set_sensitive(*name == SESSION);
         headers.insert(HeaderName::from_static(name), value);
     }
     let mut authorization = HeaderValue::try_from(authorization).map_err(|_| not_a_header())?;
     authorization.set_sensitive(true);
     headers.insert(header::AUTHORIZATION, authorization);
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(put.content_type),
-    );
-    headers.insert(header::USER_AGENT, headers::user_agent());
     if put.once {
         headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
     }
-    Ok(Signed { uri, headers })
+    Ok(Prepared { uri, headers })
 }
 
 /// A time as S3 shows it, to the second: `2013-05-24T00:00:00.000Z`.
@@ -143,85 +135,81 @@ fn rfc3339_millis(time: SystemTime) -> String {
 }
 
 /// What an answer to a PUT means (Amazon S3: "Error responses", "Conditional requests"). `locked`: it asked for a lock.
-pub fn judge(answer: &Answer<'_>, s3: &S3, locked: bool) -> Reply {
-    let code = code(answer.body);
-    let named = |status| named(status, &answer.quote(code));
+pub(super) fn judge(answer: &Answer<'_>, s3: &S3, locked: bool) -> Reply {
     let bucket = s3.bucket.as_str();
-    let hold = |cause, what: String| {
-        Reply::Not(Verdict::Hold {
-            cause,
-            reason: format!("{}: {what}", named(answer.status)),
-        })
-    };
-    let refused = |what: String| hold(Cause::AuthenticationFailed, what);
-    let wrong = |what: String| hold(Cause::Misconfigured, what);
-    match (answer.status, code) {
-        // The key says which bytes of which log: what is there was put by an attempt whose answer was lost.
-        (200..=299 | 412, _) => Reply::Stored,
+    let refused = |what: &str| store::hold(answer, Cause::AuthenticationFailed, what);
+    let wrong = |what: &str| Reply::Not(store::hold(answer, Cause::Misconfigured, what));
+    match (answer.status, store::code(answer.body)) {
+        (200..=299, _) => Reply::Stored,
+        (412, _) => Reply::There,
         (_, "RequestTimeTooSkewed") => Reply::Skewed,
         (501, "NotImplemented") => Reply::Unconditional,
-        (_, "InvalidAccessKeyId") => refused("the store does not know the access key id: correct the Secret of credentialsSecretRef".to_owned()),
-        (_, "SignatureDoesNotMatch") => refused("the secret access key does not belong to the access key id, or something on the way changes requests: correct the Secret of credentialsSecretRef".to_owned()),
-        (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => refused("the credentials are not valid any more: renew the Secret of credentialsSecretRef".to_owned()),
-        (_, "AccessDenied" | "AllAccessDisabled") => refused(format!(
+        (_, "InvalidAccessKeyId") => Reply::Not(refused(
+            "the store does not know the access key id: correct the Secret of credentialsSecretRef",
+        )),
+        (_, "SignatureDoesNotMatch") => Reply::Not(refused(
+            "the secret access key does not belong to the access key id, or something on the way changes requests: correct the Secret of credentialsSecretRef",
+        )),
+        (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => Reply::Expired(refused(
+            "the credentials are not valid any more: renew the Secret of credentialsSecretRef",
+        )),
+        (_, "AccessDenied" | "AllAccessDisabled") => Reply::Not(refused(&format!(
             "allow these credentials s3:PutObject{} on arn:aws:s3:::{bucket}/{}",
             if locked { " and s3:PutObjectRetention" } else { "" },
             s3.prefix.join("*")
-        )),
+        ))),
         // Amazon's and MinIO's code for it says nothing of locks, and no other code of theirs fits here.
-        (400, "InvalidRequest" | "InvalidArgument") if locked => wrong(format!(
+        (400, "InvalidRequest" | "InvalidArgument") if locked => wrong(&format!(
             "the bucket `{bucket}` does not lock objects: make it anew with Object Lock, or remove objectLock"
         )),
-        (_, "NoSuchBucket") => wrong(format!("there is no bucket `{bucket}`: create it, or correct bucket")),
-        (_, "InvalidBucketName") => wrong(format!("the store knows no bucket called `{bucket}`: correct bucket")),
-        (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "InvalidRegion") => {
-            wrong(format!("the bucket `{bucket}` is not in the region `{}` of this endpoint: correct region or endpoint", s3.region.as_str()))
-        }
+        (_, "NoSuchBucket") => wrong(&format!(
+            "there is no bucket `{bucket}`: create it, or correct bucket"
+        )),
+        (_, "InvalidBucketName") => wrong(&format!(
+            "the store knows no bucket called `{bucket}`: correct bucket"
+        )),
+        (
+            _,
+            "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException"
+            | "InvalidRegion",
+        ) => wrong(&format!(
+            "the bucket `{bucket}` is not in the region `{}` of this endpoint: correct region or endpoint",
+            s3.region.as_str()
+        )),
         (_, "MethodNotAllowed" | "InvalidRequest" | "MissingContentLength" | "NotImplemented") => {
-            wrong("what answers there takes no objects as Amazon S3 does: correct endpoint".to_owned())
+            wrong("what answers there takes no objects as Amazon S3 does: correct endpoint")
         }
         (
             _,
-            "InternalError" | "SlowDown" | "ServiceUnavailable" | "RequestTimeout" | "OperationAborted"
-            | "ConditionalRequestConflict" | "BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch",
+            "InternalError"
+            | "SlowDown"
+            | "ServiceUnavailable"
+            | "RequestTimeout"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "BadDigest"
+            | "IncompleteBody"
+            | "XAmzContentSHA256Mismatch",
         )
-        | (408 | 409 | 425 | 429 | 500..=599, _) => Reply::Not(Verdict::Retry {
-            reason: named(answer.status),
-            after: answer.retry_after,
-        }),
-        (401 | 403 | 407, _) => refused("the store refuses the request: check the credentials and what they allow".to_owned()),
-        _ => wrong("what answers there is no store that speaks S3: correct endpoint or bucket".to_owned()),
+        | (408 | 409 | 425 | 429 | 500..=599, _) => store::retry(answer),
+        (401 | 403 | 407, _) => Reply::Not(refused(
+            "the store refuses the request: check the credentials and what they allow",
+        )),
+        _ => wrong("what answers there is no store that speaks S3: correct endpoint or bucket"),
     }
-}
-
-fn named(status: u16, code: &str) -> String {
-    if code.is_empty() {
-        format!("HTTP {status}")
-    } else {
-        format!("HTTP {status} {code}")
-    }
-}
-
-/// The code in an error's XML; empty where there is none.
-fn code(body: &[u8]) -> &str {
-    let found = || {
-        let text = str::from_utf8(body).ok()?;
-        let (_, rest) = text.split_once("<Code>")?;
-        let (code, _) = rest.split_once("</Code>")?;
-        let is_word = (1..=LONGEST_CODE).contains(&code.len())
-            && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        is_word.then_some(code)
-    };
-    found().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, time::UNIX_EPOCH};
 
-    use katonic_log_config::{CredentialKey, KeyPrefix};
+    use katonic_log_config::{CredentialKey, KeyPrefix, LockMode};
 
     use super::*;
+    use crate::sink::Verdict;
 
     fn s3(endpoint: &str) -> S3 {
         let key = |name: &str| CredentialKey::try_from(name.to_owned()).unwrap();
@@ -230,24 +218,24 @@ mod tests {
             region: "eu-central-1".to_owned().try_into().unwrap(),
             bucket: "logs".to_owned().try_into().unwrap(),
             prefix: KeyPrefix::default(),
-            access_key_id: key("id"),
-            secret_access_key: key("secret"),
+            access_key: Some(katonic_log_config::AccessKey {
+                id: key("id"),
+                secret: key("secret"),
+            }),
             object_lock: None,
         }
     }
 
     fn judged(status: u16, code: &str) -> Reply {
-        let body = format!(
-            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{code} hunter2</Message></Error>"
-        );
+        let body = store::refusal(code);
         let answer = Answer::of(status, body.as_bytes());
         judge(&answer, &s3("https://store.example.com"), false)
     }
 
     #[test]
-    fn an_object_that_is_there_already_counts_as_stored() {
+    fn an_object_that_is_there_already_is_not_put_again() {
         assert_eq!(judged(200, ""), Reply::Stored);
-        assert_eq!(judged(412, "PreconditionFailed"), Reply::Stored);
+        assert_eq!(judged(412, "PreconditionFailed"), Reply::There);
     }
 
     #[test]
@@ -274,7 +262,6 @@ mod tests {
             (403, "SignatureDoesNotMatch", "does not belong to"),
             (403, "InvalidAccessKeyId", "does not know the access key id"),
             (403, "", "check the credentials"),
-            (400, "ExpiredToken", "renew the Secret"),
             (404, "NoSuchBucket", "there is no bucket `logs`: create it"),
             (301, "PermanentRedirect", "not in the region `eu-central-1`"),
             (400, "AuthorizationHeaderMalformed", "correct region"),
@@ -291,6 +278,12 @@ mod tests {
         }
         assert_eq!(judged(403, "RequestTimeTooSkewed"), Reply::Skewed);
         assert_eq!(judged(501, "NotImplemented"), Reply::Unconditional);
+        let expired = judged(400, "ExpiredToken");
+        assert!(
+            format!("{expired:?}").contains("renew the Secret"),
+            "{expired:?}"
+        );
+        assert!(matches!(expired, Reply::Expired(_)));
     }
 
     #[test]
@@ -313,12 +306,17 @@ mod tests {
         let put = Put {
             key: "a!b/c",
             sha256: [7; 32],
+            length: 7,
             content_type: "application/gzip",
             once: true,
             lock: None,
         };
         let s3 = s3("https://store.example.com:9000/base");
-        let sign = || sign(&s3, directory.path(), &put, UNIX_EPOCH);
+        let named = s3.access_key.clone().unwrap();
+        let sign = || {
+            let key = AccessKey::read(&named, directory.path())?;
+            prepare(&s3, &key, &put, UNIX_EPOCH)
+        };
         assert!(matches!(sign(), Err(CredentialError::Missing(_))));
         fs::write(directory.path().join("id"), "hunter1\n").unwrap();
         fs::write(directory.path().join("secret"), "hunter2").unwrap();
@@ -330,11 +328,20 @@ mod tests {
         assert_eq!(signed.headers["if-none-match"], "*");
         assert_eq!(signed.headers["host"], "store.example.com:9000");
         assert!(!format!("{signed:?}").contains("hunter"), "{signed:?}");
+        let given = AccessKey {
+            session: Some(b"hunter3".to_vec().into()),
+            ..AccessKey::read(&named, directory.path()).unwrap()
+        };
+        let signed = prepare(&s3, &given, &put, UNIX_EPOCH).unwrap();
+        assert_eq!(signed.headers["x-amz-security-token"], "hunter3");
+        let authorization = signed.headers["authorization"].to_str().unwrap();
+        assert!(
+            authorization.contains("x-amz-date;x-amz-security-token,"),
+            "{authorization}"
+        );
+        assert!(!format!("{signed:?}").contains("hunter"), "{signed:?}");
         fs::write(directory.path().join("id"), "a\u{7f}b").unwrap();
-        assert!(matches!(
-            self::sign(&s3, directory.path(), &put, UNIX_EPOCH),
-            Err(CredentialError::NotAHeader(_))
-        ));
+        assert!(matches!(sign(), Err(CredentialError::NotAHeader(_))));
     }
 
     #[test]
@@ -347,10 +354,13 @@ mod tests {
             key: "a",
             sha256: [7; 32],
             content_type: "application/gzip",
+            length: 7,
             once: true,
             lock: Some((LockMode::Compliance, until)),
         };
-        let signed = sign(&s3("https://store"), directory.path(), &put, UNIX_EPOCH).unwrap();
+        let s3 = s3("https://store");
+        let key = AccessKey::read(s3.access_key.as_ref().unwrap(), directory.path()).unwrap();
+        let signed = prepare(&s3, &key, &put, UNIX_EPOCH).unwrap();
         let until = &signed.headers["x-amz-object-lock-retain-until-date"];
         assert_eq!(until, "2026-11-23T10:15:07.000Z");
         assert_eq!(signed.headers["x-amz-object-lock-mode"], "COMPLIANCE");

@@ -15,8 +15,8 @@ use std::{
 
 use flate2::read::GzDecoder;
 use katonic_log_config::{
-    ArchiveLayout, Connection, Endpoint, Filter, KeyPrefix, ObjectStorage, Pattern, Policy, S3,
-    Store, Target,
+    AccessKey, ArchiveLayout, Azure, AzureCredential, Connection, Endpoint, Filter, KeyPrefix,
+    ObjectStorage, Pattern, Policy, S3, Store, Target,
 };
 use serde_json::{Value, json};
 
@@ -112,15 +112,21 @@ fn archive(url: &str) -> Result<Policy> {
         region: "us-east-1".to_owned().try_into().map_err(Error::other)?,
         bucket: "logs".to_owned().try_into().map_err(Error::other)?,
         prefix: KeyPrefix::default(),
-        access_key_id: key("id")?,
-        secret_access_key: key("secret")?,
+        access_key: Some(AccessKey {
+            id: key("id")?,
+            secret: key("secret")?,
+        }),
         object_lock: None,
     };
+    archive_in(Store::S3(s3))
+}
+
+fn archive_in(store: Store) -> Result<Policy> {
     let number = |number: u32| number.try_into().map_err(Error::other);
     Ok(policy(
         "p",
         Target::ObjectStorage(ObjectStorage {
-            store: Store::S3(s3),
+            store,
             layout: ArchiveLayout::Application,
             max_bytes: number(1_000_000)?,
             max_age_ms: number(50)?,
@@ -194,30 +200,37 @@ fn an_object_is_sent_again_as_it_was_whatever_has_changed() -> Result<()> {
     Ok(())
 }
 
-/// The node's clock is two hours behind.
-#[test]
-fn a_clock_that_is_wrong_is_made_up_for_by_the_stores_and_told() -> Result<()> {
-    let witness = Witness::default();
-    let kept = Kept::default();
-    let store = kept.clone();
+/// What a store says whose clock is two hours ahead, and that hour of the day.
+fn ahead() -> (&'static str, u32) {
     let ahead = SystemTime::now() + Duration::from_hours(2);
     let date = format!("Date: {}\r\n", httpdate::fmt_http_date(ahead));
     let date: &'static str = Box::leak(date.into_boxed_str());
-    let hour: Option<u32> = date
-        .split(' ')
-        .nth(5)
-        .and_then(|time| time.get(..2)?.parse().ok());
+    (date, hour(date).unwrap_or_default())
+}
+
+/// The hour in `Date: Sun, 06 Nov 1994 08:49:37 GMT`.
+fn hour(date: &str) -> Option<u32> {
+    date.split(' ').nth(5)?.get(..2)?.parse().ok()
+}
+
+/// Sends ten lines to a store that takes only what says that it is this hour, or the next, which may just have begun.
+fn assert_that_the_time_is_learnt(
+    archive: impl Fn(&str) -> Result<Policy>,
+    refuse: &'static str,
+    said: fn(&Request) -> Option<u32>,
+) -> Result<()> {
+    let witness = Witness::default();
+    let kept = Kept::default();
+    let store = kept.clone();
+    let (date, now) = ahead();
     let server = Server::start(&witness, move |request| {
-        // 20261126T101500Z; the next hour may just have begun.
-        let signed = request.header("x-amz-date").get(9..11);
-        let signed = signed.and_then(|hour| hour.parse::<u32>().ok());
-        if signed == hour || signed == hour.map(|hour| (hour + 1) % 24) {
+        if said(request).is_some_and(|hour| hour == now || hour == (now + 1) % 24) {
             return store.take(request);
         }
-        let body = "<Error><Code>RequestTimeTooSkewed</Code></Error>".to_owned();
-        Reply::Refuse(403, date, body)
+        Reply::Refuse(403, date, format!("<Error><Code>{refuse}</Code></Error>"))
     })?;
-    let pod = pod(&server)?;
+    let mut pod = pod(&server)?;
+    pod.set_policies(vec![archive(&server.url())?])?;
     pod.write("web", "0.log", 1..=10)?;
     let agent = pod.start(&witness)?;
     witness.wait("the object", |_| kept.objects().len() == 1);
@@ -230,6 +243,30 @@ fn a_clock_that_is_wrong_is_made_up_for_by_the_stores_and_told() -> Result<()> {
     agent.terminate()?;
     assert_eq!(kept.lines()?, all(1..=10));
     Ok(())
+}
+
+/// The node's clock is two hours behind, and the store says so.
+#[test]
+fn a_clock_that_is_wrong_is_made_up_for_by_the_stores_and_told() -> Result<()> {
+    // 20261126T101500Z
+    let said = |request: &Request| request.header("x-amz-date").get(9..11)?.parse().ok();
+    assert_that_the_time_is_learnt(archive, "RequestTimeTooSkewed", said)
+}
+
+/// Azure does not say that it is the time that it does not like.
+#[test]
+fn a_clock_that_is_wrong_is_found_out_where_the_store_does_not_say_so() -> Result<()> {
+    let azure = |url: &str| {
+        archive_in(Store::Azure(Azure {
+            endpoint: Endpoint::try_from(url.to_owned()).map_err(Error::other)?,
+            account: "logs".to_owned().try_into().map_err(Error::other)?,
+            container: "logs".to_owned().try_into().map_err(Error::other)?,
+            prefix: KeyPrefix::default(),
+            credential: Some(AzureCredential::SharedKey(key("id")?)),
+        }))
+    };
+    let said = |request: &Request| hour(&format!("Date: {}", request.header("x-ms-date")));
+    assert_that_the_time_is_learnt(azure, "AuthenticationFailed", said)
 }
 
 #[test]

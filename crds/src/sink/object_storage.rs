@@ -1,9 +1,13 @@
 //! Object storage: an archive in which each line is exactly once.
 
-use kube::KubeSchema;
+use kube::{
+    KubeSchema,
+    core::{Message, Rule},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{AzureStore, GcsStore};
 use crate::{
     HttpConnection,
     rule::{Address, Period},
@@ -22,21 +26,35 @@ pub const MAX_AGE: Period = Period {
     most: "1h",
 };
 
+/// It can stand before keys.
+pub(super) fn prefix() -> Rule {
+    let rule = r"self.matches('^[-!_.*()a-zA-Z0-9]+(/[-!_.*()a-zA-Z0-9]+)*$') && self.split('/').all(p, p != '.' && p != '..')";
+    Rule::new(rule).message(Message::Message(
+        "prefix cannot stand before keys: use letters, digits, `-`, `_` and `.`, and `/` only between them, for example platform/logs".to_owned(),
+    ))
+}
+
 /// A store of objects. Each line is in it exactly once, and a completeness record says when a container's log is whole.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "has(self.s3) != (has(self.installation) && self.installation)",
-    "an archive is in exactly one store: write installation: true for the one that the installation names (blob_storage.logs), or spell out s3"
+    "[has(self.installation) && self.installation, has(self.s3), has(self.gcs), has(self.azure)].filter(set, set).size() == 1",
+    "an archive is in exactly one store: write installation: true for the one that the installation names (blob_storage.logs), or spell out one of s3, gcs and azure"
 ))]
 pub struct ObjectStorageSink {
-    /// The platform's own store of logs, which the installation names (`blob_storage.logs`): `true`, and no `s3`.
+    /// The platform's own store of logs, which the installation names (`blob_storage.logs`): `true`, and no other.
     /// Default: `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installation: Option<bool>,
-    /// Amazon S3, or a store that speaks its protocol (MinIO, Ceph). Default: none; then `installation` says `true`.
+    /// Amazon S3, or a store that speaks its protocol (MinIO, Ceph). Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Store>,
+    /// Google Cloud Storage. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<GcsStore>,
+    /// Azure Blob Storage. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureStore>,
     /// When an object is cut. Default: as its fields say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<ArchiveObjects>,
@@ -90,10 +108,12 @@ pub struct S3Store {
     /// What the keys of all objects begin with. Default: nothing. Example: `platform/logs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = (r"self.matches('^[-!_.*()a-zA-Z0-9]+(/[-!_.*()a-zA-Z0-9]+)*$') && self.split('/').all(p, p != '.' && p != '..')", "prefix cannot stand before keys: use letters, digits, `-`, `_` and `.`, and `/` only between them, for example platform/logs"))]
+    #[x_kube(validation = prefix())]
     pub prefix: Option<String>,
-    /// Who writes: needs nothing but the right to put objects below the prefix.
-    pub credentials_secret_ref: AccessKeySecretRef,
+    /// Who writes: needs nothing but the right to put objects below the prefix. Default: the pod
+    /// itself, by the identity that its service account has in the cloud; whatever else runs in the pod may then write, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<AccessKeySecretRef>,
     /// Who looks after the policy's `retention`: an access key that may read and write the bucket's lifecycle rules. The operator
     /// alone uses it, agents never see it. Default: none; then nobody does, and the status says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,6 @@
 //! What the agent has put there is read back with MinIO's root user; the agent itself has users that a test makes, each
 //! with exactly one policy.
 
-mod archive;
 mod request;
 mod rights;
 
@@ -23,13 +22,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
-pub use archive::{Archived, Completeness, Object, Spot};
 pub use request::Answer;
 use request::Connector;
 pub use rights::{documented_policy, documented_roles};
 
 use super::{
-    Authority,
+    Archived, Authority, openid,
     port::{self, HERE},
 };
 use crate::{
@@ -63,6 +61,8 @@ pub struct Minio {
     port: u16,
     root: User,
     connector: Connector,
+    /// Further variables.
+    environment: Vec<(&'static str, String)>,
     /// After the program, so that it is there as long as the program is.
     folder: TempDir,
 }
@@ -77,13 +77,35 @@ impl Minio {
     /// As [`Self::start`], on another address of this machine, or of the network that it is started in.
     pub async fn start_at(address: IpAddr, authority: Option<&Authority>) -> Result<Self> {
         let binaries = spawn_blocking(find).await??;
-        Self::start_from(&binaries, address, authority).await
+        Self::start_from(&binaries, address, authority, Vec::new()).await
+    }
+
+    /// As [`Self::start_or_skip`], and gives keys for the tokens of service accounts of this issuer, which must be there: for
+    /// tokens for this audience whose claim `policy` names a user whose policy they have.
+    pub async fn start_for_tokens_or_skip(issuer: &str, audience: &str) -> Result<Option<Self>> {
+        let environment = vec![
+            (
+                "MINIO_IDENTITY_OPENID_CONFIG_URL",
+                format!("{issuer}{}", openid::DISCOVERY),
+            ),
+            ("MINIO_IDENTITY_OPENID_CLIENT_ID", audience.to_owned()),
+        ];
+        Self::find_or_skip(None, environment).await
     }
 
     /// As [`Self::start`]; none, and the calling test counted as skipped, where it cannot be built.
     pub async fn start_or_skip(authority: Option<&Authority>) -> Result<Option<Self>> {
+        Self::find_or_skip(authority, Vec::new()).await
+    }
+
+    async fn find_or_skip(
+        authority: Option<&Authority>,
+        environment: Vec<(&'static str, String)>,
+    ) -> Result<Option<Self>> {
         match spawn_blocking(find).await? {
-            Ok(binaries) => Self::start_from(&binaries, HERE, authority).await.map(Some),
+            Ok(binaries) => Self::start_from(&binaries, HERE, authority, environment)
+                .await
+                .map(Some),
             Err(reason) => skip(&format!("{reason:#}")).map(|()| None),
         }
     }
@@ -92,6 +114,7 @@ impl Minio {
         binaries: &Binaries,
         address: IpAddr,
         authority: Option<&Authority>,
+        environment: Vec<(&'static str, String)>,
     ) -> Result<Self> {
         let folder =
             TempDir::with_prefix("katonic-minio-").context("failed to make a folder for MinIO")?;
@@ -109,6 +132,7 @@ impl Minio {
                 secret: "not-a-secret-at-all".to_owned(),
             },
             connector: Connector::new(authority)?,
+            environment,
             folder,
         };
         if let Some(authority) = authority {
@@ -145,7 +169,8 @@ impl Minio {
                 .env("MINIO_UPDATE", "off")
                 .env("MINIO_BROWSER", "off")
                 // Whatever disk the test's folder is on.
-                .env("MINIO_CI_CD", "1");
+                .env("MINIO_CI_CD", "1")
+                .envs(self.environment.iter().cloned());
         })?;
         self.program = Some(program);
         let started = eventually("MinIO answers", LIMIT, async || {
@@ -385,6 +410,25 @@ impl Minio {
             time,
         };
         self.connector.send(self.address(), request).await
+    }
+
+    /// The key that it gives for a token of a service account, as the agent of EKS Pod Identity would say it.
+    pub async fn given_for(&self, token: &str) -> Result<Value> {
+        let form =
+            format!("Action=AssumeRoleWithWebIdentity&Version=2011-06-15&WebIdentityToken={token}");
+        let answer = self.connector.post(self.address(), form).await?;
+        let text = String::from_utf8(answer.body.to_vec())?;
+        let one = |name: &str| {
+            let found = request::elements(&text, name).pop();
+            found.with_context(|| format!("no {name} in {text}"))
+        };
+        Ok(json!({
+            "AccessKeyId": one("AccessKeyId")?,
+            "SecretAccessKey": one("SecretAccessKey")?,
+            "Token": one("SessionToken")?,
+            "AccountId": "123456789012",
+            "Expiration": one("Expiration")?,
+        }))
     }
 
     async fn expect(

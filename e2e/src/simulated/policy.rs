@@ -7,8 +7,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use katonic_log_config::{
-    ArchiveLayout, BucketName, Bundle, ClientCertificate, Connection, CredentialKey, Endpoint,
-    Facility, HostName, Http, JsonFormat, KeyPrefix, Loggly, LogglyTag, NewRelic, NewRelicRegion,
+    AccessKey, ArchiveLayout, Azure, AzureAccount, AzureContainer, AzureCredential, BucketName,
+    Bundle, ClientCertificate, Connection, CredentialKey, Endpoint, Facility, Gcs, GcsBucketName,
+    HostName, Http, JsonFormat, KeyPrefix, Loggly, LogglyTag, NewRelic, NewRelicRegion,
     ObjectStorage, Otlp, OtlpEncoding, Policy, Region, S3, Sink, Splunk, Store, Syslog,
     SyslogTransport, Target, Tls,
 };
@@ -29,6 +30,14 @@ pub const LICENSE_KEY_FILE: &str = "newrelic_license";
 pub const ACCESS_KEY_ID_FILE: &str = "archive_AWS_ACCESS_KEY_ID";
 /// See [`ACCESS_KEY_ID_FILE`].
 pub const SECRET_ACCESS_KEY_FILE: &str = "archive_AWS_SECRET_ACCESS_KEY";
+
+/// The credential that [`gcs`] names: the key file of a service account.
+pub const SERVICE_ACCOUNT_FILE: &str = "archive_key.json";
+
+/// The credentials that [`azure`] names: a key of the account, or a shared access signature.
+pub const STORAGE_KEY_FILE: &str = "archive_AZURE_STORAGE_KEY";
+/// See [`STORAGE_KEY_FILE`].
+pub const SAS_TOKEN_FILE: &str = "archive_AZURE_STORAGE_SAS_TOKEN";
 
 /// The certificate that [`tls_with_client_certificate`] shows.
 pub const CLIENT_CERTIFICATE_FILE: &str = "client_certificate";
@@ -96,7 +105,7 @@ pub fn otlp(name: &str, url: &str, encoding: OtlpEncoding) -> Result<Sink> {
     Ok(Sink::new(name, Target::Otlp(otlp)))
 }
 
-/// An archive in a bucket, below the prefix `logs`, of objects of at most so many bytes and so many milliseconds.
+/// An archive in a bucket of S3, below the prefix `logs`, of objects of at most so many bytes and so many milliseconds.
 pub fn archive(
     url: &str,
     bucket: &str,
@@ -108,19 +117,74 @@ pub fn archive(
         endpoint: endpoint(url)?,
         region: Region::try_from("us-east-1".to_owned())?,
         bucket: BucketName::try_from(bucket.to_owned())?,
-        prefix: KeyPrefix::try_from("logs".to_owned())?,
-        access_key_id: key(ACCESS_KEY_ID_FILE)?,
-        secret_access_key: key(SECRET_ACCESS_KEY_FILE)?,
+        prefix: prefix()?,
+        access_key: Some(AccessKey {
+            id: key(ACCESS_KEY_ID_FILE)?,
+            secret: key(SECRET_ACCESS_KEY_FILE)?,
+        }),
         object_lock: None,
     };
+    archive_in(Store::S3(s3), url, layout, max_bytes, max_age_ms)
+}
+
+/// An archive in this store, which is at this address.
+pub fn archive_in(
+    store: Store,
+    url: &str,
+    layout: ArchiveLayout,
+    max_bytes: u32,
+    max_age_ms: u32,
+) -> Result<Sink> {
     let archive = ObjectStorage {
-        store: Store::S3(s3),
+        store,
         layout,
         max_bytes: NonZeroU32::try_from(max_bytes)?,
         max_age_ms: NonZeroU32::try_from(max_age_ms)?,
         connection: connection(url)?,
     };
     Ok(Sink::new("archive", Target::ObjectStorage(archive)))
+}
+
+/// The same sink without its credentials: the identity of the pod opens the store.
+pub fn by_identity(mut sink: Sink) -> Sink {
+    if let Target::ObjectStorage(archive) = &mut sink.target {
+        match &mut archive.store {
+            Store::S3(s3) => s3.access_key = None,
+            Store::Gcs(gcs) => gcs.service_account_key = None,
+            Store::Azure(azure) => azure.credential = None,
+        }
+    }
+    sink
+}
+
+/// A bucket of Google's, below the prefix `logs`, with its service account in [`SERVICE_ACCOUNT_FILE`].
+pub fn gcs(url: &str, bucket: &str) -> Result<Store> {
+    Ok(Store::Gcs(Gcs {
+        endpoint: endpoint(url)?,
+        bucket: GcsBucketName::try_from(bucket.to_owned())?,
+        prefix: prefix()?,
+        service_account_key: Some(key(SERVICE_ACCOUNT_FILE)?),
+    }))
+}
+
+/// A container of Azure's, below the prefix `logs`, with a key of the account in [`STORAGE_KEY_FILE`] or a shared access
+/// signature in [`SAS_TOKEN_FILE`].
+pub fn azure(url: &str, account: &str, container: &str, with_signature: bool) -> Result<Store> {
+    Ok(Store::Azure(Azure {
+        endpoint: endpoint(url)?,
+        account: AzureAccount::try_from(account.to_owned())?,
+        container: AzureContainer::try_from(container.to_owned())?,
+        prefix: prefix()?,
+        credential: Some(if with_signature {
+            AzureCredential::SasToken(key(SAS_TOKEN_FILE)?)
+        } else {
+            AzureCredential::SharedKey(key(STORAGE_KEY_FILE)?)
+        }),
+    }))
+}
+
+fn prefix() -> Result<KeyPrefix> {
+    Ok(KeyPrefix::try_from("logs".to_owned())?)
 }
 
 /// A sink of JSON in this form, without credentials.

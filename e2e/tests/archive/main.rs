@@ -1,7 +1,12 @@
-//! The agent's archive in a real store of objects: each line is in it exactly once, and what holds it up is told.
+//! The agent's archive in a real store of objects, and in Google's and Azure's as they document themselves: each line is in it
+//! exactly once, and what holds it up is told.
 
+mod azure;
+mod cloud;
 mod exactly_once;
+mod gcs;
 mod held;
+mod identity;
 mod layout;
 mod locked;
 mod logs;
@@ -14,8 +19,8 @@ use katonic_logging_e2e::{
     eventually::eventually,
     program,
     receiver::{
-        Minio, Tally,
-        minio::{Archived, User, documented_policy},
+        Archived, Minio, Tally,
+        minio::{User, documented_policy},
     },
     simulated::{
         Agent, Pod,
@@ -79,40 +84,54 @@ impl Store {
 
 /// A pod of the compute plane, and the bundle that its agent has.
 fn pod_of(store: &Store, sink: Sink) -> Result<Pod> {
-    let mut pod = Pod::new("katonic-compute", "run-1", &[(LABEL, EXECUTION)])?;
+    let mut pod = execution()?;
     mount(&mut pod, &store.user, sink)?;
     Ok(pod)
 }
 
+fn execution() -> Result<Pod> {
+    Pod::new("katonic-compute", "run-1", &[(LABEL, EXECUTION)])
+}
+
 fn mount(pod: &mut Pod, user: &User, sink: Sink) -> Result<()> {
-    let bundle = Bundle {
+    let credentials = [
+        (ACCESS_KEY_ID_FILE, user.id.as_str()),
+        (SECRET_ACCESS_KEY_FILE, &user.secret),
+    ];
+    pod.mount(&bundle(sink), &credentials)
+}
+
+fn bundle(sink: Sink) -> Bundle {
+    Bundle {
         execution_id_label: Some(LABEL.to_owned()),
         ..policy::bundle(vec![sink])
-    };
-    pod.mount(
-        &bundle,
-        &[
-            (ACCESS_KEY_ID_FILE, &user.id),
-            (SECRET_ACCESS_KEY_FILE, &user.secret),
-        ],
-    )
+    }
 }
 
 fn launch(pod: &Pod, flags: &[&str]) -> Result<Agent> {
+    launch_with(pod, flags, &[])
+}
+
+fn launch_with(pod: &Pod, flags: &[&str], environment: &[(String, String)]) -> Result<Agent> {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     if PROGRAM.get().is_none() {
         let built = program::build("katonic-log-agent", "katonic-log-agent")?;
         PROGRAM.get_or_init(|| built);
     }
     let program = PROGRAM.get().context("the agent is not built")?;
-    Agent::start(program, pod, flags)
+    Agent::start_with(program, pod, flags, environment)
 }
 
 /// As [`launch`], and waits until it would not be ended by a signal.
 async fn start(pod: &Pod) -> Result<Agent> {
+    start_with(pod, &[]).await
+}
+
+/// As [`start`], with these variables.
+async fn start_with(pod: &Pod, environment: &[(String, String)]) -> Result<Agent> {
     let started = |pod: &Pod| said(pod).map_or(0, |said| said.matches(r#""started""#).count());
     let before = started(pod);
-    let agent = launch(pod, &[])?;
+    let agent = launch_with(pod, &[], environment)?;
     eventually("the agent has started", LIMIT, async || {
         Ok((started(pod) > before).then_some(()))
     })

@@ -64,7 +64,9 @@ async fn an_archive_of_the_installation_is_in_force_once_the_installation_names_
     let Target::ObjectStorage(archive) = &policy.sinks[0].target else {
         panic!("{policy:?}");
     };
-    let Store::S3(s3) = &archive.store;
+    let Store::S3(s3) = &archive.store else {
+        panic!("{archive:?}");
+    };
     assert_eq!(
         (s3.bucket.as_str(), s3.prefix.as_str()),
         ("platform-logs", "platform")

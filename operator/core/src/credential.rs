@@ -4,7 +4,7 @@ mod pem;
 
 use std::{collections::BTreeMap, fmt};
 
-use katonic_log_config::CredentialKey;
+use katonic_log_config::{CredentialKey, ServiceAccountKey};
 use katonic_logging_crds::SecretKeyRef;
 
 pub(crate) use pem::is_pair;
@@ -243,6 +243,29 @@ fn resolve(
 /// for 112 bits).
 const HASH_KEY: usize = 16;
 
+/// 512 bits in Base64 (Azure: "Manage storage account access keys").
+fn is_storage_key(value: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    value.len() == 88 && value.ends_with(b"==") && value[..86].iter().all(is_digit)
+}
+
+/// Parameters of an address with the version that they are for and their signature (Azure: "Create a service SAS").
+fn is_sas_token(value: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(value) else {
+        return false;
+    };
+    let mut pairs = text.strip_prefix('?').unwrap_or(text).split('&');
+    let is_in_address = |byte: u8| byte.is_ascii_graphic() && !b"#?\"<>\\^`{|}".contains(&byte);
+    let has = |name: &str| {
+        pairs.clone().any(|pair| {
+            pair.strip_prefix(name)
+                .is_some_and(|value| !value.is_empty())
+        })
+    };
+    let is_token = has("sv=") && has("sig=");
+    is_token && pairs.all(|pair| pair.contains('=') && pair.bytes().all(is_in_address))
+}
+
 impl Usage {
     /// Whether a value can be used for this.
     fn fits(self, value: &[u8]) -> bool {
@@ -259,6 +282,10 @@ impl Usage {
             Self::Certificate => pem::are_certificates(value),
             Self::PrivateKey => pem::is_private_key(value),
             Self::HashKey => value.len() >= HASH_KEY,
+            Self::ServiceAccountKey => ServiceAccountKey::parse(value)
+                .is_ok_and(|key| pem::is_rsa_key(key.private_key.as_bytes())),
+            Self::StorageKey => is_storage_key(value),
+            Self::SasToken => is_sas_token(value),
         }
     }
 
@@ -273,6 +300,9 @@ impl Usage {
             Self::Certificate => "holds no PEM certificate: it begins with -----BEGIN CERTIFICATE-----".to_owned(),
             Self::PrivateKey => "holds no private key that can be used: store RSA, ECDSA or Ed25519 as PEM, without a passphrase".to_owned(),
             Self::AccessKey => "is no part of an access key: store it alone, as the store shows it".to_owned(),
+            Self::ServiceAccountKey => "is not the key file of a service account: store the JSON file as `gcloud iam service-accounts keys create` writes it".to_owned(),
+            Self::StorageKey => "is not the key of a storage account: store it alone, in Base64 as Azure shows it; a connection string is more than that".to_owned(),
+            Self::SasToken => "is not a shared access signature: store what stands behind `?` in its address, with `sv=` and `sig=` in it, and nothing else".to_owned(),
             Self::HashKey => format!("is too short for a key: use at least {HASH_KEY} bytes, for example from `openssl rand -hex 32`"),
         }
     }

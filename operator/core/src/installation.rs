@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use katonic_log_config::{
     ContainerPattern, Endpoint, HostName, Pattern, endpoint::InvalidEndpoint,
 };
-use katonic_logging_crds::{AccessKeySecretRef, HttpConnection, ObjectLock, Plane, S3Store, Tls};
+use katonic_logging_crds::{
+    AccessKeySecretRef, AzureCredential, AzureCredentialsSecretRef, AzureStore, GcsStore,
+    HttpConnection, ObjectLock, Plane, S3Store, ServiceAccountSecretRef, Tls,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -50,8 +53,12 @@ pub enum LogStore {
     /// There is none that anybody has named.
     #[default]
     None,
-    /// A bucket.
+    /// A bucket of S3.
     S3(Box<S3Store>),
+    /// A bucket of Google's.
+    Gcs(Box<GcsStore>),
+    /// A container of Azure's.
+    Azure(Box<AzureStore>),
     /// There is one, and for this reason it cannot be used.
     Unusable(String),
 }
@@ -70,37 +77,77 @@ impl LogStore {
         if logs.is_null() {
             return Self::None;
         }
+        let named = Self::named(logs, ours);
+        let checked = named.and_then(|store| archive::check(&store).map(|()| store));
+        checked.unwrap_or_else(Self::Unusable)
+    }
+
+    fn named(logs: &Value, ours: Option<LogStoreFile>) -> Result<Self, String> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let kind = text(&logs["type"]).unwrap_or_else(|| "s3".to_owned());
-        if kind != "s3" {
-            return Self::Unusable(format!(
-                "blob_storage.logs.type is `{kind}`, and s3 is all that is supported: spell out a store in the policy"
-            ));
-        }
-        let Some(bucket) = text(&logs["s3"]["bucket"]) else {
-            return Self::Unusable("blob_storage.logs.s3.bucket is missing".to_owned());
+        let told = |key: &str| {
+            let missing = || format!("blob_storage.logs.{kind}.{key} is missing");
+            text(&logs[&kind][key]).ok_or_else(missing)
         };
-        let Some(ours) = ours else {
-            return Self::Unusable(
-                "logging.logStore is missing: name a Secret in its credentialsSecretRef".to_owned(),
+        let ours = ours.ok_or("logging.logStore is missing: name a Secret in its credentialsSecretRef, or write logStore: {} for the identity of each pod");
+        let with = |ours: &LogStoreFile| HttpConnection {
+            tls: ours.tls.clone(),
+            ..HttpConnection::default()
+        };
+        if kind != "s3"
+            && let Ok(ours) = &ours
+            && (ours.management_secret_ref.is_some() || ours.object_lock.is_some())
+        {
+            return Err(
+                "logging.logStore.managementSecretRef and objectLock are for s3: remove them"
+                    .to_owned(),
             );
-        };
-        let store = S3Store {
-            bucket,
-            region: text(&logs["s3"]["region"]),
-            endpoint: ours.endpoint,
-            prefix: ours.prefix,
-            credentials_secret_ref: ours.credentials_secret_ref,
-            management_secret_ref: ours.management_secret_ref,
-            object_lock: ours.object_lock,
-            connection: HttpConnection {
-                tls: ours.tls,
-                ..HttpConnection::default()
-            },
-        };
-        match archive::check(&store) {
-            Ok(()) => Self::S3(Box::new(store)),
-            Err(reason) => Self::Unusable(reason),
+        }
+        match kind.as_str() {
+            "s3" => {
+                let bucket = told("bucket")?;
+                let ours = ours?;
+                let credentials = ours.credentials.as_ref().map(CredentialsFile::access_key);
+                Ok(Self::S3(Box::new(S3Store {
+                    bucket,
+                    region: text(&logs["s3"]["region"]),
+                    connection: with(&ours),
+                    credentials_secret_ref: credentials.transpose()?,
+                    management_secret_ref: ours.management_secret_ref,
+                    object_lock: ours.object_lock,
+                    endpoint: ours.endpoint,
+                    prefix: ours.prefix,
+                })))
+            }
+            "gcs" => {
+                let bucket = told("bucket")?;
+                let ours = ours?;
+                let credentials = ours.credentials.as_ref();
+                Ok(Self::Gcs(Box::new(GcsStore {
+                    bucket,
+                    connection: with(&ours),
+                    credentials_secret_ref: credentials.map(CredentialsFile::service_account),
+                    endpoint: ours.endpoint,
+                    prefix: ours.prefix,
+                })))
+            }
+            "azure" => {
+                let (account, container) = (told("account_name")?, told("container")?);
+                let ours = ours?;
+                let credentials = ours.credentials.as_ref();
+                let credentials = credentials.map(CredentialsFile::storage_account);
+                Ok(Self::Azure(Box::new(AzureStore {
+                    account,
+                    container,
+                    connection: with(&ours),
+                    credentials_secret_ref: credentials.transpose()?,
+                    endpoint: ours.endpoint,
+                    prefix: ours.prefix,
+                })))
+            }
+            other => Err(format!(
+                "blob_storage.logs.type is `{other}`, and s3, gcs and azure are all that is supported: spell out a store in the policy"
+            )),
         }
     }
 }
@@ -215,7 +262,8 @@ struct File {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LogStoreFile {
-    credentials_secret_ref: AccessKeySecretRef,
+    #[serde(default, rename = "credentialsSecretRef")]
+    credentials: Option<CredentialsFile>,
     #[serde(default)]
     management_secret_ref: Option<AccessKeySecretRef>,
     #[serde(default)]
@@ -226,6 +274,55 @@ struct LogStoreFile {
     prefix: Option<String>,
     #[serde(default)]
     tls: Option<Tls>,
+}
+
+/// A Secret as a policy has it below the store, whatever the store is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialsFile {
+    name: String,
+    #[serde(default)]
+    key: Option<String>,
+}
+
+impl CredentialsFile {
+    fn access_key(&self) -> Result<AccessKeySecretRef, String> {
+        if self.key.is_some() {
+            return Err(
+                "logging.logStore.credentialsSecretRef.key is for gcs and azure: remove it"
+                    .to_owned(),
+            );
+        }
+        Ok(AccessKeySecretRef {
+            name: self.name.clone(),
+        })
+    }
+
+    fn service_account(&self) -> ServiceAccountSecretRef {
+        ServiceAccountSecretRef {
+            name: self.name.clone(),
+            key: self.key.clone(),
+        }
+    }
+
+    fn storage_account(&self) -> Result<AzureCredentialsSecretRef, String> {
+        let key = match self.key.as_deref() {
+            None => None,
+            Some(archive::STORAGE_KEY) => Some(AzureCredential::SharedKey),
+            Some(archive::SAS_TOKEN) => Some(AzureCredential::SasToken),
+            Some(other) => {
+                return Err(format!(
+                    "logging.logStore.credentialsSecretRef.key is `{other}`: write {} or {}",
+                    archive::STORAGE_KEY,
+                    archive::SAS_TOKEN
+                ));
+            }
+        };
+        Ok(AzureCredentialsSecretRef {
+            name: self.name.clone(),
+            key,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -688,11 +785,62 @@ logging:
             ("logs", Some("r"))
         );
         assert_eq!(store.prefix.as_deref(), Some("platform"));
+        let installer_of_google = "blob_storage: {logs: {type: gcs, gcs: {bucket: logs, service_account_name: x, project_name: y}}}";
+        let LogStore::Gcs(store) = log_store(installer_of_google, OURS) else {
+            panic!("no store");
+        };
+        assert_eq!(
+            (store.bucket.as_str(), store.prefix.as_deref()),
+            ("logs", Some("platform"))
+        );
+        let installer_of_azure = "blob_storage: {logs: {type: azure, azure: {account_name: platformlogs, account_key: hunter2, container: logs}}}";
+        let LogStore::Azure(store) = log_store(installer_of_azure, OURS) else {
+            panic!("no store");
+        };
+        assert_eq!(
+            (store.account.as_str(), store.container.as_str()),
+            ("platformlogs", "logs")
+        );
+        assert!(!format!("{store:?}").contains("hunter2"));
+        let LogStore::S3(store) = log_store(installer, "logStore: {}") else {
+            panic!("no store");
+        };
+        assert!(store.credentials_secret_ref.is_none());
         for (installer, ours, reason) in [
             (
-                "blob_storage: {logs: {type: gcs}}",
+                "blob_storage: {logs: {type: shared}}",
                 OURS,
-                "blob_storage.logs.type is `gcs`",
+                "blob_storage.logs.type is `shared`",
+            ),
+            (
+                "blob_storage: {logs: {type: gcs, s3: {bucket: logs}}}",
+                OURS,
+                "blob_storage.logs.gcs.bucket is missing",
+            ),
+            (
+                "blob_storage: {logs: {type: azure, azure: {account_name: logs}}}",
+                OURS,
+                "blob_storage.logs.azure.container is missing",
+            ),
+            (
+                "blob_storage: {logs: {type: azure, azure: {account_name: a.b, container: logs}}}",
+                OURS,
+                "`a.b` is not the name of a storage account",
+            ),
+            (
+                "blob_storage: {logs: {type: azure, azure: {account_name: logs, container: logs}}}",
+                "logStore: {credentialsSecretRef: {name: log-store, key: password}}",
+                "write AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN",
+            ),
+            (
+                installer_of_google,
+                "logStore: {managementSecretRef: {name: log-store}}",
+                "are for s3: remove them",
+            ),
+            (
+                installer,
+                "logStore: {credentialsSecretRef: {name: log-store, key: key.json}}",
+                "is for gcs and azure: remove it",
             ),
             (
                 "blob_storage: {logs: {type: s3}}",

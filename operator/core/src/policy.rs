@@ -132,6 +132,12 @@ pub enum Usage {
     HashKey,
     /// As an access key id or the secret that belongs to it: visible ASCII.
     AccessKey,
+    /// As the key file of a service account of Google's: JSON with an RSA key.
+    ServiceAccountKey,
+    /// As a key of a storage account of Azure's: Base64.
+    StorageKey,
+    /// As a shared access signature of Azure's: a query.
+    SasToken,
 }
 
 /// One thing that is wrong with a policy.

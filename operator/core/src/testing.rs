@@ -50,7 +50,7 @@ pub fn archive_sink(name: &str, prefix: &str) -> Sink {
         region: None,
         endpoint: Some("https://store.example.com:9000".into()),
         prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
-        credentials_secret_ref: secret("agents"),
+        credentials_secret_ref: Some(secret("agents")),
         management_secret_ref: Some(secret("management")),
         object_lock: None,
         connection: HttpConnection::default(),
@@ -60,6 +60,8 @@ pub fn archive_sink(name: &str, prefix: &str) -> Sink {
         object_storage: Some(ObjectStorageSink {
             installation: None,
             s3: Some(store),
+            gcs: None,
+            azure: None,
             objects: None,
         }),
         ..Sink::default()

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use katonic_log_config::{Connection, CredentialKey, KeyPrefix};
+use katonic_log_config::{AccessKey, Connection, CredentialKey, KeyPrefix};
 use katonic_logging_core::{
     credential::Credential, installation::Proxies, retention::lifecycle::Merged,
 };
@@ -71,8 +71,10 @@ impl Store {
                 region: "eu-central-1".to_owned().try_into().unwrap(),
                 bucket: "logs".to_owned().try_into().unwrap(),
                 prefix: KeyPrefix::default(),
-                access_key_id: key("id"),
-                secret_access_key: key("secret"),
+                access_key: Some(AccessKey {
+                    id: key("id"),
+                    secret: key("secret"),
+                }),
                 object_lock: None,
             },
             connection: Connection::default(),

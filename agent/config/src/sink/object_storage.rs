@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Azure, AzureCredential, Gcs};
 use crate::{Connection, CredentialKey, Endpoint};
 
 /// A store of objects and what is archived there.
@@ -29,11 +30,29 @@ pub struct ObjectStorage {
 pub enum Store {
     /// Amazon S3, or what speaks its protocol.
     S3(S3),
+    /// Google Cloud Storage.
+    Gcs(Gcs),
+    /// Azure Blob Storage.
+    Azure(Azure),
+}
+
+impl Store {
+    /// Names of the credentials that it asks for; none where the pod's own identity opens it.
+    pub(super) fn credentials(&self) -> Vec<&CredentialKey> {
+        match self {
+            Self::S3(s3) => {
+                let key = s3.access_key.iter();
+                key.flat_map(|key| [&key.id, &key.secret]).collect()
+            }
+            Self::Gcs(gcs) => gcs.service_account_key.iter().collect(),
+            Self::Azure(azure) => azure.credential.iter().map(AzureCredential::key).collect(),
+        }
+    }
 }
 
 /// A bucket of S3, addressed by path: `<endpoint>/<bucket>/<key>`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(try_from = "S3Form", into = "S3Form")]
 pub struct S3 {
     /// Base address of the service.
     pub endpoint: Endpoint,
@@ -42,15 +61,73 @@ pub struct S3 {
     /// Bucket.
     pub bucket: BucketName,
     /// What all keys begin with, without `/` at its ends; empty: nothing.
-    #[serde(default, skip_serializing_if = "KeyPrefix::is_empty")]
     pub prefix: KeyPrefix,
-    /// Access key id.
-    pub access_key_id: CredentialKey,
-    /// Secret access key.
-    pub secret_access_key: CredentialKey,
+    /// What requests are signed with; none: what the identity of the pod is given.
+    pub access_key: Option<AccessKey>,
     /// How each object is locked; none: not at all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_lock: Option<ObjectLock>,
+}
+
+/// An access key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AccessKey {
+    /// Its id.
+    pub id: CredentialKey,
+    /// Its secret.
+    pub secret: CredentialKey,
+}
+
+/// As it is written.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct S3Form {
+    endpoint: Endpoint,
+    region: Region,
+    bucket: BucketName,
+    #[serde(default, skip_serializing_if = "KeyPrefix::is_empty")]
+    prefix: KeyPrefix,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    access_key_id: Option<CredentialKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret_access_key: Option<CredentialKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    object_lock: Option<ObjectLock>,
+}
+
+impl TryFrom<S3Form> for S3 {
+    type Error = InvalidStore;
+
+    fn try_from(form: S3Form) -> Result<Self, Self::Error> {
+        let access_key = match (form.access_key_id, form.secret_access_key) {
+            (Some(id), Some(secret)) => Some(AccessKey { id, secret }),
+            (None, None) => None,
+            _ => return Err(InvalidStore::AccessKey),
+        };
+        Ok(Self {
+            endpoint: form.endpoint,
+            region: form.region,
+            bucket: form.bucket,
+            prefix: form.prefix,
+            access_key,
+            object_lock: form.object_lock,
+        })
+    }
+}
+
+impl From<S3> for S3Form {
+    fn from(s3: S3) -> Self {
+        let (access_key_id, secret_access_key) =
+            s3.access_key.map(|key| (key.id, key.secret)).unzip();
+        Self {
+            endpoint: s3.endpoint,
+            region: s3.region,
+            bucket: s3.bucket,
+            prefix: s3.prefix,
+            access_key_id,
+            secret_access_key,
+            object_lock: s3.object_lock,
+        }
+    }
 }
 
 /// How each object is locked against being deleted or replaced (Amazon S3: "Locking objects with Object Lock").
@@ -130,6 +207,24 @@ pub enum InvalidStore {
         "`{0}` is not the name of a bucket: use 3 to 63 lower-case letters, digits, `-` and `.`"
     )]
     Bucket(String),
+    /// Half of an access key.
+    #[error("an access key has an id and a secret")]
+    AccessKey,
+    /// Not the name of a bucket of Google's.
+    #[error(
+        "`{0}` is not the name of a bucket: use 3 to 63 lower-case letters, digits, `-` and `_`; with `.` between them, each part may be as long"
+    )]
+    GcsBucket(String),
+    /// Not the name of a storage account.
+    #[error(
+        "`{0}` is not the name of a storage account: use 3 to 24 lower-case letters and digits, and write the address into endpoint"
+    )]
+    AzureAccount(String),
+    /// Not the name of a container.
+    #[error(
+        "`{0}` is not the name of a container: use 3 to 63 lower-case letters and digits, and single `-` between them"
+    )]
+    AzureContainer(String),
     /// Not the name of a region.
     #[error("`{0}` is not the name of a region: write for example eu-central-1")]
     Region(String),
@@ -260,6 +355,29 @@ mod tests {
             assert!(parse(name).is_err(), "{name}");
         }
         assert!(parse(&"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn an_access_key_is_whole_or_the_identity_of_the_pod_is_used() {
+        let parse = |keys: &str| {
+            let form = format!(
+                r#"{{"endpoint": "https://s3.example.com", "region": "r", "bucket": "logs"{keys}}}"#
+            );
+            serde_json::from_str::<S3>(&form)
+        };
+        assert!(parse("").unwrap().access_key.is_none());
+        let whole = parse(r#", "accessKeyId": "a", "secretAccessKey": "b""#).unwrap();
+        assert_eq!(
+            serde_json::to_value(&whole).unwrap()["secretAccessKey"],
+            "b"
+        );
+        for keys in [
+            r#", "accessKeyId": "a""#,
+            r#", "secretAccessKey": "b""#,
+            r#", "sessionToken": "c""#,
+        ] {
+            assert!(parse(keys).is_err(), "{keys}");
+        }
     }
 
     #[test]

@@ -91,7 +91,24 @@ impl Connector {
     }
 
     pub(super) async fn send(&self, address: SocketAddr, request: Request<'_>) -> Result<Answer> {
-        let request = sign(address, request)?;
+        self.exchange(address, sign(address, request)?).await
+    }
+
+    /// A form that nobody has signed.
+    pub(super) async fn post(&self, address: SocketAddr, form: String) -> Result<Answer> {
+        let request = http::Request::post("/")
+            .header(header::HOST, address.to_string())
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::new(form.into()))
+            .context("failed to build a request")?;
+        self.exchange(address, request).await
+    }
+
+    async fn exchange(
+        &self,
+        address: SocketAddr,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<Answer> {
         let stream = TcpStream::connect(address)
             .await
             .context("failed to connect to MinIO")?;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use rustls::{
-    RootCertStore,
+    RootCertStore, SignatureAlgorithm,
     crypto::{CryptoProvider, ring},
     sign::CertifiedKey,
 };
@@ -37,6 +37,13 @@ pub(super) fn are_certificates(pem: &[u8]) -> bool {
 pub(super) fn is_private_key(pem: &[u8]) -> bool {
     PrivateKeyDer::from_pem_slice(pem)
         .is_ok_and(|key| PROVIDER.key_provider.load_private_key(key).is_ok())
+}
+
+/// Whether this is an RSA key that the agents can sign with.
+pub(super) fn is_rsa_key(pem: &[u8]) -> bool {
+    let key = PrivateKeyDer::from_pem_slice(pem).ok();
+    let key = key.and_then(|key| PROVIDER.key_provider.load_private_key(key).ok());
+    key.is_some_and(|key| key.algorithm() == SignatureAlgorithm::RSA)
 }
 
 /// Whether the private key is that of the first certificate.

@@ -77,6 +77,18 @@ fn each_use_takes_what_its_protocol_takes() {
     let cut_short = "-----BEGIN CERTIFICATE-----\nMIIB\n";
     let no_certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     let uuid = "11111111-2222-3333-4444-555555555555";
+    // The key of RFC 7515, A.2.
+    let rsa = include_str!("../../../../agent/config/testdata/rfc7515-a2.pem");
+    let account = |private_key: &str, kind: &str| {
+        serde_json::json!({"type": kind, "client_email": "logs@p.iam.gserviceaccount.com", "private_key": private_key,
+            "token_uri": "https://oauth2.googleapis.com/token"})
+        .to_string()
+    };
+    let service_account = account(rsa, "service_account");
+    let with_other_key = account(&key, "service_account");
+    let of_user = account(rsa, "authorized_user");
+    let storage_key = format!("{}==", "a+/4".repeat(22).trim_end_matches("/4"));
+    let connection_string = format!("AccountName=logs;AccountKey={storage_key}");
     for (usage, good, bad) in [
         (Usage::Header, vec!["Bearer abc"], vec!["a\nb", "\u{e9}"]),
         (
@@ -113,6 +125,26 @@ fn each_use_takes_what_its_protocol_takes() {
             Usage::HashKey,
             vec!["0123456789abcdef"],
             vec!["0123456789abcde", "0123456789abcde   \n"],
+        ),
+        (
+            Usage::ServiceAccountKey,
+            vec![service_account.as_str()],
+            vec![with_other_key.as_str(), of_user.as_str(), rsa, "{}"],
+        ),
+        (
+            Usage::StorageKey,
+            vec![storage_key.as_str()],
+            vec![connection_string.as_str(), "hunter2", &storage_key[1..]],
+        ),
+        (
+            Usage::SasToken,
+            vec!["?sv=2021-12-02&sp=c&sig=a%2Bb%3D", "sig=a&sv=2021-12-02"],
+            vec![
+                "https://logs.blob.core.windows.net/logs?sv=2021-12-02&sig=a",
+                "sv=2021-12-02&sp=c",
+                "sv=2021-12-02&sig=a b",
+                "sv=2021-12-02&sig=",
+            ],
         ),
     ] {
         for text in good {

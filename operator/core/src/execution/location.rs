@@ -38,6 +38,11 @@ pub enum Unlocated {
         "the installation names no store of logs: set blob_storage.logs and logging.logStore in it, or name a store with --bucket"
     )]
     None,
+    /// The installation names one of another vendor.
+    #[error(
+        "the installation's store of logs is in {0}, and only stores that speak the protocol of Amazon S3 are read: fetch its objects with the vendor's own tool, or add --from pods"
+    )]
+    Elsewhere(&'static str),
     /// The installation names one, and for this reason it is of no use.
     #[error(
         "the installation's store of logs cannot be used: {0}: correct it, or name a store with --bucket"
@@ -82,6 +87,8 @@ impl Location {
     pub fn of(store: &LogStore) -> Result<Self, Unlocated> {
         match store {
             LogStore::S3(store) => archive::location(store).map_err(Unlocated::Unusable),
+            LogStore::Gcs(_) => Err(Unlocated::Elsewhere("Google Cloud Storage")),
+            LogStore::Azure(_) => Err(Unlocated::Elsewhere("Azure Blob Storage")),
             LogStore::None => Err(Unlocated::None),
             LogStore::Unusable(reason) => Err(Unlocated::Unusable(reason.clone())),
         }

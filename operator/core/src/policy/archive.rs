@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 
 use katonic_log_config as config;
 use katonic_log_config::{
-    ArchiveLayout, BucketName, CredentialKey, Endpoint, KeyPrefix, Region, Store,
+    ArchiveLayout, AzureAccount, AzureContainer, AzureCredential, BucketName, CredentialKey,
+    Endpoint, GcsBucketName, KeyPrefix, Region, Store,
 };
 use katonic_logging_crds as api;
 use katonic_logging_crds::{AccessKeySecretRef, SecretKeyRef, sink::MAX_AGE};
@@ -22,6 +23,16 @@ use crate::{
 pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 /// See [`ACCESS_KEY_ID`].
 pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+
+/// Key of a Secret with the key file of a service account, as Google's documentation names the file.
+const SERVICE_ACCOUNT_KEY: &str = "key.json";
+
+/// Keys of a Secret with what opens a storage account, as Azure's own tools name them.
+pub(crate) const STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
+pub(crate) const SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
+
+/// Google's own address (Google: "XML API").
+const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// The region of stores that have none.
 pub(crate) const REGION: &str = "us-east-1";
@@ -53,9 +64,9 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(self, (s3, connection): (config::S3, config::Connection)) -> config::ObjectStorage {
+    fn of(self, (store, connection): (Store, config::Connection)) -> config::ObjectStorage {
         config::ObjectStorage {
-            store: Store::S3(s3),
+            store,
             layout: self.layout,
             max_bytes: self.max_bytes,
             max_age_ms: self.max_age_ms,
@@ -101,7 +112,9 @@ impl Policy {
             let config::Target::ObjectStorage(storage) = &sink.config.target else {
                 return None;
             };
-            let Store::S3(s3) = &storage.store;
+            let Store::S3(s3) = &storage.store else {
+                return None;
+            };
             Some((&sink.config.name, s3.object_lock?.days))
         });
         let (sink, days) = locks
@@ -117,25 +130,14 @@ impl Policy {
 }
 
 fn resolve(archive: &OfInstallation, store: &LogStore) -> Result<Sink, String> {
-    let store = match store {
-        LogStore::S3(store) => store,
-        LogStore::None => {
-            return Err("the installation names no store of logs: set blob_storage.logs and logging.logStore in it, or spell out s3 here".to_owned());
-        }
-        LogStore::Unusable(reason) => {
-            return Err(format!(
-                "the installation's store of logs cannot be used: {reason}"
-            ));
-        }
-    };
     let mut findings = Findings::default();
-    let s3 = read(store, &mut findings)?;
+    let store = read(store, &mut findings)?;
     Ok(Sink {
         kind: "objectStorage",
         is_fallback: archive.is_fallback,
         config: config::Sink::new(
             &archive.name,
-            config::Target::ObjectStorage(archive.cut.of(s3)),
+            config::Target::ObjectStorage(archive.cut.of(store)),
         ),
         needs: findings.needs,
         warnings: findings.warnings,
@@ -149,7 +151,9 @@ fn resolve(archive: &OfInstallation, store: &LogStore) -> Result<Sink, String> {
 /// # Errors
 /// What is wrong with it, in words.
 pub(crate) fn location(store: &api::S3Store) -> Result<Location, String> {
-    let (s3, _) = read(store, &mut Findings::default())?;
+    let mut reader = Reader::default();
+    let read = reader.s3("", store, &mut Findings::default());
+    let (s3, _) = reader.outcome(read)?;
     Ok(Location {
         endpoint: s3.endpoint,
         region: s3.region,
@@ -159,25 +163,45 @@ pub(crate) fn location(store: &api::S3Store) -> Result<Location, String> {
 }
 
 /// What is wrong with a store that the installation names.
-pub(crate) fn check(store: &api::S3Store) -> Result<(), String> {
+pub(crate) fn check(store: &LogStore) -> Result<(), String> {
     read(store, &mut Findings::default()).map(drop)
 }
 
-fn read(
-    store: &api::S3Store,
-    findings: &mut Findings,
-) -> Result<(config::S3, config::Connection), String> {
+fn read(store: &LogStore, findings: &mut Findings) -> Result<(Store, config::Connection), String> {
     let mut reader = Reader::default();
-    let read = reader.s3("", store, findings);
-    let violations: Vec<String> = reader
-        .violations
-        .into_iter()
-        .map(|Violation { path, message }| format!("{} {message}", path.trim_start_matches('.')))
-        .collect();
-    read.map_err(|Told| violations.join("; "))
+    let read = match store {
+        LogStore::S3(store) => reader.s3("", store, findings).map(in_s3),
+        LogStore::Gcs(store) => reader.gcs("", store, findings),
+        LogStore::Azure(store) => reader.azure("", store, findings),
+        LogStore::None => {
+            return Err("the installation names no store of logs: set blob_storage.logs and logging.logStore in it, or spell out a store here".to_owned());
+        }
+        LogStore::Unusable(reason) => {
+            return Err(format!(
+                "the installation's store of logs cannot be used: {reason}"
+            ));
+        }
+    };
+    reader.outcome(read)
 }
 
 impl Reader {
+    /// What was read, or what is wrong with it in words.
+    fn outcome<T>(self, read: Result<T, Told>) -> Result<T, String> {
+        let violations: Vec<String> = self
+            .violations
+            .into_iter()
+            .map(|Violation { path, message }| {
+                format!("{} {message}", path.trim_start_matches('.'))
+            })
+            .collect();
+        // What is told is wrong, also where there is a value.
+        match read {
+            Ok(read) if violations.is_empty() => Ok(read),
+            _ => Err(violations.join("; ")),
+        }
+    }
+
     /// An archive of the installation, if the sink is one.
     pub(super) fn of_installation(
         &mut self,
@@ -188,7 +212,14 @@ impl Reader {
         is_fallback: bool,
     ) -> Option<Result<OfInstallation, Told>> {
         let archive = sink.object_storage.as_ref()?;
-        if archive.installation != Some(true) || archive.s3.is_some() {
+        let of_installation = api::ObjectStorageSink {
+            installation: Some(true),
+            s3: None,
+            gcs: None,
+            azure: None,
+            objects: archive.objects.clone(),
+        };
+        if *archive != of_installation {
             return None;
         }
         // Whatever else it is, is told as of every sink.
@@ -217,16 +248,23 @@ impl Reader {
         findings: &mut Findings,
     ) -> Result<config::ObjectStorage, Told> {
         let cut = self.cut(path, sink, layout);
-        match (&sink.s3, sink.installation) {
-            (Some(s3), None | Some(false)) => {
-                let s3 = self.s3(&format!("{path}.s3"), s3, findings)?;
-                Ok(cut?.of(s3))
+        let elsewhere = sink.installation == Some(true);
+        let store = match (&sink.s3, &sink.gcs, &sink.azure) {
+            (Some(s3), None, None) if !elsewhere => {
+                self.s3(&format!("{path}.s3"), s3, findings).map(in_s3)
+            }
+            (None, Some(gcs), None) if !elsewhere => {
+                self.gcs(&format!("{path}.gcs"), gcs, findings)
+            }
+            (None, None, Some(azure)) if !elsewhere => {
+                self.azure(&format!("{path}.azure"), azure, findings)
             }
             _ => Err(self.violation(
                 path,
-                "an archive is in exactly one store: write installation: true for the one that the installation names, or spell out s3",
+                "an archive is in exactly one store: write installation: true for the one that the installation names, or spell out one of s3, gcs and azure",
             )),
-        }
+        };
+        Ok(cut?.of(store?))
     }
 
     fn cut(
@@ -272,13 +310,18 @@ impl Reader {
             format!("{path}.region"),
             Region::try_from(region.to_owned()),
         );
-        let prefix = store.prefix.clone().unwrap_or_default();
-        let prefix = self.take(format!("{path}.prefix"), KeyPrefix::try_from(prefix));
-        let agents = &store.credentials_secret_ref;
-        let of_agents = format!("{path}.credentialsSecretRef");
-        let access_key = self.access_key(&of_agents, agents, &mut findings.needs);
+        let prefix = self.prefix(path, store.prefix.as_ref());
+        let agents = store.credentials_secret_ref.as_ref();
+        let access_key = match agents {
+            Some(secret) => {
+                let path = format!("{path}.credentialsSecretRef");
+                self.access_key(&path, secret, &mut findings.needs)
+                    .map(Some)
+            }
+            None => Ok(by_identity(findings)),
+        };
         let management = store.management_secret_ref.as_ref().map(|secret| {
-            if secret == agents {
+            if Some(secret) == agents {
                 findings.warnings.push(
                     "managementSecretRef is the access key of the agents, which may then change the bucket's rules: give the operator a key of its own".into(),
                 );
@@ -292,7 +335,6 @@ impl Reader {
             Some(endpoint) => self.endpoint(format!("{path}.endpoint"), endpoint, findings),
             None => self.take(format!("{path}.region"), amazon(&region)),
         };
-        let (access_key_id, secret_access_key) = access_key?;
         findings.management = management.transpose()?;
         let object_lock = store.object_lock.as_ref().map(|lock| {
             let days = self.positive(format!("{path}.objectLock.days"), lock.days)?;
@@ -307,8 +349,7 @@ impl Reader {
             region,
             bucket: bucket?,
             prefix: prefix?,
-            access_key_id,
-            secret_access_key,
+            access_key: access_key?,
             object_lock: object_lock.transpose()?,
         };
         Ok((s3, connection?))
@@ -316,10 +357,10 @@ impl Reader {
 
     fn management(&mut self, path: &str, secret: &AccessKeySecretRef) -> Result<Management, Told> {
         let mut needs = Needs::default();
-        let (access_key_id, secret_access_key) = self.access_key(path, secret, &mut needs)?;
+        let key = self.access_key(path, secret, &mut needs)?;
         Ok(Management {
-            access_key_id,
-            secret_access_key,
+            access_key_id: key.id,
+            secret_access_key: key.secret,
             needs,
         })
     }
@@ -329,18 +370,150 @@ impl Reader {
         path: &str,
         secret: &AccessKeySecretRef,
         needs: &mut Needs,
-    ) -> Result<(CredentialKey, CredentialKey), Told> {
-        let mut key = |key: &str| {
-            let secret = SecretKeyRef {
-                name: secret.name.clone(),
-                key: key.to_owned(),
-            };
-            self.credential(path.to_owned(), &secret, Usage::AccessKey, needs)
-        };
-        let access_key_id = key(ACCESS_KEY_ID);
-        let secret_access_key = key(SECRET_ACCESS_KEY);
-        Ok((access_key_id?, secret_access_key?))
+    ) -> Result<config::AccessKey, Told> {
+        let mut key = |key: &str| self.opens(path, &secret.name, key, Usage::AccessKey, needs);
+        let (id, secret) = (key(ACCESS_KEY_ID), key(SECRET_ACCESS_KEY));
+        Ok(config::AccessKey {
+            id: id?,
+            secret: secret?,
+        })
     }
+
+    /// A key of the Secret that opens a store; `path` is that of its field.
+    fn opens(
+        &mut self,
+        path: &str,
+        secret: &str,
+        key: &str,
+        usage: Usage,
+        needs: &mut Needs,
+    ) -> Result<CredentialKey, Told> {
+        let secret = SecretKeyRef {
+            name: secret.to_owned(),
+            key: key.to_owned(),
+        };
+        self.credential(path.to_owned(), &secret, usage, needs)
+    }
+
+    fn gcs(
+        &mut self,
+        path: &str,
+        store: &api::GcsStore,
+        findings: &mut Findings,
+    ) -> Result<(Store, config::Connection), Told> {
+        let bucket = self.take(
+            format!("{path}.bucket"),
+            GcsBucketName::try_from(store.bucket.clone()),
+        );
+        let prefix = self.prefix(path, store.prefix.as_ref());
+        let endpoint = store.endpoint.as_deref().unwrap_or(GOOGLE);
+        let endpoint = self.endpoint(format!("{path}.endpoint"), endpoint, findings);
+        let service_account_key = match &store.credentials_secret_ref {
+            Some(secret) => {
+                let key = secret.key.as_deref().unwrap_or(SERVICE_ACCOUNT_KEY);
+                let path = format!("{path}.credentialsSecretRef");
+                let needs = &mut findings.needs;
+                self.opens(&path, &secret.name, key, Usage::ServiceAccountKey, needs)
+                    .map(Some)
+            }
+            None => Ok(by_identity(findings)),
+        };
+        let connection =
+            self.connection(path, &store.connection, config::Compression::Gzip, findings);
+        let gcs = config::Gcs {
+            endpoint: endpoint?,
+            bucket: bucket?,
+            prefix: prefix?,
+            service_account_key: service_account_key?,
+        };
+        Ok((Store::Gcs(gcs), connection?))
+    }
+
+    fn azure(
+        &mut self,
+        path: &str,
+        store: &api::AzureStore,
+        findings: &mut Findings,
+    ) -> Result<(Store, config::Connection), Told> {
+        let account = self.take(
+            format!("{path}.account"),
+            AzureAccount::try_from(store.account.clone()),
+        );
+        let container = self.take(
+            format!("{path}.container"),
+            AzureContainer::try_from(store.container.clone()),
+        );
+        let prefix = self.prefix(path, store.prefix.as_ref());
+        // Azure: "Naming and Referencing Containers, Blobs, and Metadata".
+        let ends_with_dot = |prefix: &String| prefix.split('/').any(|part| part.ends_with('.'));
+        if store.prefix.as_ref().is_some_and(ends_with_dot) {
+            self.violation(
+                format!("{path}.prefix"),
+                "has a part that ends with a dot, which Azure does not take: remove the dot",
+            );
+        }
+        let credential = match &store.credentials_secret_ref {
+            Some(secret) => self.storage_account(path, secret, findings).map(Some),
+            None => Ok(by_identity(findings)),
+        };
+        let connection =
+            self.connection(path, &store.connection, config::Compression::Gzip, findings);
+        let account = account?;
+        let endpoint = match &store.endpoint {
+            Some(endpoint) => self.endpoint(format!("{path}.endpoint"), endpoint, findings),
+            None => self.take(format!("{path}.account"), microsoft(&account)),
+        };
+        let azure = config::Azure {
+            endpoint: endpoint?,
+            account,
+            container: container?,
+            prefix: prefix?,
+            credential: credential?,
+        };
+        Ok((Store::Azure(azure), connection?))
+    }
+
+    fn storage_account(
+        &mut self,
+        path: &str,
+        secret: &api::AzureCredentialsSecretRef,
+        findings: &mut Findings,
+    ) -> Result<AzureCredential, Told> {
+        let path = format!("{path}.credentialsSecretRef");
+        let needs = &mut findings.needs;
+        let mut opens = |key, usage| self.opens(&path, &secret.name, key, usage, needs);
+        match secret.key {
+            None | Some(api::AzureCredential::SharedKey) => {
+                opens(STORAGE_KEY, Usage::StorageKey).map(AzureCredential::SharedKey)
+            }
+            Some(api::AzureCredential::SasToken) => {
+                opens(SAS_TOKEN, Usage::SasToken).map(AzureCredential::SasToken)
+            }
+        }
+    }
+
+    fn prefix(&mut self, path: &str, prefix: Option<&String>) -> Result<KeyPrefix, Told> {
+        let prefix = prefix.cloned().unwrap_or_default();
+        self.take(format!("{path}.prefix"), KeyPrefix::try_from(prefix))
+    }
+}
+
+fn in_s3((s3, connection): (config::S3, config::Connection)) -> (Store, config::Connection) {
+    (Store::S3(s3), connection)
+}
+
+/// No Secret: the identity of the pod opens the store.
+fn by_identity<T>(findings: &mut Findings) -> Option<T> {
+    findings.warnings.push("without credentialsSecretRef each pod writes with the identity of its service account, and whatever else runs in the pod can write, too: allow it to create objects and nothing else".into());
+    None
+}
+
+/// Azure's own address (Azure: "Storage account endpoints").
+fn microsoft(account: &AzureAccount) -> Result<Endpoint, config::endpoint::InvalidEndpoint> {
+    Endpoint::try_from(format!(
+        "https://{}.blob.core.windows.net",
+        account.as_str()
+    ))
 }
 
 /// Amazon's own address (AWS: "Amazon S3 endpoints and quotas"); that of China is another domain.

@@ -145,6 +145,57 @@ fn an_archive_is_read_with_the_same_care_as_the_schema() {
 }
 
 #[test]
+fn an_archive_at_google_or_azure_is_read_with_the_same_care_as_the_schema() {
+    let secret = "credentialsSecretRef: {name: a}";
+    for (store, path, message) in [
+        (
+            format!("gcs: {{bucket: Logs, {secret}}}"),
+            ".objectStorage.gcs.bucket",
+            "not the name of a bucket",
+        ),
+        (
+            format!("gcs: {{bucket: logs, endpoint: h, {secret}}}"),
+            ".objectStorage.gcs.endpoint",
+            "https://",
+        ),
+        (
+            "gcs: {bucket: logs, credentialsSecretRef: {name: a, key: a/b}}".to_owned(),
+            ".objectStorage.gcs.credentialsSecretRef",
+            "cannot be the name of a credential",
+        ),
+        (
+            format!("azure: {{account: a.b, container: logs, {secret}}}"),
+            ".objectStorage.azure.account",
+            "write the address into endpoint",
+        ),
+        (
+            format!("azure: {{account: logs, container: a--b, {secret}}}"),
+            ".objectStorage.azure.container",
+            "not the name of a container",
+        ),
+        (
+            format!("azure: {{account: logs, container: logs, prefix: a./b, {secret}}}"),
+            ".objectStorage.azure.prefix",
+            "remove the dot",
+        ),
+        (
+            format!(
+                "gcs: {{bucket: logs, {secret}}}, azure: {{account: logs, container: logs, {secret}}}"
+            ),
+            ".objectStorage",
+            "spell out one of s3, gcs and azure",
+        ),
+        (
+            format!("installation: true, gcs: {{bucket: logs, {secret}}}"),
+            ".objectStorage",
+            "exactly one store",
+        ),
+    ] {
+        rejects_sink(&format!("objectStorage: {{{store}}}"), path, message);
+    }
+}
+
+#[test]
 fn an_archive_of_the_installation_is_what_the_installation_says_or_told() {
     let mut resource = policy("p");
     let archive = "objectStorage: {installation: true, objects: {maxBytes: 2000000}}";

@@ -155,7 +155,9 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
                 let Target::ObjectStorage(storage) = &sink.config.target else {
                     return None;
                 };
-                let Store::S3(s3) = &storage.store;
+                let Store::S3(s3) = &storage.store else {
+                    return None;
+                };
                 Some((candidate, policy, sink, s3, storage))
             })
         })
@@ -230,7 +232,10 @@ fn access(
     s3: &S3,
     management: &Management,
 ) -> Result<Access, Refusal> {
-    let of_agents = [&s3.access_key_id, &s3.secret_access_key];
+    let of_agents = s3.access_key.iter();
+    let of_agents: Vec<&CredentialKey> = of_agents
+        .flat_map(|key| [&key.id, &key.secret])
+        .collect();
     let sources = sink.needs.sources.iter();
     let needs = Needs {
         sources: sources

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use katonic_log_config::{ArchiveLayout, ObjectStorage, S3, Store, Target};
+use katonic_log_config::{ArchiveLayout, S3, Store, Target};
 use katonic_logging_crds::SinkRetention;
 
 use crate::{
@@ -87,9 +87,15 @@ fn told(kept: Kept, verdict: Verdict, message: String) -> Told {
 
 /// What is told of each sink, in the order of the policy.
 pub(super) fn of_sinks(candidate: &Candidate, policy: &Policy, facts: Facts<'_>) -> Vec<Told> {
-    let of_sink = |sink: &Sink| match &sink.config.target {
-        Target::ObjectStorage(storage) => archive(candidate, policy, sink, storage, facts),
-        target => by_provider(policy.retention(), target),
+    let of_sink = |sink: &Sink| {
+        let target = &sink.config.target;
+        match target {
+            Target::ObjectStorage(storage) => match &storage.store {
+                Store::S3(s3) => archive(candidate, policy, sink, (s3, storage.layout), facts),
+                Store::Gcs(_) | Store::Azure(_) => by_provider(policy.retention(), target),
+            },
+            target => by_provider(policy.retention(), target),
+        }
     };
     policy.sinks.iter().map(of_sink).collect()
 }
@@ -159,7 +165,18 @@ fn by_provider(wanted: Retention, target: &Target) -> Told {
         Target::NewRelic(_) => format!(
             "the account's retention of the namespace Log decides how long logs are kept, at most 7 years, less than the {wanted} that the policy asks: add an archive"
         ),
-        Target::Syslog(_) | Target::Otlp(_) | Target::Http(_) | Target::ObjectStorage(_) => {
+        Target::ObjectStorage(storage) => {
+            let (of, place) = match &storage.store {
+                Store::S3(s3) => ("the bucket", s3.bucket.as_str()),
+                Store::Gcs(gcs) => ("the bucket", gcs.bucket.as_str()),
+                Store::Azure(azure) => ("the storage account of the container", azure.container.as_str()),
+            };
+            format!(
+                "the lifecycle rules of {of} {place} decide how long logs are kept, and the operator looks after those of S3 alone: see that they keep the logs {}",
+                wanted.in_words()
+            )
+        }
+        Target::Syslog(_) | Target::Otlp(_) | Target::Http(_) => {
             "whoever runs the server decides how long logs are kept".to_owned()
         }
     };
@@ -170,10 +187,9 @@ fn archive(
     candidate: &Candidate,
     policy: &Policy,
     sink: &Sink,
-    storage: &ObjectStorage,
+    (s3, layout): (&S3, ArchiveLayout),
     facts: Facts<'_>,
 ) -> Told {
-    let Store::S3(s3) = &storage.store;
     let id = BucketId::of(s3);
     let location = id.location(s3.prefix.as_str());
     let custodies = facts.plan.map(|plan| &plan.custodies);
@@ -200,7 +216,7 @@ fn archive(
             return told;
         }
         Some(Outcome::Known(standing)) => {
-            places(custody, standing, s3, storage.layout).map(|places| (standing, places))
+            places(custody, standing, s3, layout).map(|places| (standing, places))
         }
         None => None,
     };

@@ -180,7 +180,9 @@ fn a_longer_retention_of_another_policy_is_told() {
     let Target::ObjectStorage(storage) = &policy.sinks[0].config.target else {
         panic!("it is an archive");
     };
-    let Store::S3(s3) = &storage.store;
+    let Store::S3(s3) = &storage.store else {
+        panic!("it is in S3");
+    };
     let places = places(&custody, &standing, s3, storage.layout).unwrap();
     let told = stands(policy, s3, &standing, &places);
     assert!(

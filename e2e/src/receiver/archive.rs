@@ -80,7 +80,11 @@ pub struct Spot {
 }
 
 impl Archived {
-    pub(super) fn read(contents: BTreeMap<String, Bytes>) -> Result<Self> {
+    /// Reads everything of an archive, by key.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn read(contents: BTreeMap<String, Bytes>) -> Result<Self> {
         let mut archived = Self::default();
         for (key, content) in contents {
             if key.ends_with("-complete.json") {
