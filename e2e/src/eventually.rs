@@ -1,12 +1,13 @@
 //! Waiting for facts: asks again until the answer is there or the deadline has passed. Never just waits.
 
-use std::{fmt::Display, future::Future, time::Duration};
+use std::{fmt::Display, future::Future, ops::RangeInclusive, time::Duration};
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
-/// How often a fact is asked for.
-const INTERVAL: Duration = Duration::from_millis(50);
+/// How long to wait between two questions: a tenth of what was waited so far, within these bounds. Questions cost work, which
+/// the answer then waits for.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(250);
 
 /// Asks `probe` until it answers `Ok(Some(value))`, for `within` at most.
 ///
@@ -35,7 +36,8 @@ pub async fn eventually<T, F>(
 where
     F: Future<Output = Result<Option<T>>>,
 {
-    let deadline = Instant::now() + within;
+    let begun = Instant::now();
+    let deadline = begun + within;
     loop {
         let last = match probe().await {
             Ok(Some(value)) => return Ok(value),
@@ -50,6 +52,6 @@ where
                 None => bail!("not within {within:?}: {what}"),
             }
         }
-        sleep(INTERVAL).await;
+        sleep((begun.elapsed() / 10).clamp(*INTERVALS.start(), *INTERVALS.end())).await;
     }
 }

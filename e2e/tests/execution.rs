@@ -417,7 +417,7 @@ async fn a_log_that_is_rotated_is_read_whole(world: &World) {
         }
         assert_eq!(said.code, Some(3), "{}", said.stderr);
     }
-    assert!(readings > 2, "{readings} readings");
+    assert!(readings > 1, "the first reading already found everything");
 }
 
 /// Nothing is archived of it: its log is all there is, and that is said.

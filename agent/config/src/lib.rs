@@ -38,6 +38,5 @@ pub use sink::{
     AzureContainer, AzureCredential, Batching, BucketName, Facility, Gcs, GcsBucketName, Http,
     HttpMethod, JsonFormat, KeyPrefix, LockMode, Loggly, LogglyTag, NewRelic, NewRelicRegion,
     ObjectLock, ObjectStorage, Otlp, OtlpEncoding, Region, S3, ServiceAccountKey, Sink, Splunk,
-    Store, Syslog,
-    SyslogTransport, Target,
+    Store, Syslog, SyslogTransport, Target,
 };

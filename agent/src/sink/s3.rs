@@ -155,7 +155,11 @@ pub(super) fn judge(answer: &Answer<'_>, s3: &S3, locked: bool) -> Reply {
         )),
         (_, "AccessDenied" | "AllAccessDisabled") => Reply::Not(refused(&format!(
             "allow these credentials s3:PutObject{} on arn:aws:s3:::{bucket}/{}",
-            if locked { " and s3:PutObjectRetention" } else { "" },
+            if locked {
+                " and s3:PutObjectRetention"
+            } else {
+                ""
+            },
             s3.prefix.join("*")
         ))),
         // Amazon's and MinIO's code for it says nothing of locks, and no other code of theirs fits here.

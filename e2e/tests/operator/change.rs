@@ -141,8 +141,8 @@ impl Users {
                 loop {
                     let agent = agent_of_a_pod(&pods).await.unwrap();
                     agents.lock().unwrap().push(agent);
-                    // As fast as users are, and not as fast as the API server is.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    // As fast as users are, and not as fast as the API server is: each costs it some milliseconds of work.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             })
         });

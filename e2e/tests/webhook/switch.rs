@@ -26,6 +26,9 @@ use tokio::task::JoinHandle;
 
 use super::{ENDPOINT, World, agents, apply, install, install_agent, pod, try_pod};
 
+/// How long the next pod waits: a tenth of the shortest time that anything here has to settle.
+const BETWEEN: Duration = Duration::from_millis(50);
+
 /// Tries pods one after another until it is told to stop; how many agents each of them had.
 pub struct Stream {
     stop: Arc<AtomicBool>,
@@ -54,6 +57,8 @@ impl Stream {
                     Ok(created) => seen.push(agents(&created)),
                     Err(_) => refused += 1,
                 }
+                // Each costs the API server some milliseconds of work.
+                tokio::time::sleep(BETWEEN).await;
             }
             assert!(refused <= tolerated, "{refused} pods were not created");
             seen

@@ -233,9 +233,7 @@ fn access(
     management: &Management,
 ) -> Result<Access, Refusal> {
     let of_agents = s3.access_key.iter();
-    let of_agents: Vec<&CredentialKey> = of_agents
-        .flat_map(|key| [&key.id, &key.secret])
-        .collect();
+    let of_agents: Vec<&CredentialKey> = of_agents.flat_map(|key| [&key.id, &key.secret]).collect();
     let sources = sink.needs.sources.iter();
     let needs = Needs {
         sources: sources
