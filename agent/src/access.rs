@@ -485,6 +485,7 @@ mod tests {
             bucket: "logs".to_owned().try_into().unwrap(),
             prefix: katonic_log_config::KeyPrefix::default(),
             access_key: None,
+            object_lock: None,
         };
         let amazon = of_amazon(&s3, nothing).unwrap_err();
         let microsoft = of_microsoft(nothing).unwrap_err();

@@ -22,7 +22,9 @@ fn locking(store: &Store) -> Result<Sink> {
     let Target::ObjectStorage(storage) = &mut sink.target else {
         anyhow::bail!("the sink is no archive");
     };
-    let katonic_log_config::Store::S3(s3) = &mut storage.store;
+    let katonic_log_config::Store::S3(s3) = &mut storage.store else {
+        panic!("MinIO is a store of S3's protocol");
+    };
     s3.object_lock = Some(ObjectLock {
         mode: LockMode::Governance,
         days: DAYS.try_into()?,
