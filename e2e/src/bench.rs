@@ -3,6 +3,7 @@
 
 mod admission;
 mod agent;
+mod archive;
 mod bundle;
 mod coverage;
 mod logs;
@@ -10,6 +11,7 @@ mod markdown;
 pub mod peers;
 pub mod plot;
 mod pod_start;
+mod process;
 
 use std::{fs, path::PathBuf};
 
@@ -82,6 +84,8 @@ pub enum Section {
     Admission,
     /// Starting pods on a node.
     PodStart,
+    /// Archiving executions: throughput, memory, the end of a short Job.
+    Archive,
     /// Reading an execution back from its archive.
     Logs,
 }
@@ -107,6 +111,7 @@ pub async fn run(sections: &[Section]) -> Result<Figures> {
             Section::Coverage => figures.extend(coverage::measure()?),
             Section::Bundle => figures.extend(bundle::measure().await?),
             Section::Admission => figures.extend(admission::measure().await?),
+            Section::Archive => figures.extend(archive::measure().await?),
             Section::Logs => figures.extend(logs::measure().await?),
             Section::PodStart => figures.extend(pod_start::measure().await?),
         }

@@ -1,10 +1,12 @@
 //! Programs of this workspace, built by cargo when they are asked for. Runs none of them.
 
 use std::{
+    collections::BTreeMap,
     env,
     ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -12,13 +14,25 @@ use serde_json::Value;
 
 use crate::cluster::progress::Progress;
 
-/// Builds a binary with the development profile and says where it is; at once when nothing has changed.
+/// Where the binaries are that this process has built with the development profile, by package and name.
+static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::new(BTreeMap::new());
+
+/// Builds a binary with the development profile and says where it is. Once for each process: cargo takes a fifth of a second of
+/// work to find that nothing has changed, and nothing changes while tests run.
 ///
 /// # Errors
 /// When it does not compile; the compiler's messages are on stderr.
 pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
+    // Held while cargo runs: others that want the same wait for it anyway.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (package.to_owned(), binary.to_owned());
+    if let Some(path) = built.get(&key) {
+        return Ok(path.clone());
+    }
     // With the features that the whole workspace wants, like the tests: nothing is built for this alone.
-    build_with(package, binary, &["--workspace"])
+    let path = build_with(package, binary, &["--workspace"])?;
+    built.insert(key, path.clone());
+    Ok(path)
 }
 
 /// Builds a binary with the profile it is shipped with and the features of its own package; for measurements.

@@ -1,7 +1,6 @@
 //! Reading an execution back with `katonic-logging logs`: how fast, and with how much memory.
 
 use std::{
-    fs,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -10,13 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::{TimeVal, TimeValLike as _},
-};
 use tokio::task::spawn_blocking;
 
-use super::Figure;
+use super::{
+    Figure,
+    process::{cpu_of_children, peak},
+};
 use crate::{
     cluster::progress::Progress,
     program,
@@ -138,14 +136,10 @@ fn read_back(program: &Path, url: &str, reader: &User, id: &str, lines: usize) -
         .stderr(Stdio::piped())
         .spawn()
         .context("failed to run katonic-logging logs")?;
-    let status = format!("/proc/{}/status", child.id());
     let mut memory = 0.0;
     while child.try_wait()?.is_none() {
         // Gone once it has ended.
-        memory = fs::read_to_string(&status)
-            .ok()
-            .and_then(|status| peak(&status))
-            .unwrap_or(memory);
+        memory = peak(child.id()).unwrap_or(memory);
         thread::sleep(Duration::from_millis(5));
     }
     let took = began.elapsed();
@@ -157,23 +151,4 @@ fn read_back(program: &Path, url: &str, reader: &User, id: &str, lines: usize) -
         bail!("{lines} lines were not verified: {said}");
     }
     Ok(Reading { cpu, took, memory })
-}
-
-/// Processor time of the children that have ended: readers, one after the other.
-fn cpu_of_children() -> Result<Duration> {
-    let usage =
-        getrusage(UsageWho::RUSAGE_CHILDREN).context("failed to ask for processor times")?;
-    let time = |time: TimeVal| -> Result<Duration> {
-        Ok(Duration::from_micros(u64::try_from(
-            time.num_microseconds(),
-        )?))
-    };
-    Ok(time(usage.user_time())? + time(usage.system_time())?)
-}
-
-/// `VmHWM` of a process, in MiB.
-fn peak(status: &str) -> Option<f64> {
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes / 1024.0)
 }

@@ -21,7 +21,7 @@ use katonic_logging_core::{
 };
 use katonic_logging_crds::{LoggingPolicyStatus, SinkRetention};
 use katonic_logging_e2e::{
-    cluster::{Cluster, Tier},
+    cluster::{Options, Tier},
     eventually::eventually,
     operator::{Installed, Operator, condition},
     program,
@@ -68,7 +68,7 @@ impl World {
     /// With this store, and a user with these rights.
     async fn of(minio: Minio, authority: Option<Authority>, rights: &Value) -> Result<Self> {
         let user = minio.user("operator", "of-the-operator", rights).await?;
-        let installed = Installed::new(Cluster::start(Tier::ApiServer).await?).await?;
+        let installed = Installed::start(Tier::ApiServer, Options::default()).await?;
         let world = Self {
             operator: Self::operator(&installed).await?,
             installed,
