@@ -189,7 +189,12 @@ impl<'r> Following<'r> {
                 event = watched.next() => match event {
                     Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => self.look_at(&pod).await?,
                     Some(Ok(Event::Delete(pod))) => self.end(&pod.uid().unwrap_or_default()),
-                    Some(Ok(Event::InitDone)) => is_listed = true,
+                    Some(Ok(Event::InitDone)) => {
+                        is_listed = true;
+                        // Of a pod that went while nobody watched, nothing is told.
+                        let pods = &self.pods;
+                        self.turns.retain(|(uid, _), _| pods.contains(uid));
+                    }
                     Some(Ok(Event::Init)) => self.pods.clear(),
                     // The watch goes on by itself.
                     Some(Err(error)) => say(&format!("the pods are asked for again: {error}")),
