@@ -12,8 +12,6 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::cluster::progress::Progress;
-
 /// Where the binaries are that this process has built with the development profile, by package and name.
 static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::new(BTreeMap::new());
 
@@ -29,40 +27,21 @@ pub fn build(package: &str, binary: &str) -> Result<PathBuf> {
     if let Some(path) = built.get(&key) {
         return Ok(path.clone());
     }
-    // With the features that the whole workspace wants, like the tests: nothing is built for this alone.
-    let path = build_with(package, binary, &["--workspace"])?;
+    let path = build_now(package, binary)?;
     built.insert(key, path.clone());
     Ok(path)
 }
 
-/// Builds a binary with the profile it is shipped with and the features of its own package; for measurements.
-///
-/// # Errors
-/// As [`build`].
-pub fn build_shipped(package: &str, binary: &str, profile: &str) -> Result<PathBuf> {
-    let progress = Progress::start(&format!("building {binary} as it is shipped"));
-    let built = build_with(
-        package,
-        binary,
-        &["--profile", profile, "--package", package],
-    );
-    match &built {
-        Ok(_) => progress.done(),
-        Err(_) => progress.failed(),
-    }
-    built
-}
-
-fn build_with(package: &str, binary: &str, flags: &[&str]) -> Result<PathBuf> {
+fn build_now(package: &str, binary: &str) -> Result<PathBuf> {
     let output = cargo()
-        .args(["build", "--quiet", "--locked"])
+        // With the features that the whole workspace wants, like the tests: nothing is built for this alone.
+        .args(["build", "--quiet", "--locked", "--workspace"])
         .args([
             "--bin",
             binary,
             "--message-format",
             "json-render-diagnostics",
         ])
-        .args(flags)
         .stderr(Stdio::inherit())
         .output()
         .context("failed to start cargo")?;

@@ -42,6 +42,7 @@ use super::{Figure, median};
 use crate::{
     cluster::{Cluster, Options, Tier, progress::Progress},
     eventually::eventually,
+    images::Image,
     operator::{COMPUTE, Installed, Operator, PLATFORM, splunk_policy},
     program,
     webhook::{Address, Webhook},
@@ -70,10 +71,7 @@ const BARE: &str = "bare";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program = spawn_blocking(|| {
-        program::build_shipped("katonic-logging-operator", "katonic-logging", "operator")
-    })
-    .await??;
+    let program = spawn_blocking(|| Image::Operator.executable()).await??;
     let progress = Progress::start("measuring injection: what creating a pod costs");
     let options = Options {
         durable_writes: true,

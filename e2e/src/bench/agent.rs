@@ -70,7 +70,7 @@ pub(super) fn run<T: DeserializeOwned>(
 }
 
 fn sizes() -> Result<Vec<Figure>> {
-    let program = program::build_shipped("katonic-log-agent", "katonic-log-agent", "release")?;
+    let program = Image::Agent.executable()?;
     // A current image is built in an instant.
     let image = Image::Agent.build()?;
     let size = |path: &std::path::Path| -> Result<f64> {

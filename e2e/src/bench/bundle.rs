@@ -29,8 +29,8 @@ use tokio::{
 use super::{Figure, median};
 use crate::{
     cluster::{Cluster, Options, Tier, progress::Progress},
+    images::Image,
     operator::{COMPUTE, Installed, PLATFORM, splunk_policy},
-    program,
 };
 
 /// How often each is measured.
@@ -47,10 +47,7 @@ const BARE: [&str; 2] = ["bare-one", "bare-two"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program = spawn_blocking(|| {
-        program::build_shipped("katonic-logging-operator", "katonic-logging", "operator")
-    })
-    .await??;
+    let program = spawn_blocking(|| Image::Operator.executable()).await??;
     let progress = Progress::start("measuring the operator: a changed policy to its bundles");
     let options = Options {
         durable_writes: true,

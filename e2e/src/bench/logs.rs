@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cluster::progress::Progress,
-    program,
+    images::Image,
     receiver::{
         Minio,
         minio::{User, documented_policy},
@@ -43,10 +43,8 @@ struct Reading {
 }
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program = spawn_blocking(|| {
-        program::build_shipped("katonic-logging-operator", "katonic-logging", "operator")
-    })
-    .await??;
+    // The very program that is in the image.
+    let program = spawn_blocking(|| Image::Operator.executable()).await??;
     let minio = Minio::start(None).await?;
     minio.make_bucket(BUCKET).await?;
     let rights = documented_policy("readers", BUCKET, "logs")?;
