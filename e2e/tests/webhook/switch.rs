@@ -173,9 +173,20 @@ async fn a_webhook_that_is_not_there_is_told_and_the_admission_policy_stays() {
 
 /// Revision of the agent of a pod that is created now.
 async fn revision(world: &World) -> String {
-    let pod = try_pod(&world.installed, PLATFORM).await;
-    assert_eq!(agents(&pod), 1);
+    revision_in(world, PLATFORM).await
+}
+
+async fn revision_in(world: &World, namespace: &str) -> String {
+    let pod = try_pod(&world.installed, namespace).await;
+    assert_eq!(agents(&pod), 1, "in {namespace}");
     pod.annotations()[names::AGENT_REVISION_ANNOTATION].clone()
+}
+
+/// Pods of both planes get the agent of this revision.
+async fn both_get(world: &World, revision: &str) {
+    for namespace in [PLATFORM, COMPUTE] {
+        assert_eq!(revision_in(world, namespace).await, revision, "{namespace}");
+    }
 }
 
 /// A changed agent that is too large for one of the namespaces; the revision of the former one.
@@ -355,7 +366,7 @@ async fn an_agent_that_only_the_webhook_shows_to_be_refused_is_taken_back() {
         message.contains("pods go on getting the former one"),
         "{message}"
     );
-    assert_eq!(revision(&world).await, before);
+    both_get(&world, &before).await;
 }
 
 /// A namespace that takes bare pods with the agent may refuse others; so all of them are tried before it is written.

@@ -299,7 +299,10 @@ impl Webhook {
                 progress.pending = namespaces.difference(&shown).cloned().collect();
             }
             Verdict::Refuse(refusal) => {
-                self.bound.remove(&refusal.namespace);
+                // What refuses a changed agent has the former one, and keeps it.
+                if self.adds(&wanted.told) {
+                    self.bound.remove(&refusal.namespace);
+                }
                 self.refused.refuse(revision, known.circumstances, refusal);
                 progress.change = self.hold(applier, &wanted, known, observed).await?;
             }
