@@ -24,7 +24,7 @@ use kube::{
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::{ENDPOINT, World, agents, apply, install, install_agent, pod, try_pod};
+use super::{ENDPOINT, World, agents, apply, install, install_agent, pod, start_operator, try_pod};
 
 /// How long the next pod waits: a tenth of the shortest time that anything here has to settle.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -367,6 +367,59 @@ async fn an_agent_that_only_the_webhook_shows_to_be_refused_is_taken_back() {
         "{message}"
     );
     both_get(&world, &before).await;
+}
+
+/// What is written at that moment is what nobody has seen to be taken.
+#[tokio::test]
+async fn an_operator_killed_while_it_tries_an_agent_leaves_the_next_one_the_former() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    let before = revision(&world).await;
+    refuse_trials(&world, &["128Mi"]).await;
+    install_agent(&world.installed, "Webhook", "128Mi").await;
+    eventually("it is tried", SOON, async || {
+        let annotations = world.configuration().await.unwrap().metadata.annotations;
+        let is_tried = annotations.unwrap().contains_key(names::FORMER_ANNOTATION);
+        Ok(is_tried.then_some(()))
+    })
+    .await
+    .unwrap();
+    world.operator.kill().await.unwrap();
+    let operator = start_operator(&world.installed, world.address).await;
+    let world = World { operator, ..world };
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("this agent is not wanted here"),
+        "{message}"
+    );
+    assert!(
+        message.contains("pods go on getting the former one"),
+        "{message}"
+    );
+    both_get(&world, &before).await;
+    let annotations = world.configuration().await.unwrap().metadata.annotations;
+    assert!(!annotations.unwrap().contains_key(names::FORMER_ANNOTATION));
+}
+
+/// Nothing else shows it than the webhook, which is tried again when its configuration has changed.
+#[tokio::test]
+async fn an_agent_that_all_namespaces_come_to_refuse_is_taken_from_all_of_them() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    refuse_trials(&world, &["32Mi"]).await;
+    let secrets = world.installed.secrets(names::OPERATOR_NAMESPACE);
+    secrets
+        .delete(names::WEBHOOK_CERTIFICATE, &DeleteParams::default())
+        .await
+        .unwrap();
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("no pod of katonic-compute and katonic-platform gets it"),
+        "{message}"
+    );
+    eventually("nothing is left of it", SOON, async || {
+        Ok(world.configuration().await.is_none().then_some(()))
+    })
+    .await
+    .unwrap();
 }
 
 /// A namespace that takes bare pods with the agent may refuse others; so all of them are tried before it is written.

@@ -88,6 +88,10 @@ pub const INSTALLATION_ANNOTATION: &str = "logging.katonic.ai/installation";
 /// Annotation of the webhook's configuration: what the webhook adds to pods, as the controller decided.
 pub const SIDECAR_ANNOTATION: &str = "logging.katonic.ai/sidecar";
 
+/// Annotation of the webhook's configuration while it is tried: what pods got before, and where, for an operator that takes over
+/// in the middle.
+pub const FORMER_ANNOTATION: &str = "logging.katonic.ai/former";
+
 /// Annotation that tells cert-manager's cainjector where the authorities of a webhook come from (cert-manager: "CA Injector").
 /// On the webhook's Deployment it says that certificates are cert-manager's.
 pub const INJECT_CA_ANNOTATION: &str = "cert-manager.io/inject-ca-from";

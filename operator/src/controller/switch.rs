@@ -313,7 +313,7 @@ impl Switch {
             .as_ref()
             .map_or_else(Instant::now, |tried| tried.since);
         match verdict {
-            Verdict::Refuse(refusal) => {
+            Verdict::Refuse { refusal, .. } => {
                 self.refuse(wanted, known, refusal.clone());
                 self.withdraw(applier, seen, former).await?;
                 Ok(Some(ChangeState::Refused(refusal)))
@@ -377,7 +377,7 @@ impl Switch {
                     None
                 }
                 Verdict::Wait(wait) => Some(ChangeState::Tried(wait)),
-                Verdict::Refuse(refusal) => {
+                Verdict::Refuse { refusal, .. } => {
                     self.refuse(wanted, known, refusal.clone());
                     Some(ChangeState::Refused(refusal))
                 }
@@ -461,10 +461,13 @@ impl Switch {
                 slot.name(),
                 TAKEN_UP.as_secs()
             );
-            return Ok(Verdict::Refuse(Refusal {
-                namespace: namespace.clone(),
-                message,
-            }));
+            return Ok(Verdict::Refuse {
+                refusal: Refusal {
+                    namespace: namespace.clone(),
+                    message,
+                },
+                namespaces: namespaces.clone(),
+            });
         }
         Ok(verdict)
     }

@@ -16,7 +16,7 @@ use katonic_logging_core::{
     status::{Change, ChangeState},
     trial::{Verdict, Wait, judge},
     way,
-    webhook::configuration::{Reach, Told, Trust, configuration},
+    webhook::configuration::{Former, Reach, Told, Trust, configuration},
 };
 use kube::{Api, Client};
 
@@ -292,17 +292,28 @@ impl Webhook {
         match judge(&outcomes, namespaces, settled) {
             Verdict::Accept(shown) if shown == *namespaces => {
                 (self.in_force, self.bound) = (Some(wanted.told.clone()), shown.clone());
-                self.shown = (version, shown);
                 self.refused.forget();
+                // What there was before is told no longer. Whatever acted on what is written still does.
+                let changed = self.changed;
+                let version = self
+                    .write(applier, &wanted.told, namespaces, &wanted, observed)
+                    .await?;
+                self.changed = changed;
+                self.shown = (version, shown);
             }
             Verdict::Accept(shown) => {
                 progress.pending = namespaces.difference(&shown).cloned().collect();
             }
-            Verdict::Refuse(refusal) => {
-                // What refuses a changed agent has the former one, and keeps it.
-                if self.adds(&wanted.told) {
-                    self.bound.remove(&refusal.namespace);
+            Verdict::Refuse {
+                refusal,
+                namespaces: refusing,
+            } => {
+                if self.in_force.is_none() {
+                    self.bound.clear();
+                } else if self.adds(&wanted.told) {
+                    self.bound.retain(|namespace| !refusing.contains(namespace));
                 }
+                // Else they have the former agent, and keep it.
                 self.refused.refuse(revision, known.circumstances, refusal);
                 progress.change = self.hold(applier, &wanted, known, observed).await?;
             }
@@ -369,14 +380,19 @@ impl Webhook {
         Ok(Some(change))
     }
 
-    /// Finds what an operator before this one had put in force. Later, what is in the cluster may be what is only tried.
+    /// Finds what an operator before this one had put in force, which is not what it had begun to try. Later, what is in the
+    /// cluster may be what this one tries.
     fn recall(&mut self, configured: Option<&Configured>) {
         if std::mem::replace(&mut self.has_recalled, true) {
             return;
         }
         if let Some(configured) = configured.filter(|configured| configured.owned.ours) {
-            self.in_force.clone_from(&configured.told);
-            self.bound.clone_from(&configured.namespaces);
+            let (told, namespaces) = match &configured.former {
+                Some(former) => (&former.told, &former.namespaces),
+                None => (&configured.told, &configured.namespaces),
+            };
+            self.in_force.clone_from(told);
+            self.bound.clone_from(namespaces);
         }
     }
 
@@ -403,8 +419,18 @@ impl Webhook {
                 .remove(&self.configurations, CONFIGURATION, name, observed)
                 .await?;
         } else {
-            let definition = wanted.definition;
-            let object = configuration(told, namespaces, definition, &self.reach, trust)?;
+            let former = (!self.adds(told)).then(|| Former {
+                told: self.in_force.clone(),
+                namespaces: self.bound.clone(),
+            });
+            let object = configuration(
+                told,
+                former.as_ref(),
+                namespaces,
+                wanted.definition,
+                &self.reach,
+                trust,
+            )?;
             applier
                 .write(&self.configurations, CONFIGURATION, &object, observed)
                 .await?;
