@@ -225,8 +225,8 @@ impl Prober {
         agent: &Agent,
         labels: &Labels,
     ) -> Result<bool, Refused> {
-        let with = probe::labelled_like(probe::with_agent(shape, agent), labels);
-        let message = match self.dry_run(namespace, &with).await {
+        let with = probe::with_agent(shape, agent);
+        let message = match self.dry_run_like(namespace, with, labels).await {
             Answer::Created(_) => return Ok(true),
             Answer::None(message) => {
                 tracing::warn!(%namespace, %message, "failed to try a pod");
@@ -235,8 +235,7 @@ impl Prober {
             Answer::Refused(message) => message,
         };
         let without = probe::opted_out(probe::pod(shape, agent));
-        let without = probe::labelled_like(without, labels);
-        let without = self.dry_run(namespace, &without).await;
+        let without = self.dry_run_like(namespace, Ok(without), labels).await;
         match probe::blame(&message, without.without_agent()) {
             Blame::Agent => {}
             Blame::AnyPod => {
@@ -246,8 +245,7 @@ impl Prober {
             Blame::Unclear => return Err(Refused::Untried(message)),
         }
         let unprivileged = probe::with_unprivileged_agent(shape, agent);
-        let unprivileged = probe::labelled_like(unprivileged, labels);
-        let unprivileged = self.dry_run(namespace, &unprivileged).await;
+        let unprivileged = self.dry_run_like(namespace, unprivileged, labels).await;
         Err(match unprivileged {
             Answer::Created(_) => Refused::Unsupported(message),
             _ => Refused::Pods(message),
@@ -404,6 +402,21 @@ impl Prober {
             }
         }
         pending
+    }
+
+    async fn dry_run_like(
+        &self,
+        namespace: &str,
+        pod: Result<Pod, probe::Error>,
+        labels: &Labels,
+    ) -> Answer {
+        match pod {
+            Ok(pod) => {
+                let pod = probe::labelled_like(pod, labels);
+                self.dry_run(namespace, &pod).await
+            }
+            Err(error) => Answer::None(chain(&error)),
+        }
     }
 
     async fn dry_run(&self, namespace: &str, pod: &Pod) -> Answer {
