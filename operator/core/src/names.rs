@@ -15,6 +15,9 @@ pub const INSTALLATION: &str = "katonic-logging-installation";
 /// Its key.
 pub const INSTALLATION_KEY: &str = "installation.yaml";
 
+/// Annotation of the installation's ConfigMap: another value asks the operator to try at once what was refused.
+pub const REQUESTED_AT_ANNOTATION: &str = "logging.katonic.ai/requested-at";
+
 /// The bundle Secret of a plane namespace.
 pub const BUNDLE: &str = "katonic-logs";
 

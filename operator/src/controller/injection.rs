@@ -134,6 +134,7 @@ impl Injection {
         metrics.set_injection(self.in_force);
         // The other way only stays or goes: what became of that is told by the log.
         let mut soon = other.as_ref().is_ok_and(|progress| progress.soon);
+        let mut due = None;
         match progress {
             Err(failure) => report.admission = Some(failure),
             // What hinders it is told, and watched: asking again would not help.
@@ -142,6 +143,7 @@ impl Injection {
                 report.change = progress.change;
                 report.injection_pending = progress.pending;
                 soon |= progress.soon;
+                due = progress.due;
                 if let Some(admission) = wanted.admission.filter(|_| !choice.is_written()) {
                     report.injection_pending.clone_from(&admission.namespaces);
                 }
@@ -164,6 +166,7 @@ impl Injection {
         soon |= gives_way && self.settled;
         let settles = (gives_way && !self.settled).then_some(SETTLE);
         let again = other.is_err().then_some(AGAIN).or(settles);
+        let again = again.into_iter().chain(due).min();
         let again = again.and_then(|again| now.saturating_add(again).ok());
         let until = again.map_or(found.until, |again| again.min(found.until));
         self.alarm.set(until);

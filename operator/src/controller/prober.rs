@@ -308,6 +308,32 @@ impl Prober {
             .collect()
     }
 
+    /// What becomes of pods that carry what the webhook would add to them: what others say of them, they say of those.
+    pub async fn trials_with_agent(
+        &self,
+        namespaces: &BTreeSet<String>,
+        agent: &Agent,
+    ) -> BTreeMap<String, Outcome> {
+        let trial = async |namespace: &String| {
+            let shapes = Shape::ALL.into_iter();
+            let shapes = shapes.map(async |shape| match probe::with_agent(shape, agent) {
+                Ok(with) => {
+                    let webhook = names::TRIAL_OF_WEBHOOK;
+                    let with = probe::trying(with, webhook);
+                    let without = probe::trying(probe::pod(shape, agent), webhook);
+                    self.compare(namespace, &with, without, probe::is_injected)
+                        .await
+                }
+                Err(error) => Outcome::Unanswered(chain(&error)),
+            });
+            (namespace.clone(), together(join_all(shapes).await))
+        };
+        join_all(namespaces.iter().map(trial))
+            .await
+            .into_iter()
+            .collect()
+    }
+
     async fn try_one(
         &self,
         namespace: &str,
@@ -331,7 +357,18 @@ impl Prober {
         is_applied: impl Fn(&Pod) -> bool,
     ) -> Outcome {
         let pod = probe::trying(probe::pod(shape, agent), trial);
-        let message = match self.dry_run(namespace, &pod).await {
+        self.compare(namespace, &pod.clone(), pod, is_applied).await
+    }
+
+    /// What becomes of a pod, and whether it is about the agent: `without` is the same one, to be left alone.
+    async fn compare(
+        &self,
+        namespace: &str,
+        pod: &Pod,
+        without: Pod,
+        is_applied: impl Fn(&Pod) -> bool,
+    ) -> Outcome {
+        let message = match self.dry_run(namespace, pod).await {
             Answer::Created(created) if is_applied(&created) => return Outcome::Passed,
             Answer::Created(_) => return Outcome::NotYet,
             Answer::None(message) => return Outcome::Unanswered(message),
@@ -340,7 +377,7 @@ impl Prober {
         if probe::is_of_rights(&message) {
             return Outcome::Unanswered(message);
         }
-        let without = self.dry_run(namespace, &probe::opted_out(pod)).await;
+        let without = self.dry_run(namespace, &probe::opted_out(without)).await;
         match probe::blame(&message, without.without_agent()) {
             Blame::Agent => Outcome::Refused(message),
             Blame::AnyPod | Blame::Unclear => Outcome::Silent(message),

@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     admission::DefinitionUid,
+    installation::Agent,
     names,
     sidecar::Revision,
     status::{Change, ChangeState},
@@ -23,7 +24,7 @@ use kube::{Api, Client};
 use super::{
     apply::{self, Applier},
     prober::Prober,
-    refused::Refused,
+    refused::TakenBack,
     sources::Owned,
     switch::{Known, Progress, SETTLE},
 };
@@ -66,7 +67,7 @@ pub struct Webhook {
     in_force: Option<Told>,
     bound: BTreeSet<String>,
     has_recalled: bool,
-    refused: Refused<Revision>,
+    taken_back: Option<TakenBack<Revision>>,
     /// The version of the configuration that was seen to act, and where.
     shown: (String, BTreeSet<String>),
     /// When the configuration was last changed.
@@ -110,7 +111,7 @@ impl Webhook {
             in_force: None,
             bound: BTreeSet::new(),
             has_recalled: false,
-            refused: Refused::default(),
+            taken_back: None,
             shown: Default::default(),
             changed: Instant::now(),
             could_be_asked: false,
@@ -230,7 +231,7 @@ impl Webhook {
         (self.in_force, self.shown) = Default::default();
         self.bound.clear();
         self.has_recalled = true;
-        self.refused.forget();
+        self.taken_back = None;
         let observed = watched.configured().there().map(|one| one.owned);
         applier
             .remove(
@@ -268,9 +269,13 @@ impl Webhook {
         self.bound
             .retain(|namespace| namespaces.contains(namespace));
         let observed = configured.map(|configured| configured.owned);
+        let attempt = known.attempt(&wanted.told.sidecar.revision);
+        self.taken_back.take_if(|one| !one.is_of(&attempt));
+        self.reconsider(prober, known.agent).await;
         if let Some(change) = self.hold(applier, &wanted, known, observed.clone()).await? {
             return Ok(Progress {
                 change: Some(change),
+                due: self.taken_back.as_ref().and_then(TakenBack::asks_in),
                 ..Progress::default()
             });
         }
@@ -292,7 +297,7 @@ impl Webhook {
         match judge(&outcomes, namespaces, settled) {
             Verdict::Accept(shown) if shown == *namespaces => {
                 (self.in_force, self.bound) = (Some(wanted.told.clone()), shown.clone());
-                self.refused.forget();
+                self.taken_back = None;
                 // What there was before is told no longer. Whatever acted on what is written still does.
                 let changed = self.changed;
                 let version = self
@@ -314,8 +319,10 @@ impl Webhook {
                     self.bound.retain(|namespace| !refusing.contains(namespace));
                 }
                 // Else they have the former agent, and keep it.
-                self.refused.refuse(revision, known.circumstances, refusal);
+                self.taken_back = Some(TakenBack::new(attempt, refusal, refusing));
                 progress.change = self.hold(applier, &wanted, known, observed).await?;
+                self.reconsider(prober, known.agent).await;
+                progress.due = self.taken_back.as_ref().and_then(TakenBack::asks_in);
             }
             Verdict::Wait(wait @ Wait::Answer(_)) => {
                 progress.change = Some(Change {
@@ -338,6 +345,16 @@ impl Webhook {
         in_force.is_some_and(|one| one.sidecar.revision == told.sidecar.revision)
     }
 
+    /// Has pods that carry what was refused ask whether it would be taken now: nobody else's pods are refused for that.
+    async fn reconsider(&mut self, prober: &Prober, agent: &Agent) {
+        let asks = self.taken_back.as_ref().and_then(TakenBack::asks);
+        let Some(namespaces) = asks else {
+            return;
+        };
+        let outcomes = prober.trials_with_agent(namespaces, agent).await;
+        self.taken_back.take_if(|one| one.answered(&outcomes));
+    }
+
     /// Where pods with what is wanted are refused: leaves the webhook told of the former agent, and of the namespaces that have
     /// it. None where nothing is refused.
     async fn hold(
@@ -350,10 +367,8 @@ impl Webhook {
         let told = &wanted.told;
         let is_new = !self.adds(told);
         let held = known.held.filter(|_| is_new);
-        let refused = self
-            .refused
-            .refusal(&told.sidecar.revision, known.circumstances);
-        let Some(refusal) = held.cloned().or(refused) else {
+        let taken_back = self.taken_back.as_ref().map(TakenBack::refusal);
+        let Some(refusal) = held.or(taken_back).cloned() else {
             return Ok(None);
         };
         let joining = wanted.namespaces.difference(&self.bound).cloned();
