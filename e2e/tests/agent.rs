@@ -451,7 +451,6 @@ async fn killed_again_and_again_it_loses_nothing() -> Result<()> {
     assert!(agent.terminate(LIMIT).await?.success());
     let tally = assert_nothing_missing(&receiver, TOTAL);
     assert_eq!(kills, 20);
-    // A cursor is saved once a second, so a kill repeats a second's work and no more.
     assert_eq!(tally.out_of_order, 0, "{tally:?}");
     Ok(())
 }

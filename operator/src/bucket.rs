@@ -1,6 +1,6 @@
 //! A bucket's settings, over the protocol of Amazon S3: reads and writes them. Decides nothing, and reads no log.
 
-mod connection;
+pub mod connection;
 mod signature;
 #[cfg(test)]
 mod tests;

@@ -360,7 +360,7 @@ impl Controller {
             .await
     }
 
-    /// Whether new pods of a namespace are known to get the agent as it is specified.
+    /// Whether new pods of a namespace are known to get the agent as it is specified, whichever API server creates them.
     fn injects(&self, namespace: &str) -> bool {
         let injects = |plan: &Plan| {
             let admission = plan.admission.as_ref();
@@ -368,6 +368,7 @@ impl Controller {
         };
         let change = self.report.change.as_ref();
         self.plan.as_ref().is_some_and(injects)
+            && self.injection.is_settled()
             && self.report.admission.is_none()
             && change.is_none_or(|change| !change.namespaces.contains(namespace))
             && self

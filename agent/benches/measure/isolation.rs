@@ -2,6 +2,7 @@
 //! time.
 
 use std::{
+    num::NonZeroU32,
     thread,
     time::{Duration, Instant},
 };
@@ -45,6 +46,9 @@ const ILLS: [Mode; 6] = [
     Mode::Refusing(500),
 ];
 
+/// How long the healthy sinks wait for more lines.
+const FLUSH_MS: NonZeroU32 = NonZeroU32::new(50).unwrap();
+
 /// After so many rounds it does something else.
 const ROUNDS_OF_ILL: u32 = 10;
 
@@ -63,7 +67,10 @@ impl Watched {
             .collect::<Outcome<_>>()?;
         let mut sinks = others;
         for (number, receiver) in receivers.iter().enumerate() {
-            sinks.push(SPLUNK.sink(&format!("healthy-{number}"), receiver)?);
+            let mut sink = SPLUNK.sink(&format!("healthy-{number}"), receiver)?;
+            // As short as may be: what an ill sink adds must not drown in a wait for more lines.
+            sink.batch.flush_ms = Some(FLUSH_MS);
+            sinks.push(sink);
         }
         let pod = Pod::new(vec![policy(sinks)])?;
         Ok(Self {

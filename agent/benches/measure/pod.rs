@@ -88,7 +88,7 @@ pub fn command(program: &Path, directory: &Path, logs: &Path) -> Command {
         .arg(directory.join("state"))
         .arg("--termination-log")
         .arg(directory.join("termination"))
-        .env(layout::ENV_NAMESPACE, "domino-platform")
+        .env(layout::ENV_NAMESPACE, "katonic-platform")
         .env(layout::ENV_NODE, "ip-10-0-12-34.ec2.internal")
         .env(layout::ENV_POD, POD)
         .env(layout::ENV_POD_UID, "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9");

@@ -25,7 +25,8 @@ pub struct Acknowledging {
     pub timeout: Duration,
 }
 
-/// The channel of a route of a pod: a UUID (version 8, RFC 9562) that is the same after a restart of the agent.
+/// The channel of a route of a pod: a UUID (version 8, RFC 9562) made of who it belongs to and of what the caller
+/// adds to tell one start of the agent from another.
 pub fn channel(pod_uid: &str, route: &RouteKey) -> HeaderValue {
     let name = format!("{pod_uid}/{}/{}", route.policy_uid, route.sink);
     let hex = hex_digest(name.as_bytes());

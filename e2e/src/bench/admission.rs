@@ -59,7 +59,7 @@ const RATE: u32 = 500;
 const SECONDS: u32 = 10;
 const CONNECTIONS: usize = 16;
 
-/// How long the webhook may take for an answer in 99 of 100 cases, in milliseconds (`docs/architecture.md`, budgets).
+/// How long the webhook may take for an answer in 99 of 100 cases, in milliseconds (`docs/performance.md`).
 const BUDGET: f64 = 3.0;
 
 const POLICY: &str = "application-logs";

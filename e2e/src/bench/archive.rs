@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cluster::progress::Progress,
-    program,
+    images::Image,
     receiver::{
         Minio,
         minio::{User, documented_policy},
@@ -44,7 +44,7 @@ const LINES_OF_A_JOB: usize = 10;
 /// What is promised: the object of a short Job is there so many milliseconds after its end.
 const END: f64 = 1000.0;
 
-/// What is promised of the agent's memory at full speed, in MiB (`docs/architecture.md`, budgets).
+/// What is promised of the agent's memory at full speed, in MiB (`docs/performance.md`).
 const MEMORY: f64 = 16.0;
 
 /// How long an agent may take to its end.
@@ -65,10 +65,7 @@ struct Long {
 }
 
 pub(super) async fn measure() -> Result<Vec<Figure>> {
-    let program = spawn_blocking(|| {
-        program::build_shipped("katonic-log-agent", "katonic-log-agent", "release")
-    })
-    .await??;
+    let program = spawn_blocking(|| Image::Agent.executable()).await??;
     let minio = Minio::start(None).await?;
     minio.make_bucket(BUCKET).await?;
     let rights = documented_policy("agents", BUCKET, "logs")?;

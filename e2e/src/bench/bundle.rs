@@ -36,7 +36,7 @@ use crate::{
 /// How often each is measured.
 const ROUNDS: usize = 40;
 
-/// What the operator may add to the API server's own time (`docs/architecture.md`, budgets).
+/// What the operator may add to the API server's own time (`docs/performance.md`).
 const BUDGET: f64 = 1.5;
 
 const POLICY: &str = "application-logs";

@@ -1,12 +1,21 @@
 //! What holds an archive up is told with what to do about it; nothing is lost, and nothing is there twice afterwards.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http::Method;
-use katonic_logging_e2e::simulated::Load;
+use katonic_logging_e2e::{
+    eventually::eventually,
+    simulated::{Load, Stream},
+};
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use crate::{
     BUCKET, CONTAINER, LIMIT, Store, assert_whole, counts, end, launch, least_privilege, mount,
@@ -159,6 +168,90 @@ async fn a_store_that_is_down_while_a_large_log_is_written_and_rotated_loses_not
         archived.objects.len()
     );
     assert_whole(&archived, LINES)
+}
+
+/// A GiB in files of which the kubelet keeps a GiB, as `containerLogMaxSize` and `containerLogMaxFiles` can say: memory and the
+/// agent's own disk do not grow with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_while_a_gibibyte_is_written_takes_no_more_memory_or_disk()
+-> Result<()> {
+    const LINE: usize = 16_000;
+    const LINES: usize = (1 << 30) / LINE;
+    let Some(mut store) = Store::start_or_skip().await? else {
+        return Ok(());
+    };
+    let pod = pod_of(&store, store.sink(16_000_000, 60_000)?)?;
+    let agent = start(&pod).await?;
+    store.minio.kill()?;
+    let mut log = pod.container(CONTAINER, 220 << 20)?;
+    let rest = "x".repeat(LINE - 24);
+    let written = spawn_blocking(move || {
+        (1..=LINES).try_for_each(|number| {
+            let line = format!("line {number:06} of {LINES:06} {rest}");
+            log.line(Stream::Stdout, line.as_bytes())
+        })
+    });
+    written.await??;
+    says(&pod, "Unreachable").await?;
+    // What waits for the store is one object, however much was written.
+    let waiting = size_of(&pod.state_dir())?;
+    assert!((1..16_000_000).contains(&waiting), "{waiting} bytes wait");
+    store.minio.start_again().await?;
+    eventually("nearly everything is archived", 2 * LIMIT, async || {
+        let keys = store.minio.keys(BUCKET, "logs/").await?;
+        Ok((keys.len() > LINE * LINES / 16_000_000).then_some(()))
+    })
+    .await?;
+    let peak = peak(agent.id())?;
+    assert!(
+        peak < 32 << 10,
+        "{peak} KiB of memory, and a pod gives 32 MiB"
+    );
+    let message = end(agent, &pod).await?;
+    assert_eq!(
+        counts(&message),
+        json!({"delivered": LINES, "lost": 0, "dropped": 0})
+    );
+    // Object by object: all of it together is more than a test should hold.
+    let mut numbers = Vec::with_capacity(LINES);
+    for key in store.minio.keys(BUCKET, "logs/").await? {
+        let content = store.minio.object(BUCKET, &key).await?;
+        if key.ends_with(".ndjson.gz") {
+            numbers.extend(numbers_of(&content)?);
+        }
+    }
+    assert!(numbers.iter().copied().eq(1..=LINES), "{}", numbers.len());
+    Ok(())
+}
+
+/// The numbers of the lines in an object.
+fn numbers_of(object: &[u8]) -> Result<Vec<usize>> {
+    let mut unpacked = BufReader::new(MultiGzDecoder::new(object));
+    let mut numbers = Vec::new();
+    let mut line = String::new();
+    while unpacked.read_line(&mut line)? > 0 {
+        let (_, rest) = line
+            .split_once(r#""message":"line "#)
+            .context("no numbered line")?;
+        let (number, _) = rest.split_once(' ').context("no number")?;
+        numbers.push(number.parse()?);
+        line.clear();
+    }
+    Ok(numbers)
+}
+
+/// Bytes of the files in a folder.
+fn size_of(folder: &Path) -> Result<u64> {
+    let sizes = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.len()));
+    sizes.sum()
+}
+
+/// The most memory that a process had, in KiB.
+fn peak(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let peak = line.and_then(|line| line.split_whitespace().nth(1));
+    Ok(peak.context("no VmHWM")?.parse()?)
 }
 
 /// What cannot be archived before the pod is gone is counted and no completeness record says otherwise; an agent that is

@@ -16,7 +16,7 @@ use katonic_logging_e2e::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     core::NamespaceResourceScope,
 };
 use serde_json::{Value, json};
@@ -199,8 +199,17 @@ async fn a_second_installation_says_that_it_does_nothing_and_does_nothing() {
     let first = Operator::start(&installed.cluster, "one").await.unwrap();
     is_ready(&first, A_WHILE).await;
 
-    // A claim that somebody deletes is taken again by the one that works.
+    // Nobody but an operator says who has it, whatever else he may do.
     let claims: Api<Lease> = namespaced(&installed.client, names::CLAIM_NAMESPACE);
+    let theft = json!({"spec": {"holderIdentity": "kube-system"}});
+    let stolen = claims
+        .patch(names::CLAIM, &PatchParams::default(), &Patch::Merge(theft))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(stolen.contains("only its operator writes it"), "{stolen}");
+
+    // A claim that somebody deletes is taken again by the one that works.
     claims
         .delete(names::CLAIM, &DeleteParams::default())
         .await

@@ -79,6 +79,20 @@ async fn drift_is_repaired_within_a_second() {
     )
     .await
     .unwrap();
+    policies
+        .delete(name, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually(
+        "a deleted admission policy is written again",
+        A_SECOND,
+        async || {
+            let policy = policies.get_opt(name).await?;
+            Ok(policy.filter(|policy| policy.spec == spec))
+        },
+    )
+    .await
+    .unwrap();
     let bindings = admission_bindings(&installed);
     bindings
         .delete(names::ADMISSION_BINDING, &DeleteParams::default())

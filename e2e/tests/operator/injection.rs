@@ -15,6 +15,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::interval};
 
 use crate::{
     admission_bindings, admission_policies, apply, in_force, init_containers, installed, pod,
@@ -23,6 +24,67 @@ use crate::{
 
 /// How long a namespace may take to go and to come.
 const A_CHANGE: Duration = Duration::from_mins(1);
+
+/// How many pods a second, and for how many seconds.
+const RATE: u32 = 500;
+const SECONDS: u32 = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_pods_a_second_all_get_the_agent() {
+    let installed = installed().await;
+    let _operator = in_force(&installed).await;
+    let pods: Api<Pod> = Api::namespaced(installed.client.clone(), PLATFORM);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let mut creations = JoinSet::new();
+    let mut next = interval(Duration::from_secs(1) / RATE);
+    for number in 0..RATE * SECONDS {
+        next.tick().await;
+        let (pods, dry_run) = (pods.clone(), dry_run.clone());
+        creations.spawn(async move {
+            pods.create(&dry_run, &pod(&format!("crowd-{number}"), "web"))
+                .await
+        });
+    }
+    let mut created = 0;
+    while let Some(answer) = creations.join_next().await {
+        assert_eq!(
+            init_containers(&answer.unwrap().unwrap()),
+            [layout::CONTAINER]
+        );
+        created += 1;
+    }
+    assert_eq!(created, RATE * SECONDS);
+}
+
+#[tokio::test]
+async fn a_namespace_that_comes_to_forbid_the_agent_is_spared_while_no_operator_runs() {
+    let installed = installed().await;
+    in_force(&installed).await.kill().await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(installed.client.clone());
+    let label = json!({"metadata": {"labels": {names::POD_SECURITY_LABEL: "baseline"}}});
+    namespaces
+        .patch(COMPUTE, &PatchParams::default(), &Patch::Merge(label))
+        .await
+        .unwrap();
+    let pods: Api<Pod> = Api::namespaced(installed.client.clone(), COMPUTE);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    // No pod is refused, neither before the API server has seen the label nor after it.
+    eventually("pods are created without the agent", SOON, async || {
+        let created = pods.create(&dry_run, &pod("p", "web")).await.unwrap();
+        Ok(init_containers(&created).is_empty().then_some(()))
+    })
+    .await
+    .unwrap();
+    let others: Api<Pod> = Api::namespaced(installed.client.clone(), PLATFORM);
+    let created = others.create(&dry_run, &pod("p", "web")).await.unwrap();
+    assert_eq!(init_containers(&created), [layout::CONTAINER]);
+}
 
 #[tokio::test]
 async fn pods_created_from_then_on_get_the_agent_and_are_counted() {

@@ -1,6 +1,6 @@
 //! What the operator may do, what it asks for, and how little an idle one does.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
@@ -30,6 +30,10 @@ async fn the_operator_asks_for_nothing_that_its_rules_refuse_and_an_idle_one_wri
         ..Options::default()
     };
     let installed = Installed::start(Tier::ApiServer, options).await.unwrap();
+    installed
+        .sink_secret("nobodys", "token", "hidden")
+        .await
+        .unwrap();
     let operator = in_force(&installed).await;
     installed
         .sink_secret("splunk", "token", "rotated")
@@ -67,6 +71,15 @@ async fn the_operator_asks_for_nothing_that_its_rules_refuse_and_an_idle_one_wri
         .collect();
     assert!(refused.is_empty(), "{refused:#?}");
     assert!(!writes(0).is_empty(), "the audit log was read");
+    let read_secrets: BTreeSet<String> = requests(0)
+        .into_iter()
+        .filter(|entry| entry["verb"] == "get" && entry["objectRef"]["resource"] == "secrets")
+        .filter_map(|entry| Some(entry["objectRef"]["name"].as_str()?.to_owned()))
+        .collect();
+    assert!(
+        read_secrets.contains("splunk") && !read_secrets.contains("nobodys"),
+        "{read_secrets:?}"
+    );
     // Idle from here on: the lease is renewed twice, so time has passed, and nothing else is written.
     let leases: Api<Lease> = Api::namespaced(installed.client.clone(), names::OPERATOR_NAMESPACE);
     let renewed = async || {

@@ -24,8 +24,10 @@ use katonic_logging_e2e::{
     cluster::{Options, Tier},
     eventually::eventually,
     operator::{Installed, Operator, condition},
-    program,
-    receiver::{Authority, Minio, minio::User},
+    receiver::{
+        Authority, Minio,
+        minio::{User, documented_policy},
+    },
 };
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -35,15 +37,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// What `docs/object-storage.md` gives the operator, word for word but for the bucket.
 fn least_privilege() -> Result<Value> {
-    let documentation =
-        std::fs::read_to_string(program::workspace().join("docs/object-storage.md"))
-            .context("failed to read the documentation")?;
-    let (_, rest) = documentation
-        .split_once("<!-- policy of the operator -->\n\n```json\n")
-        .context("the documentation has no policy of the operator")?;
-    let (policy, _) = rest.split_once("```").context("the policy does not end")?;
-    let policy = policy.replace("BUCKET", BUCKET).replace("PREFIX", "logs");
-    serde_json::from_str(&policy).context("the policy is no JSON")
+    documented_policy("operator", BUCKET, "logs")
 }
 
 /// A cluster with the operator, a store with a bucket, and the user that the operator looks after it with.

@@ -21,7 +21,8 @@ use sha2::{Digest, Sha256};
 use crate::{
     cel, injection,
     installation::{Agent, Installation},
-    names,
+    names::{self, POD_SECURITY_LABEL},
+    plan::FORBIDDING_LEVELS,
     sidecar::{LOCAL_VOLUMES, Sidecar},
 };
 
@@ -334,27 +335,51 @@ fn binding(
     operator: &str,
     trials: &[&str],
 ) -> MutatingAdmissionPolicyBindingSpec {
-    let trials = trials.iter().map(|trial| (*trial).to_owned()).collect();
     MutatingAdmissionPolicyBindingSpec {
         policy_name: Some(slot.name().to_owned()),
         match_resources: Some(MatchResources {
-            namespace_selector: Some(requirement(NAMESPACE_LABEL, "In", namespaces)),
-            object_selector: Some(requirement(names::TRIAL_LABEL, operator, &trials)),
+            namespace_selector: Some(namespace_selector(namespaces)),
+            object_selector: Some(LabelSelector {
+                match_expressions: Some(vec![requirement(names::TRIAL_LABEL, operator, trials)]),
+                ..LabelSelector::default()
+            }),
             ..MatchResources::default()
         }),
         ..MutatingAdmissionPolicyBindingSpec::default()
     }
 }
 
-fn requirement(key: &str, operator: &str, values: &BTreeSet<String>) -> LabelSelector {
+/// These namespaces, as long as none of them forbids what the agent needs. The API server looks at the label itself, so that no
+/// pod is refused because of us while no operator runs that could take the namespace out.
+pub(crate) fn namespace_selector(namespaces: &BTreeSet<String>) -> LabelSelector {
     LabelSelector {
-        match_expressions: Some(vec![LabelSelectorRequirement {
-            key: key.to_owned(),
-            operator: operator.to_owned(),
-            values: Some(values.iter().cloned().collect()),
-        }]),
+        match_expressions: Some(vec![
+            requirement(NAMESPACE_LABEL, "In", namespaces),
+            requirement(POD_SECURITY_LABEL, "NotIn", FORBIDDING_LEVELS),
+        ]),
         ..LabelSelector::default()
     }
+}
+
+fn requirement(
+    key: &str,
+    operator: &str,
+    values: impl IntoIterator<Item = impl ToString>,
+) -> LabelSelectorRequirement {
+    LabelSelectorRequirement {
+        key: key.to_owned(),
+        operator: operator.to_owned(),
+        values: Some(values.into_iter().map(|value| value.to_string()).collect()),
+    }
+}
+
+/// The namespaces that a selector of ours names.
+pub(crate) fn selected_namespaces(selector: &LabelSelector) -> BTreeSet<String> {
+    let requirements = selector.match_expressions.iter().flatten();
+    requirements
+        .filter(|requirement| requirement.key == NAMESPACE_LABEL && requirement.operator == "In")
+        .flat_map(|requirement| requirement.values.iter().flatten().cloned())
+        .collect()
 }
 
 /// The namespaces that a binding of ours names.
@@ -363,12 +388,7 @@ pub fn bound_namespaces(binding: &MutatingAdmissionPolicyBindingSpec) -> BTreeSe
         .match_resources
         .as_ref()
         .and_then(|resources| resources.namespace_selector.as_ref());
-    selector
-        .iter()
-        .flat_map(|selector| selector.match_expressions.iter().flatten())
-        .filter(|requirement| requirement.key == NAMESPACE_LABEL && requirement.operator == "In")
-        .flat_map(|requirement| requirement.values.iter().flatten().cloned())
-        .collect()
+    selector.map(selected_namespaces).unwrap_or_default()
 }
 
 /// The installation that a binding was written for.

@@ -2,16 +2,20 @@
 //! join, and what proves that no line is missing. Reads and writes nothing.
 
 pub mod catalogue;
+pub mod container;
 pub mod kind;
 pub mod line;
 pub mod location;
 pub mod proof;
 pub mod seam;
+pub mod succession;
 pub mod summary;
 
 pub use catalogue::{Catalogue, Run};
+pub use container::{Container, Opened};
 pub use kind::Kind;
 pub use location::Location;
 pub use proof::{Damage, Proof, Standing};
 pub use seam::{Seam, Tail};
+pub use succession::Succession;
 pub use summary::{Summary, Verdict};

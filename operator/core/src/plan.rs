@@ -44,13 +44,15 @@ pub struct Namespace {
     pub uid: String,
 }
 
+/// Levels of Kubernetes' "Pod Security Standards" that forbid `hostPath`, which the agent needs.
+pub const FORBIDDING_LEVELS: [&str; 2] = ["baseline", "restricted"];
+
 impl Namespace {
-    /// Whether it forbids by its Pod Security level what the agent needs. The levels are those of Kubernetes' "Pod Security
-    /// Standards": both of these forbid `hostPath`.
+    /// Whether it forbids by its Pod Security level what the agent needs.
     pub fn forbidding_level(&self) -> Option<&str> {
         self.pod_security
             .as_deref()
-            .filter(|level| ["baseline", "restricted"].contains(level))
+            .filter(|level| FORBIDDING_LEVELS.contains(level))
     }
 }
 

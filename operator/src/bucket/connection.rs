@@ -42,7 +42,7 @@ pub enum Error {
         "insecureSkipVerify is not enough to change rules, for nobody would know whose they are: name the store's authority in tls.caSecretRef"
     )]
     Unverified,
-    #[error("the store's authorities are not PEM certificates")]
+    #[error("the store's authorities are no certificates in PEM")]
     Authorities,
     #[error("the client certificate and its key cannot be used")]
     Identity,
@@ -263,21 +263,33 @@ fn client(
     if tls.insecure_skip_verify {
         return Err(Error::Unverified);
     }
-    let certificates = |key: &CredentialKey| {
-        let pem = credentials.get(key)?.expose();
-        let found: Result<Vec<CertificateDer<'static>>, _> =
-            CertificateDer::pem_slice_iter(pem).collect();
-        found.ok().filter(|found| !found.is_empty())
+    let authorities = match &tls.ca {
+        None => None,
+        Some(key) => Some(credentials.get(key).ok_or(Error::Authorities)?.expose()),
     };
+    identified(roots(authorities)?, tls, credentials)
+}
+
+/// The authorities in a file (PEM), or the public ones.
+pub fn roots(authorities: Option<&[u8]>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    match &tls.ca {
+    match authorities {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(key) => {
-            for certificate in certificates(key).ok_or(Error::Authorities)? {
+        Some(pem) => {
+            for certificate in certificates(pem).ok_or(Error::Authorities)? {
                 roots.add(certificate).map_err(|_| Error::Authorities)?;
             }
         }
     }
+    Ok(roots)
+}
+
+/// Our side of TLS with the certificate that we show, if we have one.
+pub fn identified(
+    roots: RootCertStore,
+    tls: &Tls,
+    credentials: &BTreeMap<CredentialKey, Credential>,
+) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(Error::Setup)?
@@ -285,10 +297,16 @@ fn client(
     let Some(ours) = &tls.client_certificate else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain = certificates(&ours.certificate).ok_or(Error::Identity)?;
+    let chain = credentials.get(&ours.certificate);
+    let chain = chain.and_then(|chain| certificates(chain.expose()));
     let key = credentials.get(&ours.private_key).ok_or(Error::Identity)?;
     let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(|_| Error::Identity)?;
     builder
-        .with_client_auth_cert(chain, key)
+        .with_client_auth_cert(chain.ok_or(Error::Identity)?, key)
         .map_err(|_| Error::Identity)
+}
+
+fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    found.ok().filter(|found| !found.is_empty())
 }

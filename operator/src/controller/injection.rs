@@ -67,6 +67,11 @@ impl Injection {
         }
     }
 
+    /// Whether every API server acts on what was last seen in force, not only the one that has answered.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// The namespaces whose pods get an agent, and those of them that get another one than the one that is wanted.
     ///
     /// # Errors
@@ -164,7 +169,8 @@ impl Injection {
         }
         let gives_way = choice.switching && self.in_force.is_some();
         soon |= gives_way && self.settled;
-        let settles = (gives_way && !self.settled).then_some(SETTLE);
+        // The other way gives way then, and restarts may begin.
+        let settles = (self.in_force.is_some() && !self.settled).then_some(SETTLE);
         let again = other.is_err().then_some(AGAIN).or(settles);
         let again = again.into_iter().chain(due).min();
         let again = again.and_then(|again| now.saturating_add(again).ok());

@@ -8,8 +8,8 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
-use katonic_logging_core::execution::{Seam, Tail, seam};
+use k8s_openapi::api::core::v1::Pod;
+use katonic_logging_core::execution::{Container, Opened, Succession, seam};
 use kube::{
     ResourceExt as _,
     core::PartialObjectMeta,
@@ -25,7 +25,7 @@ use super::{
     archived::Archived,
     merge,
     reader::shown,
-    running::Container,
+    running::Reading,
     show::{Output, Rendered, say},
     source::Source,
 };
@@ -39,20 +39,26 @@ const GATHERED: usize = 4096;
 /// How long to wait before a log is opened again whose connection broke.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A container and how often it was restarted, of all pods.
-type Key = (String, String, u32);
+/// A container of all pods: UID of the pod, and name.
+type Key = (String, String);
 
 fn key(container: &Container) -> Key {
-    (
-        container.pod_uid.clone(),
-        container.name.clone(),
-        container.restart,
-    )
+    (container.pod_uid.clone(), container.name.clone())
+}
+
+/// A run whose turn comes when those of the same container before it have been read.
+struct Turn {
+    index: usize,
+    run: Container,
+    /// How its lines are called.
+    shown: String,
 }
 
 /// What a followed container has to say.
 enum News {
     Line(usize, Rendered),
+    /// A line that was shown already, as one of the run before.
+    Known(usize),
     Ended,
 }
 
@@ -66,7 +72,7 @@ pub async fn follow(
     for index in 0..following.sources.len() {
         let source = &following.sources[index];
         if let Some(container) = source.of.clone().filter(|container| container.is_running) {
-            following.begin(index, container);
+            following.read(index, container);
         }
     }
     following.run(output).await?;
@@ -76,86 +82,78 @@ pub async fn follow(
 struct Following<'r> {
     reader: &'r Arc<Reader>,
     sources: Vec<Source>,
-    known: BTreeMap<Key, usize>,
     sender: mpsc::Sender<News>,
     news: mpsc::Receiver<News>,
-    /// Logs that are open.
+    /// Containers that are read, run after run, while more may come of them.
+    turns: BTreeMap<Key, mpsc::UnboundedSender<Turn>>,
+    /// Containers that are being read.
     open: usize,
     /// Pods that have not ended.
     pods: BTreeSet<String>,
     gathered: Vec<(usize, Rendered)>,
-    spans: BTreeMap<(String, String), BTreeMap<u32, Span>>,
-}
-
-/// The times of the first and of the last line that the log of one run gave.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    first: Timestamp,
-    last: Timestamp,
 }
 
 impl<'r> Following<'r> {
     fn new(reader: &'r Arc<Reader>, sources: Vec<Source>) -> Self {
         let (sender, news) = mpsc::channel(1024);
-        let of = |source: &Source| source.of.as_ref().map(key);
-        let known = sources
-            .iter()
-            .enumerate()
-            .filter_map(|(index, source)| Some((of(source)?, index)));
         Self {
-            known: known.collect(),
             reader,
             sources,
             sender,
             news,
+            turns: BTreeMap::new(),
             open: 0,
             pods: BTreeSet::new(),
             gathered: Vec::new(),
-            spans: BTreeMap::new(),
         }
     }
 
-    /// Whether this line of a container was given by the log of another of its runs before.
-    ///
-    /// Who asks for a running container's log gets that of whichever run there is when the kubelet looks, and a restart that
-    /// the API does not tell of yet is one of them. Runs follow each other, so a line that lies between lines of another
-    /// run is that one's.
-    fn is_shown(&mut self, index: usize, time: Timestamp) -> bool {
-        let of = self
-            .sources
-            .get(index)
-            .and_then(|source| source.of.as_ref());
-        let Some(container) = of else { return false };
-        let runs = self
-            .spans
-            .entry((container.pod_uid.clone(), container.name.clone()))
-            .or_default();
-        let is_of_another = runs.iter().any(|(restart, span)| {
-            *restart != container.restart && (span.first..=span.last).contains(&time)
-        });
-        if !is_of_another {
-            let here = Span {
-                first: time,
-                last: time,
+    /// Reads a run from the last line on that was shown of its container.
+    fn read(&mut self, index: usize, run: Container) {
+        let turn = Turn {
+            index,
+            shown: self.sources[index].origin(),
+            run,
+        };
+        let key = key(&turn.run);
+        let turns = match self.turns.get(&key) {
+            Some(turns) => turns.clone(),
+            None => self.begin(key, &turn),
+        };
+        // It ends only when it is told to.
+        let _ = turns.send(turn);
+    }
+
+    /// Begins with a container: with this run of it.
+    fn begin(&mut self, key: Key, first: &Turn) -> mpsc::UnboundedSender<Turn> {
+        let mut succession = self.sources[first.index].take_succession();
+        if succession.is_empty() {
+            let is_before = |source: &&mut Source| {
+                let of = source.of.as_ref();
+                of.is_some_and(|of| self::key(of) == key && of.restart < first.run.restart)
             };
-            let span = runs.entry(container.restart).or_insert(here);
-            span.first = span.first.min(time);
-            span.last = span.last.max(time);
+            let restart = |source: &&mut Source| source.of.as_ref().map(|of| of.restart);
+            let before = self.sources.iter_mut().filter(is_before);
+            if let Some(before) = before.max_by_key(restart) {
+                succession = before.take_succession().next_run();
+            }
         }
-        is_of_another
-    }
-
-    /// Follows a container from the last line on that was shown of it.
-    fn begin(&mut self, index: usize, container: Container) {
-        let source = &mut self.sources[index];
-        let (tail, shown) = (source.take_tail(), source.origin());
-        let (reader, sender) = (Arc::clone(self.reader), self.sender.clone());
+        let (turns, runs) = mpsc::unbounded_channel();
+        self.turns.insert(key, turns.clone());
         self.open += 1;
+        let (reader, sender) = (Arc::clone(self.reader), self.sender.clone());
         tokio::spawn(async move {
-            read(&reader, index, &container, tail, &shown, &sender).await;
+            read_all(&reader, runs, succession, &sender).await;
             // Nobody is there to be told only at the end of the process.
             let _ = sender.send(News::Ended).await;
         });
+        turns
+    }
+
+    /// No more runs come of the containers of this pod.
+    fn end(&mut self, pod_uid: &str) {
+        self.pods.remove(pod_uid);
+        self.turns.retain(|(uid, _), _| uid != pod_uid);
     }
 
     /// Until no container and no pod is left that could print.
@@ -177,9 +175,7 @@ impl<'r> Following<'r> {
                     self.show(output)?;
                 }
                 news = self.news.recv() => match news {
-                    Some(News::Line(index, rendered)) if self.is_shown(index, rendered.time) => {
-                        self.sources[index].live += 1;
-                    }
+                    Some(News::Known(index)) => self.sources[index].live += 1,
                     Some(News::Line(index, rendered)) => {
                         self.gathered.push((index, rendered));
                         due.get_or_insert_with(|| Instant::now() + GATHER);
@@ -192,10 +188,13 @@ impl<'r> Following<'r> {
                 },
                 event = watched.next() => match event {
                     Some(Ok(Event::Apply(pod) | Event::InitApply(pod))) => self.look_at(&pod).await?,
-                    Some(Ok(Event::Delete(pod))) => {
-                        self.pods.remove(&pod.uid().unwrap_or_default());
+                    Some(Ok(Event::Delete(pod))) => self.end(&pod.uid().unwrap_or_default()),
+                    Some(Ok(Event::InitDone)) => {
+                        is_listed = true;
+                        // Of a pod that went while nobody watched, nothing is told.
+                        let pods = &self.pods;
+                        self.turns.retain(|(uid, _), _| pods.contains(uid));
                     }
-                    Some(Ok(Event::InitDone)) => is_listed = true,
                     Some(Ok(Event::Init)) => self.pods.clear(),
                     // The watch goes on by itself.
                     Some(Err(error)) => say(&format!("the pods are asked for again: {error}")),
@@ -215,28 +214,18 @@ impl<'r> Following<'r> {
         let uid = pod.uid().unwrap_or_default();
         let found = pods.get(&pod.name_any()).await?;
         let Some(found) = found.filter(|found| found.uid().as_deref() == Some(&uid)) else {
-            self.pods.remove(&uid);
+            self.end(&uid);
             return Ok(());
         };
-        let phase = found
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) {
-            self.pods.remove(&uid);
-        } else {
-            self.pods.insert(uid);
-        }
         for container in pods.containers(&found) {
-            if self.known.contains_key(&key(&container)) {
+            let mut of = self.sources.iter().filter_map(|source| source.of.as_ref());
+            if of.any(|of| of.is_same_run(&container)) {
                 continue;
             }
             let index = self.sources.len();
             let called = shown(&container.pod, &container.name, container.restart);
-            let others = self.sources.iter().filter_map(|source| source.of.as_ref());
-            let is_another = others
-                .map(|other| (&other.pod_uid, &other.name))
-                .any(|other| other != (&container.pod_uid, &container.name));
+            let mut others = self.sources.iter().filter_map(|source| source.of.as_ref());
+            let is_another = others.any(|other| key(other) != key(&container));
             self.reader.is_named.fetch_or(is_another, Ordering::Relaxed);
             let source = Source::new(
                 called,
@@ -245,8 +234,16 @@ impl<'r> Following<'r> {
                 Some(container.clone()),
             );
             self.sources.push(source);
-            self.known.insert(key(&container), index);
-            self.begin(index, container);
+            self.read(index, container);
+        }
+        let phase = found
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            self.end(&uid);
+        } else {
+            self.pods.insert(uid);
         }
         Ok(())
     }
@@ -315,82 +312,136 @@ async fn adopt(reader: &Reader, source: &mut Source, later: Source) -> Result<()
     Ok(())
 }
 
-/// Reads the log of a container until it has ended.
+/// Reads the runs of a container, each until it has ended.
+async fn read_all(
+    reader: &Reader,
+    mut turns: mpsc::UnboundedReceiver<Turn>,
+    mut succession: Succession,
+    sender: &mpsc::Sender<News>,
+) {
+    while let Some(turn) = turns.recv().await {
+        read(reader, &turn, &mut succession, sender).await;
+        succession = succession.next_run();
+    }
+}
+
+/// Reads the log of a run until it has ended.
 async fn read(
     reader: &Reader,
-    index: usize,
-    container: &Container,
-    mut tail: Tail,
-    shown: &str,
+    turn: &Turn,
+    succession: &mut Succession,
     sender: &mpsc::Sender<News>,
 ) {
     let Ok(pods) = reader.pods() else { return };
+    let mut run = turn.run.clone();
     loop {
-        let mut seam = Seam::new(&tail);
-        let opened = pods
-            .open(container, tail.since(), !container.is_previous)
-            .await;
-        let mut reading = match opened {
-            Ok(reading) => reading,
-            Err(error) => {
-                say(&error.to_string());
-                if !goes_on(reader, container).await {
-                    return;
-                }
-                sleep(AGAIN).await;
-                continue;
-            }
+        succession.open();
+        let opened = pods.open(&run, succession.since(), run.is_running).await;
+        let ending = match opened {
+            Ok(reading) => show(reader, turn, &run, reading, succession, sender).await,
+            Err(error) => Ending::Fault(error.to_string()),
         };
-        let fault = loop {
-            let line = match reading.next().await {
-                Ok(Some(line)) => line,
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            };
-            let Some(time) = line.time else {
-                say(&format!("{shown}: its node says: {}", line.text));
-                continue;
-            };
-            let place = if line.is_begin {
-                seam.take(time, &line.text)
-            } else {
-                seam.rest()
-            };
-            match place {
-                seam::Line::New => {}
-                seam::Line::Archived => continue,
-                // What comes now may have come after a rotation that nobody saw; the archive proves it in the end.
-                seam::Line::Apart => seam.accept(),
-            }
-            let rendered = reader.render(container, &line, &mut tail, shown, &mut Vec::new());
-            if let Some(rendered) = rendered
-                && sender.send(News::Line(index, rendered)).await.is_err()
-            {
-                return;
-            }
+        let now = pods.now(&run.pod).await;
+        // Where it is by now, and whether it still runs.
+        let then = match (&ending, now) {
+            (Ending::Closed, _) => return,
+            // Nobody knows: it is tried again.
+            (_, Err(_)) => Some(run.clone()),
+            (_, Ok(now)) => now.and_then(|now| now.into_iter().find(|now| now.is_same_run(&run))),
         };
-        if container.is_previous || !goes_on(reader, container).await {
-            if let Some(error) = fault {
-                say(&format!("the log of {shown} breaks off: {error}"));
+        let again = match (&ending, then) {
+            (_, Some(then)) if then.is_running => Some(then),
+            // The rest is read from where it is now.
+            (Ending::Another | Ending::Fault(_), Some(then)) if then != run => Some(then),
+            _ => None,
+        };
+        let Some(again) = again else {
+            match ending {
+                Ending::Fault(reason) => say(&reason),
+                Ending::Another => say(&format!(
+                    "the container was restarted again, and its node has the log of {} no more: what was not shown of it is in the archive",
+                    turn.shown
+                )),
+                Ending::Over | Ending::Closed => {}
             }
             return;
-        }
+        };
+        run = again;
         sleep(AGAIN).await;
     }
 }
 
-/// Whether the container still runs as it was.
-async fn goes_on(reader: &Reader, container: &Container) -> bool {
+/// How the reading of a log ended.
+enum Ending {
+    /// At its end.
+    Over,
+    /// It was that of another run, and nothing of it was shown.
+    Another,
+    /// Before its end.
+    Fault(String),
+    /// Nobody wants more.
+    Closed,
+}
+
+/// Shows what a log has that was not shown.
+async fn show(
+    reader: &Reader,
+    turn: &Turn,
+    run: &Container,
+    mut reading: Reading,
+    succession: &mut Succession,
+    sender: &mpsc::Sender<News>,
+) -> Ending {
     let Ok(pods) = reader.pods() else {
-        return false;
+        return Ending::Closed;
     };
-    match pods.get(&container.pod).await {
-        Ok(Some(pod)) => pods
-            .containers(&pod)
-            .iter()
-            .any(|now| key(now) == key(container) && now.is_running),
-        Ok(None) => false,
-        // Nobody knows: it is tried again.
-        Err(_) => true,
+    let mut is_asked = false;
+    loop {
+        let line = reading.next().await;
+        if !is_asked {
+            match pods.now(&run.pod).await {
+                Ok(now) if run.opened(now.as_deref()) == Opened::Asked => is_asked = true,
+                Ok(_) => return Ending::Another,
+                Err(error) => return Ending::Fault(error.to_string()),
+            }
+        }
+        let line = match line {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ending::Over,
+            Err(error) => {
+                return Ending::Fault(format!("the log of {} breaks off: {error}", turn.shown));
+            }
+        };
+        let Some(time) = line.time else {
+            say(&format!("{}: its node says: {}", turn.shown, line.text));
+            continue;
+        };
+        let place = if line.is_begin {
+            succession.take(time, &line.text)
+        } else {
+            succession.rest()
+        };
+        let is_before = match place {
+            seam::Line::New => false,
+            seam::Line::Archived => true,
+            // What comes now may have come after a rotation that nobody saw; the archive proves it in the end.
+            seam::Line::Apart => {
+                succession.accept();
+                false
+            }
+        };
+        let news = if !is_before {
+            let rendered = reader.render(run, &line, succession, &turn.shown, &mut Vec::new());
+            rendered.map(|rendered| News::Line(turn.index, rendered))
+        } else if line.is_begin && succession.is_of_run_before() {
+            Some(News::Known(turn.index))
+        } else {
+            None
+        };
+        if let Some(news) = news
+            && sender.send(news).await.is_err()
+        {
+            return Ending::Closed;
+        }
     }
 }

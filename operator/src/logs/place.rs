@@ -1,14 +1,19 @@
 //! Where an execution's log is read, and as whom: what the command line and the installation say.
 
-use std::sync::atomic::AtomicBool;
+use std::{collections::BTreeMap, sync::atomic::AtomicBool};
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use katonic_log_config::CredentialKey;
 use katonic_logging_core::{
     Installation,
-    execution::{Kind, Location, location::Unlocated},
-    installation::LogStore,
-    policy::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
+    credential::{Credential, Keyring, Lookup},
+    execution::{
+        Kind, Location,
+        location::{Reach, Unlocated},
+    },
+    policy::{ACCESS_KEY_ID, Needs, SECRET_ACCESS_KEY},
 };
+use katonic_logging_crds::SecretKeyRef;
 use kube::{Api, Client};
 
 use super::{
@@ -16,7 +21,7 @@ use super::{
     args::{KindArg, LogsArgs, Place},
     running::Pods,
     show::say,
-    store::{Credentials, Store},
+    store::{Credentials, Store, Way},
 };
 use crate::access::{self, Patience};
 
@@ -93,11 +98,12 @@ async fn store(
             store.region.clone(),
             store.endpoint.clone(),
             store.prefix.clone(),
-        ),
+        )
+        .map(|location| (location, Reach::default())),
         (None, Some(store)) => Location::of(store),
         (None, None) => Err(Unlocated::None),
     };
-    let location = match location {
+    let (location, reach) = match location {
         Ok(location) => location,
         Err(Unlocated::None) if args.from == Place::All => {
             say("the installation names no store of logs: only pods are read");
@@ -108,7 +114,11 @@ async fn store(
     let namespace = &args.cluster.namespace;
     let credentials = match (&store.credentials_secret, client) {
         (Some(name), Some(client)) => {
-            let mut secret = secret(client, namespace, name).await?;
+            let mut secret = secret(client, namespace, name).await?.ok_or_else(|| {
+                Failure::Unreadable(format!(
+                    "Secret {namespace}/{name} does not exist: it needs {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY} of a reader"
+                ))
+            })?;
             let mut take = |key: &str| {
                 let missing = || {
                     Failure::Unreadable(format!(
@@ -124,52 +134,55 @@ async fn store(
         }
         _ => Credentials::of_environment().await?,
     };
-    let authorities = match (&store.ca_file, of_installation, client) {
-        (Some(path), _, _) => Some(std::fs::read(path).map_err(|error| {
+    let authorities = match &store.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
             Failure::Unreadable(format!("{} cannot be read: {error}", path.display()))
         })?),
-        (None, Some(LogStore::S3(store)), Some(client)) => {
-            authorities(store, client, namespace).await?
-        }
-        _ => None,
+        None => None,
     };
-    Ok(Some(Store::new(
-        location,
-        credentials,
-        authorities.as_deref(),
-    )?))
+    let Reach { connection, needs } = reach.of_reader(&location, authorities.is_some())?;
+    let way = Way {
+        connection,
+        credentials: match client {
+            Some(client) => resolve(&needs, client, namespace).await?,
+            None => BTreeMap::new(),
+        },
+        authorities,
+    };
+    Ok(Some(Store::new(location, credentials, &way)?))
 }
 
-/// The authorities that the installation's store is checked against, if not the public ones.
-async fn authorities(
-    store: &katonic_logging_crds::S3Store,
+/// The credentials without which the installation's store is not reached.
+async fn resolve(
+    needs: &Needs,
     client: &Client,
     namespace: &str,
-) -> Result<Option<Vec<u8>>, Failure> {
-    let Some(tls) = &store.connection.tls else {
-        return Ok(None);
-    };
-    let Some(reference) = &tls.ca_secret_ref else {
-        return Ok(None);
-    };
-    let mut secret = secret(client, namespace, &reference.name).await?;
-    let certificates = secret
-        .data
-        .as_mut()
-        .and_then(|data| data.remove(&reference.key));
-    match certificates {
-        Some(certificates) => Ok(Some(certificates.0)),
-        None => Err(Failure::Unreadable(format!(
-            "Secret {namespace}/{} has no key {}: name the store's authority with --ca-file",
-            reference.name, reference.key
-        ))),
+) -> Result<BTreeMap<CredentialKey, Credential>, Failure> {
+    let mut lookups = BTreeMap::new();
+    for source in needs.sources.values() {
+        let SecretKeyRef { name, key } = &source.secret;
+        let lookup = match secret(client, namespace, name).await? {
+            None => Lookup::SecretMissing,
+            Some(secret) => match secret.data.and_then(|mut data| data.remove(key)) {
+                None => Lookup::KeyMissing,
+                Some(value) => Lookup::Found(Credential::new(value.0)),
+            },
+        };
+        lookups.insert(source.secret.clone(), lookup);
     }
+    let (values, refusals) = Keyring::open([needs], &lookups, namespace).resolve(needs);
+    let Some((_, reason)) = refusals.first() else {
+        return Ok(values);
+    };
+    Err(Failure::Unreadable(format!(
+        "the installation's store of logs cannot be reached: {reason}; or name the store with --bucket"
+    )))
 }
 
-async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Secret, Failure> {
+async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, Failure> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let what = format!("Secret {namespace}/{name}");
-    let secret = api.get(name).await;
+    let secret = api.get_opt(name).await;
     Ok(secret.map_err(|error| access::Error::read(what, &error))?)
 }
 

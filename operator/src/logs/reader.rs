@@ -11,12 +11,12 @@ use katonic_log_config::{
     ContainerPattern,
     archive::{Completeness, RunName},
 };
-use katonic_logging_core::execution::{Catalogue, Kind, Run, catalogue::Object};
+use katonic_logging_core::execution::{Catalogue, Container, Kind, Run, catalogue::Object};
 
 use super::{
     Failure,
     archived::{self, Archived, First, Since, Wanted},
-    running::{Container, Pods},
+    running::Pods,
     show::{Form, say},
     source::Source,
     store::{self, Store},

@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, fmt::Debug, io, pin::Pin, time::Duration};
 
 use futures::{AsyncBufRead, AsyncBufReadExt as _};
 use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Pod},
+    api::core::v1::Pod,
     jiff::{SignedDuration, Timestamp},
 };
 use katonic_log_config::{ContainerPattern, Execution};
-use katonic_logging_core::{Installation, execution::Kind};
+use katonic_logging_core::{
+    Installation,
+    execution::{Container, Kind, container},
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, LogParams},
@@ -44,25 +47,6 @@ impl Debug for Pods {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
-}
-
-/// A run of a container whose log its node still has.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Container {
-    /// Name of the pod.
-    pub pod: String,
-    /// UID of the pod.
-    pub pod_uid: String,
-    /// Name of the container.
-    pub name: String,
-    /// How often it had been restarted.
-    pub restart: u32,
-    /// Whether it is the run before the last one.
-    pub is_previous: bool,
-    /// Whether more can come.
-    pub is_running: bool,
-    /// Whether the pod has the agent.
-    pub has_agent: bool,
 }
 
 impl Pods {
@@ -158,44 +142,16 @@ impl Pods {
 
     /// The runs of a pod's containers whose logs can be read.
     pub fn containers(&self, pod: &Pod) -> Vec<Container> {
-        let status = pod.status.as_ref();
-        let statuses = status.and_then(|status| status.container_statuses.as_ref());
-        let init = pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.init_containers.iter().flatten());
-        let has_agent = init
-            .map(|container| container.name.as_str())
-            .any(|name| name == katonic_log_config::layout::CONTAINER);
-        let mut containers = Vec::new();
-        for status in statuses.into_iter().flatten() {
-            if !self.takes(&status.name) {
-                continue;
-            }
-            let container = |restart: i32, is_previous, is_running| {
-                Some(Container {
-                    pod: pod.name_any(),
-                    pod_uid: pod.uid()?,
-                    name: status.name.clone(),
-                    restart: u32::try_from(restart).ok()?,
-                    is_previous,
-                    is_running,
-                    has_agent,
-                })
-            };
-            let Seen {
-                has_current,
-                has_previous,
-                is_running,
-            } = Seen::of(status);
-            if has_previous {
-                containers.extend(container(status.restart_count - 1, true, false));
-            }
-            if has_current {
-                containers.extend(container(status.restart_count, false, is_running));
-            }
-        }
-        containers
+        container::runs(pod, |name| self.takes(name))
+    }
+
+    /// The same of the pod with this name, as it is now; none: it is gone.
+    ///
+    /// # Errors
+    /// When the API server gives no answer.
+    pub async fn now(&self, name: &str) -> Result<Option<Vec<Container>>, Error> {
+        let pod = self.get(name).await?;
+        Ok(pod.map(|pod| self.containers(&pod)))
     }
 
     /// The log of a container from the second of a time on.
@@ -241,31 +197,6 @@ impl Pods {
             stream: Box::pin(stream),
             is_inside: None,
         })
-    }
-}
-
-/// Which logs of a container there are.
-struct Seen {
-    has_current: bool,
-    has_previous: bool,
-    is_running: bool,
-}
-
-impl Seen {
-    /// As the kubelet chooses (`validateContainerLogStatus`): of a container that waits to be restarted, the run that ended
-    /// last is the current one.
-    fn of(status: &ContainerStatus) -> Self {
-        let state = status.state.as_ref();
-        let is_running = state.is_some_and(|state| state.running.is_some());
-        let is_over = state.is_some_and(|state| state.terminated.is_some());
-        let last = status.last_state.as_ref();
-        let has_last = last.is_some_and(|state| state.terminated.is_some());
-        let has_begun = is_running || is_over;
-        Self {
-            has_current: has_begun || has_last,
-            has_previous: has_begun && has_last && status.restart_count > 0,
-            is_running,
-        }
     }
 }
 

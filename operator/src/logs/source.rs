@@ -2,8 +2,9 @@
 
 use std::{mem, time::Duration};
 
+use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::execution::{
-    Damage, Run, Seam, Tail,
+    Container, Damage, Opened, Run, Succession,
     catalogue::Catalogue,
     line::{Live, Record},
     seam,
@@ -13,13 +14,16 @@ use tokio::time::sleep;
 use super::{
     Failure, Reader,
     archived::Archived,
-    running::{Container, Line, Reading},
+    running::{Line, Reading},
     show::{Form, Rendered, say},
 };
 
 /// How often it is looked whether the archive has got what the node has rotated away, and how long is waited between: an agent
 /// archives a rotated file within a second or two.
 const LOOKS: (u32, Duration) = (10, Duration::from_secs(1));
+
+/// The same while nothing is archived of the run yet, and perhaps nothing was rotated away either.
+const FIRST_LOOKS: u32 = 3;
 
 /// A run of a container.
 #[derive(Debug)]
@@ -33,8 +37,10 @@ pub struct Source {
     pub of: Option<Container>,
     /// The same until the log was read to its end.
     container: Option<Container>,
-    reading: Option<(Reading, Seam)>,
-    tail: Tail,
+    reading: Option<Reading>,
+    /// Whether it was looked whose log was opened.
+    is_asked: bool,
+    succession: Succession,
     looks: u32,
     is_checked: bool,
     head: Option<Rendered>,
@@ -57,7 +63,8 @@ impl Source {
             of: container.clone(),
             container,
             reading: None,
-            tail: Tail::default(),
+            is_asked: false,
+            succession: Succession::default(),
             looks: 0,
             is_checked: false,
             head: None,
@@ -117,40 +124,25 @@ impl Source {
             let Some(container) = self.container.clone() else {
                 return Ok(());
             };
-            if self.reading.is_none() {
-                self.tail = self
-                    .archived
-                    .as_ref()
-                    .map(|archived| archived.tail().clone())
-                    .unwrap_or_default();
-                let since = self
-                    .tail
-                    .since()
-                    .or_else(|| reader.since.map(|since| since.lines));
-                let opened = reader.pods()?.open(&container, since, false);
-                match opened.await {
-                    Ok(reading) => self.reading = Some((reading, Seam::new(&self.tail))),
-                    Err(error) => {
-                        say(&error.to_string());
-                        self.container = None;
-                        return Ok(());
-                    }
-                }
+            if self.reading.is_none() && !self.open(reader, &container).await? {
+                return Ok(());
             }
-            let Some((reading, seam)) = &mut self.reading else {
+            let Some(reading) = &mut self.reading else {
                 return Ok(());
             };
-            let line = match reading.next().await {
+            let line = reading.next().await;
+            if !self.is_asked && !self.is_asked_for(reader, &container).await? {
+                continue;
+            }
+            let line = match line {
                 Ok(Some(line)) => line,
                 Ok(None) => {
-                    self.reading = None;
-                    self.container = None;
+                    self.close();
                     return Ok(());
                 }
                 Err(error) => {
                     say(&format!("the log of {} breaks off: {error}", self.shown));
-                    self.reading = None;
-                    self.container = None;
+                    self.close();
                     return Ok(());
                 }
             };
@@ -159,16 +151,16 @@ impl Source {
                 continue;
             };
             let place = if line.is_begin {
-                seam.take(time, &line.text)
+                self.succession.take(time, &line.text)
             } else {
-                seam.rest()
+                self.succession.rest()
             };
             match place {
                 seam::Line::Archived => {}
                 // Nothing was archived when it was listed: what a rotation has taken away since is in the archive by now.
-                seam::Line::New if self.tail.newest().is_none() && !self.is_checked => {
+                seam::Line::New if self.succession.newest().is_none() && !self.is_checked => {
                     self.is_checked = true;
-                    if self.look(reader).await? {
+                    if self.first_looks(reader, &container, time).await? {
                         self.reading = None;
                         continue;
                     }
@@ -183,8 +175,8 @@ impl Source {
                     }
                 }
                 seam::Line::Apart => {
-                    seam.accept();
-                    let newest = self.tail.newest();
+                    self.succession.accept();
+                    let newest = self.succession.newest();
                     if let (Some(archived), Some(newest)) = (&mut self.archived, newest) {
                         let run = archived.run().name.to_string();
                         archived.note(Damage::Apart {
@@ -201,6 +193,102 @@ impl Source {
         }
     }
 
+    /// Opens the log where the archive ends; whether it is open.
+    async fn open(&mut self, reader: &Reader, container: &Container) -> Result<bool, Failure> {
+        if let Some(archived) = &self.archived {
+            self.succession.archived(archived.tail().clone());
+        }
+        self.succession.open();
+        let since = self.succession.since();
+        let since = since.or_else(|| reader.since.map(|since| since.lines));
+        match reader.pods()?.open(container, since, false).await {
+            Ok(reading) => {
+                self.reading = Some(reading);
+                self.is_asked = false;
+                Ok(true)
+            }
+            Err(error) => {
+                say(&error.to_string());
+                self.close();
+                Ok(false)
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.reading = None;
+        self.container = None;
+    }
+
+    /// Whether the log that was opened is that of the run. If not, none of it is shown as such: the run's own is opened, or
+    /// what the archive has of it is taken.
+    async fn is_asked_for(
+        &mut self,
+        reader: &Reader,
+        container: &Container,
+    ) -> Result<bool, Failure> {
+        let now = reader.pods()?.now(&container.pod).await?;
+        match container.opened(now.as_deref()) {
+            Opened::Asked => self.is_asked = true,
+            Opened::Elsewhere(now) => {
+                self.reading = None;
+                self.container = Some(now);
+            }
+            Opened::Gone => {
+                self.reading = None;
+                self.await_archive(reader, container).await?;
+                self.container = None;
+            }
+        }
+        Ok(self.is_asked)
+    }
+
+    /// Waits for what the archive gets of a run whose log the node has no more.
+    async fn await_archive(
+        &mut self,
+        reader: &Reader,
+        container: &Container,
+    ) -> Result<(), Failure> {
+        if reader.store.is_some() && container.is_archived() {
+            for _ in 0..LOOKS.0 {
+                self.look(reader).await?;
+                if self.container.is_none() {
+                    return Ok(());
+                }
+                sleep(LOOKS.1).await;
+            }
+        }
+        say(&format!(
+            "the container was restarted again, and its node has the log of {} no more: what the archive does not have of it cannot be shown",
+            self.shown
+        ));
+        Ok(())
+    }
+
+    /// Looks whether the archive has got something of a run of which it had nothing: once, and for a while where lines may
+    /// have been rotated away before this one.
+    async fn first_looks(
+        &mut self,
+        reader: &Reader,
+        container: &Container,
+        first: Timestamp,
+    ) -> Result<bool, Failure> {
+        let looks = if container.may_have_rotated(first) {
+            FIRST_LOOKS
+        } else {
+            1
+        };
+        for look in 0..looks {
+            if look > 0 {
+                sleep(LOOKS.1).await;
+            }
+            if self.look(reader).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Looks whether the archive has more by now.
     async fn look(&mut self, reader: &Reader) -> Result<bool, Failure> {
         let Some(archived) = &mut self.archived else {
@@ -212,7 +300,11 @@ impl Source {
                 return Ok(false);
             };
             let origin = self.origin();
+            let is_recorded = run.is_recorded;
             self.archived = Some(reader.archived(run, Some(&origin), true).await?);
+            if is_recorded {
+                self.container = None;
+            }
             return Ok(true);
         };
         let before = archived.run().objects.len();
@@ -231,7 +323,7 @@ impl Source {
 
     fn show(&mut self, reader: &Reader, container: &Container, line: &Line, buffer: &mut Vec<u8>) {
         let origin = self.origin();
-        self.head = reader.render(container, line, &mut self.tail, &origin, buffer);
+        self.head = reader.render(container, line, &mut self.succession, &origin, buffer);
         self.live += u64::from(line.is_begin && self.head.is_some());
     }
 
@@ -240,9 +332,9 @@ impl Source {
         self.archived.as_mut().map_or(0, Archived::take_fetched)
     }
 
-    /// The last lines that were shown, for whoever goes on reading.
-    pub fn take_tail(&mut self) -> Tail {
-        mem::take(&mut self.tail)
+    /// What was shown of the container, for whoever goes on reading.
+    pub fn take_succession(&mut self) -> Succession {
+        mem::take(&mut self.succession)
     }
 
     /// What was read of the archive.
@@ -285,12 +377,12 @@ impl Reader {
         &self,
         container: &Container,
         line: &Line,
-        tail: &mut Tail,
+        succession: &mut Succession,
         shown: &str,
         buffer: &mut Vec<u8>,
     ) -> Option<Rendered> {
         let time = line.time?;
-        tail.push(time, &line.text, line.continues);
+        succession.shown(time, &line.text, line.continues);
         if self.since.is_some_and(|since| time < since.lines) {
             return None;
         }

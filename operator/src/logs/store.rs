@@ -1,22 +1,32 @@
 //! The store of an archive, as a reader sees it: lists and gets. Writes nothing.
 
-use std::{fmt, sync::Arc, time::Duration};
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use k8s_openapi::jiff::Timestamp;
-use katonic_logging_core::execution::Location;
+use katonic_log_config::{Connection, CredentialKey, Proxy, Tls};
+use katonic_logging_core::{credential::Credential, execution::Location};
 use object_store::{
     ClientOptions, ObjectStore as _, ObjectStoreExt as _, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
     client::{HttpClient, HttpConnector},
     path::Path,
 };
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
-use crate::cache::chain;
+use crate::{bucket::connection, cache::chain};
 
 /// How long to wait for a connection, and for the next bytes of an answer.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
@@ -83,6 +93,17 @@ impl Credentials {
         }
         Ok(Self(said))
     }
+}
+
+/// How a store is reached.
+#[derive(Debug, Default)]
+pub struct Way {
+    /// As agents reach it.
+    pub connection: Connection,
+    /// The credentials that this names.
+    pub credentials: BTreeMap<CredentialKey, Credential>,
+    /// Certificates (PEM) of the authorities to trust instead.
+    pub authorities: Option<Vec<u8>>,
 }
 
 /// A store that can be asked.
@@ -168,35 +189,56 @@ pub enum Error {
 #[derive(Debug)]
 struct Connector {
     tls: ClientConfig,
+    proxy: Option<reqwest::Proxy>,
+    patience: Duration,
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
             .connect_timeout(PATIENCE.0)
-            .read_timeout(PATIENCE.1)
-            .build();
-        let client = client.map_err(|error| object_store::Error::Generic {
-            store: "S3",
-            source: Box::new(error),
-        })?;
+            .read_timeout(self.patience);
+        // Without one, that of the environment is used.
+        let builder = match &self.proxy {
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        };
+        let client = builder
+            .build()
+            .map_err(|error| object_store::Error::Generic {
+                store: "S3",
+                source: Box::new(error),
+            })?;
         Ok(HttpClient::new(client))
     }
 }
 
 impl Store {
-    /// A store; nothing is asked yet. `authorities` (PEM) are trusted instead of the public ones.
+    /// A store; nothing is asked yet.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn new(
-        location: Location,
-        credentials: Credentials,
-        authorities: Option<&[u8]>,
-    ) -> Result<Self, Error> {
-        let tls = tls(authorities)?;
-        let builder = credentials
+    pub fn new(location: Location, reader: Credentials, way: &Way) -> Result<Self, Error> {
+        let Way {
+            connection,
+            credentials,
+            authorities,
+        } = way;
+        let unusable = |error: connection::Error| Error::Unusable(error.to_string());
+        let proxy = connection.proxy.as_ref();
+        let patience = connection.timeout_ms.map(NonZeroU32::get);
+        let connector = Connector {
+            tls: tls(&connection.tls, credentials, authorities.as_deref()).map_err(unusable)?,
+            proxy: proxy
+                .map(|proxy| self::proxy(proxy, credentials))
+                .transpose()
+                .map_err(unusable)?,
+            patience: patience.map_or(PATIENCE.1, |milliseconds| {
+                Duration::from_millis(milliseconds.into())
+            }),
+        };
+        let builder = reader
             .0
             .into_iter()
             .fold(AmazonS3Builder::new(), |builder, (key, value)| {
@@ -209,7 +251,7 @@ impl Store {
             .with_bucket_name(location.bucket.as_str())
             .with_virtual_hosted_style_request(false)
             .with_allow_http(location.endpoint.is_plain_text())
-            .with_http_connector(Connector { tls })
+            .with_http_connector(connector)
             .with_retry(RetryConfig {
                 max_retries: RETRIES.0,
                 retry_timeout: RETRIES.1,
@@ -355,28 +397,84 @@ fn innermost(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-fn tls(authorities: Option<&[u8]>) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    match authorities {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let unusable = |reason: String| {
-                    Error::Unusable(format!("its authority is no certificate in PEM: {reason}"))
-                };
-                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| unusable(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(Error::Unusable(
-                    "its authority has no certificate in PEM".to_owned(),
-                ));
-            }
-        }
+fn tls(
+    tls: &Tls,
+    credentials: &BTreeMap<CredentialKey, Credential>,
+    authorities: Option<&[u8]>,
+) -> Result<ClientConfig, connection::Error> {
+    let of_installation = tls.ca.as_ref().and_then(|key| credentials.get(key));
+    let authorities = authorities.or_else(|| of_installation.map(Credential::expose));
+    let roots = connection::roots(authorities)?;
+    let Some(name) = &tls.server_name else {
+        return connection::identified(roots, tls, credentials);
+    };
+    let name =
+        ServerName::try_from(name.as_str().to_owned()).map_err(|_| connection::Error::HostName)?;
+    let mut config = connection::identified(roots.clone(), tls, credentials)?;
+    let provider = config.crypto_provider().clone();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let inner = verifier.map_err(|_| connection::Error::Authorities)?;
+    let named = Named { inner, name };
+    config.dangerous().set_certificate_verifier(Arc::new(named));
+    Ok(config)
+}
+
+/// Checks a server's certificate as usual, but for another name than that of its address.
+#[derive(Debug)]
+struct Named {
+    inner: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _address: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let inner = &self.inner;
+        inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
     }
-    Ok(ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// The proxy between us and the store, with its password.
+fn proxy(
+    proxy: &Proxy,
+    credentials: &BTreeMap<CredentialKey, Credential>,
+) -> Result<reqwest::Proxy, connection::Error> {
+    let unusable = || connection::Error::ProxyCredentials;
+    let found = reqwest::Proxy::all(proxy.url.to_string()).map_err(|_| unusable())?;
+    let Some(basic) = &proxy.basic else {
+        return Ok(found);
+    };
+    let password = credentials.get(&basic.password).ok_or_else(unusable)?;
+    let password = std::str::from_utf8(password.expose()).map_err(|_| unusable())?;
+    Ok(found.basic_auth(&basic.username, password))
 }

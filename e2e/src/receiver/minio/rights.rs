@@ -12,7 +12,7 @@ pub fn documented_roles() -> Result<String> {
     block("roles of the readers", "yaml")
 }
 
-/// What `docs/object-storage.md` gives the `agents` or the `readers`, word for word but for bucket and prefix.
+/// What `docs/object-storage.md` gives the `agents`, the `operator` or the `readers`, word for word but for bucket and prefix.
 pub fn documented_policy(whose: &str, bucket: &str, prefix: &str) -> Result<Value> {
     let policy = block(&format!("policy of the {whose}"), "json")?;
     let policy = policy.replace("BUCKET", bucket).replace("PREFIX", prefix);

@@ -350,7 +350,7 @@ async fn a_store_with_tls_is_read_when_its_authority_is_named() -> Result<()> {
     shelf
         .logs(&["--ca-file", &file.to_string_lossy()])
         .await?
-        .fails(1, "its authority has no certificate in PEM");
+        .fails(1, "the store's authorities are no certificates in PEM");
     Ok(())
 }
 

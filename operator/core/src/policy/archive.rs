@@ -14,7 +14,7 @@ use super::{
     Management, Needs, Policy, Reader, Sink, Told, Usage, Violation, connection::Findings,
 };
 use crate::{
-    execution::Location,
+    execution::{Location, location::Reach},
     installation::{Installation, LogStore},
     retention::Retention,
 };
@@ -146,20 +146,32 @@ fn resolve(archive: &OfInstallation, store: &LogStore) -> Result<Sink, String> {
     })
 }
 
-/// Where a store is.
+/// Where a store is, and how it is reached.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(crate) fn location(store: &api::S3Store) -> Result<Location, String> {
+pub(crate) fn location(store: &api::S3Store) -> Result<(Location, Reach), String> {
+    // Agents and operator have credentials of their own.
+    let store = api::S3Store {
+        credentials_secret_ref: None,
+        management_secret_ref: None,
+        ..store.clone()
+    };
     let mut reader = Reader::default();
-    let read = reader.s3("", store, &mut Findings::default());
-    let (s3, _) = reader.outcome(read)?;
-    Ok(Location {
+    let mut findings = Findings::default();
+    let read = reader.s3("", &store, &mut findings);
+    let (s3, connection) = reader.outcome(read)?;
+    let location = Location {
         endpoint: s3.endpoint,
         region: s3.region,
         bucket: s3.bucket,
         prefix: s3.prefix,
-    })
+    };
+    let reach = Reach {
+        connection,
+        needs: findings.needs,
+    };
+    Ok((location, reach))
 }
 
 /// What is wrong with a store that the installation names.

@@ -267,7 +267,18 @@ impl Reader {
     }
 }
 
-/// Whether the name of a header is that of a credential, as vendors call theirs.
+/// The first parameter of an address that is called like a credential.
+pub(super) fn secret_parameter(url: &str) -> Option<&str> {
+    let (_, query) = url.split_once('?')?;
+    let names = query.split('&').map(|parameter| {
+        parameter
+            .split_once('=')
+            .map_or(parameter, |(name, _)| name)
+    });
+    names.into_iter().find(|name| sounds_secret(name))
+}
+
+/// Whether a name is that of a credential, as vendors call theirs.
 fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["key", "token", "secret", "auth", "password"]

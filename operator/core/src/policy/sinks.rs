@@ -12,7 +12,10 @@ use katonic_log_config::{
 use katonic_logging_crds as api;
 use katonic_logging_crds::sink::{ACKNOWLEDGEMENT_TIMEOUT, FLUSH_INTERVAL, POLL_INTERVAL};
 
-use super::{OfInstallation, Reader, Sink, Told, Usage, connection::Findings};
+use super::{
+    OfInstallation, Reader, Sink, Told, Usage,
+    connection::{Findings, secret_parameter},
+};
 
 /// Loggly's own address (Loggly: "HTTP/S Bulk Endpoint").
 const LOGGLY: &str = "https://logs-01.loggly.com";
@@ -428,6 +431,11 @@ impl Reader {
         findings: &mut Findings,
     ) -> Result<config::Http, Told> {
         let url = self.endpoint(format!("{path}.url"), &sink.url, findings);
+        if let Some(name) = secret_parameter(&sink.url) {
+            findings.warnings.push(format!(
+                "the parameter {name} of the url sounds like a credential and stands in the policy for all to read: send it as a header with valueSecretRef if the server takes it there"
+            ));
+        }
         let headers = self.headers(path, sink.headers.as_ref(), findings);
         let authorization = self.authorization(path, sink, findings);
         let connection = self.connection(

@@ -580,6 +580,23 @@ fn a_password_in_an_address_is_never_repeated() {
 }
 
 #[test]
+fn a_credential_in_the_query_of_an_address_is_allowed_and_warned_about() {
+    let mut resource = policy("p");
+    resource.spec.sinks = vec![
+        sink("http: {url: 'https://h/in?source=k8s&access_token=hunter2'}"),
+        http_sink("https://h/in?source=k8s"),
+    ];
+    resource.spec.sinks[1].name = "other".into();
+    let sinks = validate(&resource).unwrap().sinks;
+    let warning = &sinks[0].warnings[0];
+    assert!(
+        warning.contains("access_token") && !warning.contains("hunter2"),
+        "{warning}"
+    );
+    assert!(sinks[1].warnings.is_empty());
+}
+
+#[test]
 fn an_unencrypted_sink_is_allowed_and_warned_about() {
     let mut resource = policy("p");
     resource.spec.sinks = vec![splunk_sink("http://h:8088"), splunk_sink("https://h:8088")];

@@ -8,7 +8,7 @@ use k8s_openapi::{
         MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
         WebhookClientConfig,
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use katonic_log_config::{Endpoint, endpoint::InvalidEndpoint};
 use serde::{Deserialize, Serialize};
@@ -218,7 +218,7 @@ pub fn configuration(
         }]),
         match_policy: Some("Equivalent".to_owned()),
         // These namespaces and no others: no system pod ever waits for an answer.
-        namespace_selector: Some(namespace_selector(namespaces)),
+        namespace_selector: Some(admission::namespace_selector(namespaces)),
         object_selector: Some(injection::object_selector()),
         // What is injected already, by an admission policy perhaps, is not asked about.
         match_conditions: Some(injection::match_conditions()),
@@ -234,17 +234,6 @@ pub fn configuration(
         },
         webhooks: Some(vec![webhook]),
     })
-}
-
-fn namespace_selector(namespaces: &BTreeSet<String>) -> LabelSelector {
-    LabelSelector {
-        match_expressions: Some(vec![LabelSelectorRequirement {
-            key: "kubernetes.io/metadata.name".to_owned(),
-            operator: "In".to_owned(),
-            values: Some(namespaces.iter().cloned().collect()),
-        }]),
-        ..LabelSelector::default()
-    }
 }
 
 /// What a configuration tells the webhook to add.
@@ -275,9 +264,7 @@ pub fn bound_namespaces(configuration: &MutatingWebhookConfiguration) -> BTreeSe
     let webhooks = configuration.webhooks.iter().flatten();
     webhooks
         .filter_map(|webhook| webhook.namespace_selector.as_ref())
-        .flat_map(|selector| selector.match_expressions.iter().flatten())
-        .flat_map(|expression| expression.values.iter().flatten())
-        .cloned()
+        .flat_map(admission::selected_namespaces)
         .collect()
 }
 
