@@ -165,9 +165,37 @@ impl Operator {
     ///
     /// # Errors
     /// When it cannot be told.
-    pub async fn terminate(mut self) -> Result<bool> {
+    pub async fn terminate(self) -> Result<bool> {
+        self.signal(Signal::SIGTERM)?;
+        self.ends().await
+    }
+
+    /// SIGSTOP: it does nothing until it is resumed, as on a machine that is suspended.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid()?)?);
-        kill(pid, Signal::SIGTERM).context("failed to terminate the operator")?;
+        kill(pid, signal).with_context(|| format!("failed to send {signal} to the operator"))
+    }
+
+    /// Waits until it has ended by itself; whether it ended well.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn ends(mut self) -> Result<bool> {
         let status = self
             .process
             .wait()

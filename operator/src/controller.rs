@@ -24,7 +24,7 @@ use crate::{
     cache::{Change, Signal, chain},
     claim::Claim,
     health::{self, Health},
-    leader::Election,
+    leader::{Election, Tenure},
     metrics::Outcome,
 };
 
@@ -233,12 +233,13 @@ impl Controller {
     fn new(client: Client, args: &ControllerArgs, health: Arc<Health>) -> Self {
         let namespace = args.namespace.clone();
         let signal = Arc::new(Signal::default());
+        let tenure = Tenure::new(client.clone(), &namespace, &args.identity);
         Self {
             sources: Sources::watch(&client, &namespace, &signal),
             sink_secrets: SinkSecrets::new(client.clone(), &namespace),
             prober: Prober::new(client.clone()),
             injection: Injection::new(&client, args, &signal),
-            applier: Applier::new(client.clone(), health.clone()),
+            applier: Applier::new(client.clone(), tenure, health.clone()),
             publisher: Publisher::new(client.clone(), &namespace, health.clone()),
             census: Census::new(client.clone()),
             roller: Roller::new(client.clone(), health.clone(), signal.clone()),
@@ -423,7 +424,7 @@ impl Controller {
             .reconciled(Outcome::of(&plan), began.elapsed());
         let plan = plan?;
         // Bundles before admission, so that the first pod that is injected finds its configuration.
-        self.report = self.applier.apply(&plan, planes, &mut self.former).await;
+        let mut report = self.applier.apply(&plan, planes, &mut self.former).await;
         let known = switch::Known {
             sources: &self.sources,
             agent: &installation.agent,
@@ -436,8 +437,7 @@ impl Controller {
             definition: &observed.definition,
             admission: plan.admission.as_ref(),
         };
-        let mut soon = checked.uncertain;
-        soon |= self
+        let advanced = self
             .injection
             .advance(
                 &mut self.applier,
@@ -445,9 +445,18 @@ impl Controller {
                 wanted,
                 known,
                 &self.health.metrics,
-                &mut self.report,
+                &mut report,
             )
             .await;
+        let soon = match advanced {
+            Ok(soon) => soon || checked.uncertain,
+            Err(outdated) => {
+                // What it has become is about to be seen.
+                tracing::info!(%outdated, "looking again");
+                return Ok(Next::Soon);
+            }
+        };
+        self.report = report;
         for plane in plan.planes.values() {
             if !self.report.bundles.contains_key(&plane.namespace) {
                 let told = plane

@@ -82,7 +82,7 @@ pub(super) async fn measure() -> Result<Vec<Figure>> {
     let mut ends = store.archive_jobs().await?;
     progress.done();
     let slowest = ends.iter().copied().fold(0.0, f64::max);
-    // A million is exact.
+    #[expect(clippy::cast_precision_loss, reason = "a million is exact")]
     let lines = LINES as f64;
     Ok(vec![
         Figure::told(

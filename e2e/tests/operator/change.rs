@@ -202,6 +202,40 @@ async fn a_changed_agent_replaces_the_former_one_without_a_pod_that_has_none() {
     installed.ready("logs", "True", "InForce").await.unwrap();
 }
 
+/// It acts on what it knew before it was stopped, until it learns that another one leads.
+#[tokio::test]
+async fn an_operator_stopped_for_longer_than_its_lease_undoes_nothing_of_the_next_one() {
+    let installed = installed().await;
+    let first = in_force(&installed).await;
+    let _second = Operator::start(&installed.cluster, "two").await.unwrap();
+    one_of_each_remains(&installed).await;
+    let users = Users::of(&installed);
+    install(&installed, &with_agent(&image("0.2.0"), "32Mi")).await;
+    eventually("the change is tried", SOON, async || {
+        let (_, bindings) = admission_objects(&installed).await?;
+        let is_tried = bindings.iter().any(|name| name == names::TRIAL_BINDING);
+        Ok(is_tried.then_some(()))
+    })
+    .await
+    .unwrap();
+    first.pause().unwrap();
+    reaches_pods(&installed, &image("0.2.0")).await;
+    one_of_each_remains(&installed).await;
+    installed.ready("logs", "True", "InForce").await.unwrap();
+    let bindings = admission_bindings(&installed);
+    let version = async || {
+        let binding = bindings.get(names::ADMISSION_BINDING).await;
+        binding.unwrap().resource_version()
+    };
+    let before = version().await;
+    first.resume().unwrap();
+    assert!(!first.ends().await.unwrap(), "it has lost the lease");
+    assert_eq!(version().await, before);
+    one_of_each_remains(&installed).await;
+    let agents = users.end().0;
+    assert_eq!(agents, some(&[image("0.1.0"), image("0.2.0")]));
+}
+
 #[tokio::test]
 async fn a_changed_agent_that_a_limit_range_refuses_stays_out_until_it_fits() {
     let installed = installed().await;

@@ -21,10 +21,10 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{ENDPOINT, World, agents, apply, install, install_agent, pod, try_pod};
+use super::{ENDPOINT, World, agents, apply, install, install_agent, pod, start_operator, try_pod};
 
 /// How long the next pod waits: a tenth of the shortest time that anything here has to settle.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -173,9 +173,20 @@ async fn a_webhook_that_is_not_there_is_told_and_the_admission_policy_stays() {
 
 /// Revision of the agent of a pod that is created now.
 async fn revision(world: &World) -> String {
-    let pod = try_pod(&world.installed, PLATFORM).await;
-    assert_eq!(agents(&pod), 1);
+    revision_in(world, PLATFORM).await
+}
+
+async fn revision_in(world: &World, namespace: &str) -> String {
+    let pod = try_pod(&world.installed, namespace).await;
+    assert_eq!(agents(&pod), 1, "in {namespace}");
     pod.annotations()[names::AGENT_REVISION_ANNOTATION].clone()
+}
+
+/// Pods of both planes get the agent of this revision.
+async fn both_get(world: &World, revision: &str) {
+    for namespace in [PLATFORM, COMPUTE] {
+        assert_eq!(revision_in(world, namespace).await, revision, "{namespace}");
+    }
 }
 
 /// A changed agent that is too large for one of the namespaces; the revision of the former one.
@@ -266,13 +277,30 @@ async fn while_a_changed_agent_is_held_up_namespaces_and_authorities_are_told_as
 
 /// Somebody's policy that refuses trial pods with an agent of these sizes: what only the webhook itself can show.
 async fn refuse_trials(world: &World, sizes: &[&str]) {
-    let name = "no-trials.example.com";
     let condition = format!(
         "!has(object.metadata.labels) || !('{}' in object.metadata.labels) || !has(object.spec.initContainers) || \
          !object.spec.initContainers.exists(c, c.name == '{}' && c.resources.limits['memory'] in {sizes:?})",
         names::TRIAL_LABEL,
         layout::CONTAINER
     );
+    let trial = json!({
+        "metadata": {"generateName": "trial-", "labels": {names::TRIAL_LABEL: "test"}},
+        "spec": {
+            "initContainers": [{
+                "name": layout::CONTAINER, "image": "localhost/none:v1",
+                "resources": {"limits": {"memory": sizes[0]}},
+            }],
+            "containers": [{"name": "web", "image": "localhost/none:v1"}],
+        },
+    });
+    demand(world, &condition, trial).await;
+}
+
+const DEMAND: &str = "demand.example.com";
+
+/// Somebody's policy that wants this of every pod; returns when this pod is refused.
+async fn demand(world: &World, condition: &str, refused: Value) {
+    let name = DEMAND;
     let objects = [
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
@@ -296,24 +324,14 @@ async fn refuse_trials(world: &World, sizes: &[&str]) {
             .await;
         said.unwrap().ok().unwrap();
     }
-    let trial = json!({
-        "metadata": {"generateName": "trial-", "labels": {names::TRIAL_LABEL: "test"}},
-        "spec": {
-            "initContainers": [{
-                "name": layout::CONTAINER, "image": "localhost/none:v1",
-                "resources": {"limits": {"memory": sizes[0]}},
-            }],
-            "containers": [{"name": "web", "image": "localhost/none:v1"}],
-        },
-    });
-    let trial: Pod = serde_json::from_value(trial).unwrap();
+    let refused: Pod = serde_json::from_value(refused).unwrap();
     let pods: Api<Pod> = Api::namespaced(world.installed.client.clone(), PLATFORM);
     let dry_run = PostParams {
         dry_run: true,
         ..PostParams::default()
     };
-    eventually("trials are refused", SOON, async || {
-        Ok(pods.create(&dry_run, &trial).await.is_err().then_some(()))
+    eventually("the policy is in force", SOON, async || {
+        Ok(pods.create(&dry_run, &refused).await.is_err().then_some(()))
     })
     .await
     .unwrap();
@@ -355,7 +373,106 @@ async fn an_agent_that_only_the_webhook_shows_to_be_refused_is_taken_back() {
         message.contains("pods go on getting the former one"),
         "{message}"
     );
-    assert_eq!(revision(&world).await, before);
+    both_get(&world, &before).await;
+}
+
+/// What is written at that moment is what nobody has seen to be taken.
+#[tokio::test]
+async fn an_operator_killed_while_it_tries_an_agent_leaves_the_next_one_the_former() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    let before = revision(&world).await;
+    refuse_trials(&world, &["128Mi"]).await;
+    install_agent(&world.installed, "Webhook", "128Mi").await;
+    eventually("it is tried", SOON, async || {
+        let annotations = world.configuration().await.unwrap().metadata.annotations;
+        let is_tried = annotations.unwrap().contains_key(names::FORMER_ANNOTATION);
+        Ok(is_tried.then_some(()))
+    })
+    .await
+    .unwrap();
+    world.operator.kill().await.unwrap();
+    let operator = start_operator(&world.installed, world.address).await;
+    let world = World { operator, ..world };
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("this agent is not wanted here"),
+        "{message}"
+    );
+    assert!(
+        message.contains("pods go on getting the former one"),
+        "{message}"
+    );
+    both_get(&world, &before).await;
+    let annotations = world.configuration().await.unwrap().metadata.annotations;
+    assert!(!annotations.unwrap().contains_key(names::FORMER_ANNOTATION));
+}
+
+/// Nothing else shows it than the webhook, which is tried again when its configuration has changed.
+#[tokio::test]
+async fn an_agent_that_all_namespaces_come_to_refuse_is_taken_from_all_of_them() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    refuse_trials(&world, &["32Mi"]).await;
+    let secrets = world.installed.secrets(names::OPERATOR_NAMESPACE);
+    secrets
+        .delete(names::WEBHOOK_CERTIFICATE, &DeleteParams::default())
+        .await
+        .unwrap();
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("no pod of katonic-compute and katonic-platform gets it"),
+        "{message}"
+    );
+    eventually("nothing is left of it", SOON, async || {
+        Ok(world.configuration().await.is_none().then_some(()))
+    })
+    .await
+    .unwrap();
+    // Pods that carry the agent find that it is taken again.
+    let cluster = &world.installed.cluster;
+    let delete = ["delete", "validatingadmissionpolicybinding", DEMAND];
+    cluster.kubectl(&delete).await.unwrap().ok().unwrap();
+    world.ready("True", "InForce").await;
+}
+
+/// Its trial has everybody's pods refused, so somebody has to want it.
+#[tokio::test]
+async fn a_refused_agent_is_tried_again_when_somebody_asks_for_it() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    let former = revision(&world).await;
+    refuse_trials(&world, &["128Mi"]).await;
+    install_agent(&world.installed, "Webhook", "128Mi").await;
+    world.ready("False", "InjectionRefused").await;
+    let version = async || {
+        let configuration = world.configuration().await.unwrap();
+        configuration.metadata.resource_version
+    };
+    let before = version().await;
+    let asks = format!("{}=now", names::REQUESTED_AT_ANNOTATION);
+    let namespace = names::OPERATOR_NAMESPACE;
+    let map = [
+        "annotate",
+        "configmap",
+        "-n",
+        namespace,
+        names::INSTALLATION,
+        &asks,
+    ];
+    let cluster = &world.installed.cluster;
+    cluster.kubectl(&map).await.unwrap().ok().unwrap();
+    eventually("it is written again", SOON, async || {
+        Ok((version().await != before).then_some(()))
+    })
+    .await
+    .unwrap();
+    eventually("it is taken back again", SOON, async || {
+        let annotations = world.configuration().await.unwrap().metadata.annotations;
+        let is_tried = annotations.unwrap().contains_key(names::FORMER_ANNOTATION);
+        let is_former = revision(&world).await == former;
+        Ok((is_former && !is_tried).then_some(()))
+    })
+    .await
+    .unwrap();
+    both_get(&world, &former).await;
 }
 
 /// A namespace that takes bare pods with the agent may refuse others; so all of them are tried before it is written.
@@ -391,4 +508,33 @@ async fn an_agent_that_some_pods_cannot_have_is_found_before_the_webhook_is_told
         .metadata
         .resource_version;
     assert_eq!(after, before);
+}
+
+/// Whatever is added to a pod may be forbidden by somebody.
+#[tokio::test]
+async fn an_agent_whose_annotation_is_forbidden_is_found_before_the_webhook_is_told_of_it() {
+    let (world, _webhook) = World::in_force(Options::default()).await;
+    let former = revision(&world).await;
+    let annotation = names::AGENT_REVISION_ANNOTATION;
+    let condition = format!(
+        "!has(object.metadata.annotations) || !('{annotation}' in object.metadata.annotations) || \
+         object.metadata.annotations['{annotation}'] == '{former}'"
+    );
+    let mut refused = serde_json::to_value(pod()).unwrap();
+    refused["metadata"]["labels"] = json!({names::INJECT_LABEL: names::INJECT_NO});
+    refused["metadata"]["annotations"] = json!({annotation: "another"});
+    demand(&world, &condition, refused).await;
+    let version = async || {
+        let configuration = world.configuration().await.unwrap();
+        configuration.metadata.resource_version
+    };
+    let before = version().await;
+    install_agent(&world.installed, "Webhook", "64Mi").await;
+    let message = world.ready("False", "InjectionRefused").await;
+    assert!(
+        message.contains("this agent is not wanted here"),
+        "{message}"
+    );
+    assert_eq!(version().await, before);
+    both_get(&world, &former).await;
 }

@@ -15,6 +15,9 @@ pub const INSTALLATION: &str = "katonic-logging-installation";
 /// Its key.
 pub const INSTALLATION_KEY: &str = "installation.yaml";
 
+/// Annotation of the installation's ConfigMap: another value asks the operator to try at once what was refused.
+pub const REQUESTED_AT_ANNOTATION: &str = "logging.katonic.ai/requested-at";
+
 /// The bundle Secret of a plane namespace.
 pub const BUNDLE: &str = "katonic-logs";
 
@@ -87,6 +90,10 @@ pub const INSTALLATION_ANNOTATION: &str = "logging.katonic.ai/installation";
 
 /// Annotation of the webhook's configuration: what the webhook adds to pods, as the controller decided.
 pub const SIDECAR_ANNOTATION: &str = "logging.katonic.ai/sidecar";
+
+/// Annotation of the webhook's configuration while it is tried: what pods got before, and where, for an operator that takes over
+/// in the middle.
+pub const FORMER_ANNOTATION: &str = "logging.katonic.ai/former";
 
 /// Annotation that tells cert-manager's cainjector where the authorities of a webhook come from (cert-manager: "CA Injector").
 /// On the webhook's Deployment it says that certificates are cert-manager's.

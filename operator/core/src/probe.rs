@@ -15,7 +15,12 @@ use k8s_openapi::{
 };
 use katonic_log_config::layout;
 
-use crate::{installation::Agent, names, sidecar};
+use crate::{
+    injection::{Decision, Reason, decide},
+    installation::Agent,
+    names,
+    sidecar::{self, Sidecar},
+};
 
 /// What a user who is not root is in the images of most distributions.
 const NOBODY: i64 = 65532;
@@ -172,26 +177,41 @@ fn labelled(mut pod: Pod, key: &str, value: &str) -> Pod {
     pod
 }
 
-/// A pod of this shape with the agent in it already.
-pub fn with_agent(shape: Shape, agent: &Agent) -> Pod {
-    let mut pod = pod(shape, agent);
-    if let Some(spec) = &mut pod.spec {
-        let container = Container {
-            resources: Some(sidecar::resources(agent)),
-            ..sidecar::container(agent)
-        };
-        let init_containers = spec.init_containers.get_or_insert_default();
-        init_containers.insert(0, container);
-        let volumes = spec.volumes.get_or_insert_default();
-        volumes.extend(sidecar::volumes());
+/// A trial pod that cannot be made, which no input is known to cause.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its JSON is none of a pod.
+    #[error("failed to render a trial pod")]
+    Json(#[from] serde_json::Error),
+    /// The agent cannot be added to it.
+    #[error("failed to add the log agent to a trial pod")]
+    Patch(#[from] json_patch::PatchError),
+    /// It would get no agent.
+    #[error("a trial pod gets no log agent: {0}")]
+    Left(Reason),
+}
+
+/// A pod of this shape with the agent in it already: what every way of injection makes of it, annotations and variables too, so that
+/// whoever refuses one refuses the other.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn with_agent(shape: Shape, agent: &Agent) -> Result<Pod, Error> {
+    let mut pod = serde_json::to_value(pod(shape, agent))?;
+    match decide(&pod, &Sidecar::new(agent)?) {
+        Decision::Inject(patch) => json_patch::patch(&mut pod, &patch)?,
+        Decision::Leave(reason) => return Err(Error::Left(reason)),
     }
-    pod
+    Ok(serde_json::from_value(pod)?)
 }
 
 /// The same pod without what the agent cannot do without: the log files of the node, and the user that may read them.
 /// Where this one is taken, it is those that are forbidden.
-pub fn with_unprivileged_agent(shape: Shape, agent: &Agent) -> Pod {
-    let mut pod = with_agent(shape, agent);
+///
+/// # Errors
+/// When it cannot be made.
+pub fn with_unprivileged_agent(shape: Shape, agent: &Agent) -> Result<Pod, Error> {
+    let mut pod = with_agent(shape, agent)?;
     let spec = pod.spec.get_or_insert_default();
     for volume in spec.volumes.iter_mut().flatten() {
         if volume.host_path.take().is_some() {
@@ -203,7 +223,7 @@ pub fn with_unprivileged_agent(shape: Shape, agent: &Agent) -> Pod {
         context.run_as_user = Some(NOBODY);
         context.run_as_non_root = Some(true);
     }
-    pod
+    Ok(pod)
 }
 
 /// Whether the pod that came back has the agent.
@@ -357,15 +377,39 @@ mod tests {
     fn a_pod_with_the_agent_is_told_from_one_without() {
         let agent = installation().agent;
         for shape in Shape::ALL {
-            assert!(is_injected(&with_agent(shape, &agent)), "{shape:?}");
+            let with = with_agent(shape, &agent).unwrap();
+            assert!(is_injected(&with), "{shape:?}");
             assert!(!is_injected(&pod(shape, &agent)), "{shape:?}");
+        }
+    }
+
+    /// Policies of others may be about any of it.
+    #[test]
+    fn a_pod_with_the_agent_has_all_that_injection_adds() {
+        let agent = installation().agent;
+        let sidecar = Sidecar::new(&agent).unwrap();
+        for shape in Shape::ALL {
+            let with = with_agent(shape, &agent).unwrap();
+            let annotations = with.metadata.annotations.unwrap();
+            assert_eq!(
+                annotations[names::AGENT_REVISION_ANNOTATION],
+                sidecar.revision.as_str()
+            );
+            let volumes = &annotations[names::SAFE_TO_EVICT_ANNOTATION];
+            assert!(volumes.ends_with("katonic-podlogs,katonic-log-state"));
+            let spec = with.spec.unwrap();
+            let added = spec.init_containers.unwrap().remove(0);
+            let mut variables = added.env.into_iter().flatten();
+            assert!(variables.any(|one| one.name == layout::ENV_GRACE_PERIOD));
+            assert_eq!(added.resources, Some(sidecar::resources(&agent)));
+            assert!(spec.volumes.unwrap().ends_with(&sidecar::volumes()));
         }
     }
 
     #[test]
     fn an_unprivileged_agent_has_no_path_of_the_node_and_is_not_root() {
         for shape in Shape::ALL {
-            let pod = with_unprivileged_agent(shape, &installation().agent);
+            let pod = with_unprivileged_agent(shape, &installation().agent).unwrap();
             assert!(is_injected(&pod));
             let spec = pod.spec.unwrap();
             let volumes = spec.volumes.unwrap();

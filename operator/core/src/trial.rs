@@ -23,7 +23,12 @@ pub enum Verdict {
     /// Try again.
     Wait(Wait),
     /// Leave everything as it is.
-    Refuse(Refusal),
+    Refuse {
+        /// What to tell.
+        refusal: Refusal,
+        /// Every namespace that refuses it.
+        namespaces: BTreeSet<String>,
+    },
     /// Put it in force in these namespaces.
     Accept(BTreeSet<String>),
 }
@@ -64,12 +69,18 @@ pub fn judge(
     };
     let refused = outcomes
         .iter()
-        .find_map(|(namespace, outcome)| match outcome {
-            Outcome::Refused(message) => Some(refusal(namespace, message)),
+        .filter_map(|(namespace, outcome)| match outcome {
+            Outcome::Refused(message) => Some((namespace, message)),
             _ => None,
         });
-    match refused {
-        Some(refused) if settled => return Verdict::Refuse(refused),
+    let namespaces = refused.clone().map(|(namespace, _)| namespace.clone());
+    match refused.clone().next() {
+        Some((namespace, message)) if settled => {
+            return Verdict::Refuse {
+                refusal: refusal(namespace, message),
+                namespaces: namespaces.collect(),
+            };
+        }
         Some(_) => return Verdict::Wait(Wait::TakenUp),
         None => {}
     }
@@ -149,8 +160,23 @@ mod tests {
             ("b", Outcome::Refused("words".into())),
             ("c", Outcome::NotYet),
         ];
-        assert_eq!(judged(&outcomes, &[], true), Verdict::Refuse(words("b")));
+        let refuse = |namespaces: &[&str]| Verdict::Refuse {
+            refusal: words(namespaces[0]),
+            namespaces: named(namespaces),
+        };
+        assert_eq!(judged(&outcomes, &[], true), refuse(&["b"]));
         assert_eq!(judged(&outcomes, &[], false), Verdict::Wait(Wait::TakenUp));
+    }
+
+    #[test]
+    fn every_namespace_that_refuses_is_named() {
+        let refused = || Outcome::Refused("words".into());
+        let outcomes = [("a", refused()), ("b", Outcome::NotYet), ("c", refused())];
+        let verdict = Verdict::Refuse {
+            refusal: words("a"),
+            namespaces: named(&["a", "c"]),
+        };
+        assert_eq!(judged(&outcomes, &["a", "c"], true), verdict);
     }
 
     #[test]

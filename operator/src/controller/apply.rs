@@ -21,11 +21,12 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::sources::{Owned, PlaneSource, PlaneSources};
-use crate::{cache::chain, health::Health, metrics::Outcome};
+use crate::{cache::chain, health::Health, leader::Tenure, metrics::Outcome};
 
 /// Writes objects, and remembers what it wrote: an object that is as it was left is not written again.
 pub struct Applier {
     client: Client,
+    tenure: Tenure,
     health: Arc<Health>,
     written: BTreeMap<String, Written>,
 }
@@ -35,11 +36,25 @@ pub struct Applier {
 struct Written {
     body: Vec<u8>,
     resource_version: String,
+    /// The version that was seen when it was written.
+    over: Option<String>,
+}
+
+/// An object has changed since it was seen: whatever was decided has to be decided again.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} {name} has changed since it was seen")]
+pub struct Outdated {
+    kind: &'static str,
+    name: String,
 }
 
 /// What may go wrong with one object.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Outdated(#[from] Outdated),
+    #[error("failed to see whether this instance still leads")]
+    Lease(#[source] kube::Error),
     #[error("{kind} {name} is there and was not made by katonic-logging: delete or rename it")]
     NameTaken { kind: &'static str, name: String },
     #[error("failed to serialise {kind} {name}")]
@@ -79,9 +94,10 @@ impl From<Error> for Failure {
 
 impl Applier {
     /// An applier that has written nothing yet.
-    pub fn new(client: Client, health: Arc<Health>) -> Self {
+    pub fn new(client: Client, tenure: Tenure, health: Arc<Health>) -> Self {
         Self {
             client,
+            tenure,
             health,
             written: BTreeMap::new(),
         }
@@ -158,13 +174,13 @@ impl Applier {
         };
         let Some(wanted) = &plan.bundle else {
             return self
-                .delete(&api, "Secret", names::BUNDLE, observed)
+                .delete(&api, "Secret", names::BUNDLE, observed, None)
                 .await
                 .map(|()| None);
         };
         let before = self.written.get(&secret_key(&plan.namespace));
         let (applied, mut written) = self
-            .converge(&api, "Secret", wanted, observed, before)
+            .converge(&api, "Secret", wanted, observed, before, None)
             .await?;
         if let Some(applied) = applied
             && let Some(resource_version) = self.prune(&api, wanted, &applied).await?
@@ -174,7 +190,7 @@ impl Applier {
         Ok(Some(written))
     }
 
-    /// Writes an object that belongs to the whole cluster, unless it is as it was left.
+    /// Writes an object that belongs to the whole cluster, unless it is as it was left or is not any more what was seen of it.
     pub async fn write<K>(
         &mut self,
         api: &Api<K>,
@@ -186,8 +202,10 @@ impl Applier {
         K: Resource + Clone + Debug + Serialize + DeserializeOwned,
     {
         let key = key(kind, &wanted.name_any());
+        let before = self.written.get(&key);
+        let version = newest(observed.as_ref(), before);
         let (_, written) = self
-            .converge(api, kind, wanted, observed, self.written.get(&key))
+            .converge(api, kind, wanted, observed, before, version)
             .await?;
         self.remember(&key, Some(written));
         Ok(())
@@ -204,12 +222,14 @@ impl Applier {
     where
         K: Clone + Debug + DeserializeOwned,
     {
-        self.remember(&key(kind, name), None);
-        self.delete(api, kind, name, observed).await
+        let key = key(kind, name);
+        let version = newest(observed.as_ref(), self.written.get(&key));
+        self.remember(&key, None);
+        self.delete(api, kind, name, observed, version).await
     }
 
     /// Server-side apply, unless the object is as it was left. Equal content is no write in the API server either;
-    /// this spares the request.
+    /// this spares the request. With a `version`, nothing is written over any other one.
     async fn converge<K>(
         &self,
         api: &Api<K>,
@@ -217,6 +237,7 @@ impl Applier {
         wanted: &K,
         observed: Option<Owned>,
         before: Option<&Written>,
+        version: Option<String>,
     ) -> Result<(Option<K>, Written), Error>
     where
         K: Resource + Clone + Debug + Serialize + DeserializeOwned,
@@ -242,8 +263,16 @@ impl Applier {
         {
             return Ok((None, before.clone()));
         }
+        self.tenure.holds().await.map_err(Error::Lease)?;
+        let mut wanted = wanted.clone();
+        wanted.meta_mut().resource_version.clone_from(&version);
         let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
-        let applied = api.patch(&name, &parameters, &Patch::Apply(wanted)).await;
+        let applied = match api.patch(&name, &parameters, &Patch::Apply(wanted)).await {
+            Err(kube::Error::Api(status)) if version.is_some() && is_outdated(&status) => {
+                return Err(Outdated { kind, name }.into());
+            }
+            applied => applied,
+        };
         self.health.metrics.wrote(kind, Outcome::of(&applied));
         let applied = applied.map_err(|source| Error::Apply {
             kind,
@@ -256,6 +285,7 @@ impl Applier {
             Written {
                 body,
                 resource_version,
+                over: observed.map(|observed| observed.resource_version),
             },
         ))
     }
@@ -295,13 +325,14 @@ impl Applier {
         Ok(pruned.resource_version())
     }
 
-    /// Deletes what is ours, and only the very object that was seen.
+    /// Deletes what is ours, and only the very object that was seen; with a `version`, only as it was then.
     async fn delete<K>(
         &self,
         api: &Api<K>,
         kind: &'static str,
         name: &str,
         observed: Option<Owned>,
+        version: Option<String>,
     ) -> Result<(), Error>
     where
         K: Clone + Debug + DeserializeOwned,
@@ -311,8 +342,9 @@ impl Applier {
         };
         let preconditions = Preconditions {
             uid: Some(observed.uid),
-            resource_version: None,
+            resource_version: version,
         };
+        self.tenure.holds().await.map_err(Error::Lease)?;
         let parameters = DeleteParams {
             preconditions: Some(preconditions),
             ..DeleteParams::default()
@@ -357,13 +389,34 @@ impl Applier {
         };
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
         match self
-            .delete(&api, "Secret", names::BUNDLE, Some(Owned::of(found.meta())))
+            .delete(
+                &api,
+                "Secret",
+                names::BUNDLE,
+                Some(Owned::of(found.meta())),
+                None,
+            )
             .await
         {
-            Err(Error::Delete { source, .. }) => Err(source),
+            Err(Error::Delete { source, .. } | Error::Lease(source)) => Err(source),
             _ => Ok(()),
         }
     }
+}
+
+/// The version of an object as far as it is known: what was seen of it, or what was made of that since.
+fn newest(observed: Option<&Owned>, before: Option<&Written>) -> Option<String> {
+    let observed = &observed?.resource_version;
+    let since = before.filter(|before| before.over.as_ref() == Some(observed));
+    Some(since.map_or_else(|| observed.clone(), |since| since.resource_version.clone()))
+}
+
+/// Whether an answer says that an object is not the version that was named, or is gone.
+fn is_outdated(status: &kube::core::Status) -> bool {
+    status.code == 409
+        || status
+            .message
+            .contains("resourceVersion should not be set on objects to be created")
 }
 
 /// Logs why something was not written, for the status to tell.

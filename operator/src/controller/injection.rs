@@ -15,7 +15,7 @@ use kube::Client;
 
 use super::{
     alarm::Alarm,
-    apply::{Applier, failed},
+    apply::{self, Applier, Outdated, failed},
     prober::{Injected, Prober},
     sources::Sources,
     switch::{Known, Progress, SETTLE, Switch},
@@ -95,6 +95,9 @@ impl Injection {
 
     /// Brings the cluster one step nearer to what is wanted, and says in the report how far it is; whether something remains to
     /// be done soon.
+    ///
+    /// # Errors
+    /// When what is in the cluster is not what was seen of it; the report says nothing then.
     pub async fn advance(
         &mut self,
         applier: &mut Applier,
@@ -103,7 +106,7 @@ impl Injection {
         known: Known<'_>,
         metrics: &Metrics,
         report: &mut Report,
-    ) -> bool {
+    ) -> Result<bool, Outdated> {
         let now = Timestamp::now();
         let sources = known.sources;
         let secrets = sources.secrets.all().unwrap_or_default();
@@ -123,8 +126,8 @@ impl Injection {
         };
         let mode = wanted.installation.injection.mode;
         let mut choice = choose(mode, &situation, wanted.admission.is_some());
-        let by_policy = self.policy(applier, prober, choice, wanted, known).await;
-        let by_webhook = self.ask(applier, prober, choice, wanted, known).await;
+        let by_policy = self.policy(applier, prober, choice, wanted, known).await?;
+        let by_webhook = self.ask(applier, prober, choice, wanted, known).await?;
         let (progress, other) = match choice.way {
             Way::AdmissionPolicy => (by_policy, by_webhook),
             Way::Webhook => (by_webhook, by_policy),
@@ -136,6 +139,7 @@ impl Injection {
         metrics.set_injection(self.in_force);
         // The other way only stays or goes: what became of that is told by the log.
         let mut soon = other.as_ref().is_ok_and(|progress| progress.soon);
+        let mut due = None;
         match progress {
             Err(failure) => report.admission = Some(failure),
             // What hinders it is told, and watched: asking again would not help.
@@ -144,6 +148,7 @@ impl Injection {
                 report.change = progress.change;
                 report.injection_pending = progress.pending;
                 soon |= progress.soon;
+                due = progress.due;
                 if let Some(admission) = wanted.admission.filter(|_| !choice.is_written()) {
                     report.injection_pending.clone_from(&admission.namespaces);
                 }
@@ -167,11 +172,12 @@ impl Injection {
         // The other way gives way then, and restarts may begin.
         let settles = (self.in_force.is_some() && !self.settled).then_some(SETTLE);
         let again = other.is_err().then_some(AGAIN).or(settles);
+        let again = again.into_iter().chain(due).min();
         let again = again.and_then(|again| now.saturating_add(again).ok());
         let until = again.map_or(found.until, |again| again.min(found.until));
         self.alarm.set(until);
         report.choice = Some(choice);
-        soon
+        Ok(soon)
     }
 
     async fn policy(
@@ -181,8 +187,8 @@ impl Injection {
         choice: Choice,
         wanted: Wanted<'_>,
         known: Known<'_>,
-    ) -> Result<Progress, Failure> {
-        match (choice.admission_policy, wanted.admission) {
+    ) -> Result<Result<Progress, Failure>, Outdated> {
+        let result = match (choice.admission_policy, wanted.admission) {
             (Action::Write, Some(admission)) => {
                 self.switch.advance(applier, prober, admission, known).await
             }
@@ -192,8 +198,11 @@ impl Injection {
                 .retire(applier, known.sources)
                 .await
                 .map(|()| Progress::default()),
+        };
+        match result {
+            Err(apply::Error::Outdated(outdated)) => Err(outdated),
+            result => Ok(result.map_err(failed)),
         }
-        .map_err(failed)
     }
 
     async fn ask(
@@ -203,7 +212,7 @@ impl Injection {
         choice: Choice,
         wanted: Wanted<'_>,
         known: Known<'_>,
-    ) -> Result<Progress, Failure> {
+    ) -> Result<Result<Progress, Failure>, Outdated> {
         let watched = &known.sources.webhook;
         let result = match (choice.webhook, wanted.admission) {
             (Action::Write, Some(admission)) => {
@@ -229,16 +238,18 @@ impl Injection {
                 .await
                 .map(|()| Progress::default()),
         };
-        result.map_err(|error| match error {
-            webhook::Error::Write(error) => failed(error),
-            error @ webhook::Error::Render(_) => {
+        match result {
+            Ok(progress) => Ok(Ok(progress)),
+            Err(webhook::Error::Write(apply::Error::Outdated(outdated))) => Err(outdated),
+            Err(webhook::Error::Write(error)) => Ok(Err(failed(error))),
+            Err(error @ webhook::Error::Render(_)) => {
                 tracing::error!(error = %chain(&error), "failed to apply");
-                Failure {
+                Ok(Err(Failure {
                     name_taken: false,
                     message: chain(&error),
-                }
+                }))
             }
-        })
+        }
     }
 }
 

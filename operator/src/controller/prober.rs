@@ -225,8 +225,8 @@ impl Prober {
         agent: &Agent,
         labels: &Labels,
     ) -> Result<bool, Refused> {
-        let with = probe::labelled_like(probe::with_agent(shape, agent), labels);
-        let message = match self.dry_run(namespace, &with).await {
+        let with = probe::with_agent(shape, agent);
+        let message = match self.dry_run_like(namespace, with, labels).await {
             Answer::Created(_) => return Ok(true),
             Answer::None(message) => {
                 tracing::warn!(%namespace, %message, "failed to try a pod");
@@ -235,8 +235,7 @@ impl Prober {
             Answer::Refused(message) => message,
         };
         let without = probe::opted_out(probe::pod(shape, agent));
-        let without = probe::labelled_like(without, labels);
-        let without = self.dry_run(namespace, &without).await;
+        let without = self.dry_run_like(namespace, Ok(without), labels).await;
         match probe::blame(&message, without.without_agent()) {
             Blame::Agent => {}
             Blame::AnyPod => {
@@ -246,8 +245,7 @@ impl Prober {
             Blame::Unclear => return Err(Refused::Untried(message)),
         }
         let unprivileged = probe::with_unprivileged_agent(shape, agent);
-        let unprivileged = probe::labelled_like(unprivileged, labels);
-        let unprivileged = self.dry_run(namespace, &unprivileged).await;
+        let unprivileged = self.dry_run_like(namespace, unprivileged, labels).await;
         Err(match unprivileged {
             Answer::Created(_) => Refused::Unsupported(message),
             _ => Refused::Pods(message),
@@ -310,6 +308,32 @@ impl Prober {
             .collect()
     }
 
+    /// What becomes of pods that carry what the webhook would add to them: what others say of them, they say of those.
+    pub async fn trials_with_agent(
+        &self,
+        namespaces: &BTreeSet<String>,
+        agent: &Agent,
+    ) -> BTreeMap<String, Outcome> {
+        let trial = async |namespace: &String| {
+            let shapes = Shape::ALL.into_iter();
+            let shapes = shapes.map(async |shape| match probe::with_agent(shape, agent) {
+                Ok(with) => {
+                    let webhook = names::TRIAL_OF_WEBHOOK;
+                    let with = probe::trying(with, webhook);
+                    let without = probe::trying(probe::pod(shape, agent), webhook);
+                    self.compare(namespace, &with, without, probe::is_injected)
+                        .await
+                }
+                Err(error) => Outcome::Unanswered(chain(&error)),
+            });
+            (namespace.clone(), together(join_all(shapes).await))
+        };
+        join_all(namespaces.iter().map(trial))
+            .await
+            .into_iter()
+            .collect()
+    }
+
     async fn try_one(
         &self,
         namespace: &str,
@@ -333,7 +357,18 @@ impl Prober {
         is_applied: impl Fn(&Pod) -> bool,
     ) -> Outcome {
         let pod = probe::trying(probe::pod(shape, agent), trial);
-        let message = match self.dry_run(namespace, &pod).await {
+        self.compare(namespace, &pod.clone(), pod, is_applied).await
+    }
+
+    /// What becomes of a pod, and whether it is about the agent: `without` is the same one, to be left alone.
+    async fn compare(
+        &self,
+        namespace: &str,
+        pod: &Pod,
+        without: Pod,
+        is_applied: impl Fn(&Pod) -> bool,
+    ) -> Outcome {
+        let message = match self.dry_run(namespace, pod).await {
             Answer::Created(created) if is_applied(&created) => return Outcome::Passed,
             Answer::Created(_) => return Outcome::NotYet,
             Answer::None(message) => return Outcome::Unanswered(message),
@@ -342,7 +377,7 @@ impl Prober {
         if probe::is_of_rights(&message) {
             return Outcome::Unanswered(message);
         }
-        let without = self.dry_run(namespace, &probe::opted_out(pod)).await;
+        let without = self.dry_run(namespace, &probe::opted_out(without)).await;
         match probe::blame(&message, without.without_agent()) {
             Blame::Agent => Outcome::Refused(message),
             Blame::AnyPod | Blame::Unclear => Outcome::Silent(message),
@@ -404,6 +439,21 @@ impl Prober {
             }
         }
         pending
+    }
+
+    async fn dry_run_like(
+        &self,
+        namespace: &str,
+        pod: Result<Pod, probe::Error>,
+        labels: &Labels,
+    ) -> Answer {
+        match pod {
+            Ok(pod) => {
+                let pod = probe::labelled_like(pod, labels);
+                self.dry_run(namespace, &pod).await
+            }
+            Err(error) => Answer::None(chain(&error)),
+        }
     }
 
     async fn dry_run(&self, namespace: &str, pod: &Pod) -> Answer {

@@ -154,6 +154,25 @@ impl AdmissionBinding {
     }
 }
 
+/// The ConfigMap with the installation.
+#[derive(Clone, Debug, PartialEq)]
+struct Written {
+    yaml: Option<String>,
+    requested_at: Option<String>,
+}
+
+impl Written {
+    fn of(config_map: ConfigMap) -> Self {
+        let annotations = config_map.metadata.annotations;
+        let data = config_map.data;
+        Self {
+            yaml: data.and_then(|mut data| data.remove(names::INSTALLATION_KEY)),
+            requested_at: annotations
+                .and_then(|mut all| all.remove(names::REQUESTED_AT_ANNOTATION)),
+        }
+    }
+}
+
 /// What is watched whatever the installation says.
 #[derive(Debug)]
 pub struct Sources {
@@ -171,7 +190,7 @@ pub struct Sources {
     pub definition: Cache<String>,
     /// The webhook.
     pub webhook: Watched,
-    installation: Cache<Option<String>>,
+    installation: Cache<Written>,
 }
 
 fn named(name: &str) -> Config {
@@ -240,11 +259,7 @@ impl Sources {
             Api::<ConfigMap>::namespaced(client.clone(), namespace),
             named(names::INSTALLATION),
             signal.clone(),
-            |config_map, _| {
-                config_map
-                    .data
-                    .and_then(|mut data| data.remove(names::INSTALLATION_KEY))
-            },
+            |config_map, _| Written::of(config_map),
             plan_on_any_change,
         );
         Self {
@@ -278,7 +293,13 @@ impl Sources {
     /// `installation.yaml` as it is written.
     pub fn installation(&self) -> Option<String> {
         self.installation
-            .with(|all| all.get(names::INSTALLATION).cloned())??
+            .with(|all| all.get(names::INSTALLATION)?.yaml.clone())?
+    }
+
+    /// When somebody last asked that what was refused be tried, in their words.
+    pub fn requested_at(&self) -> Option<String> {
+        self.installation
+            .with(|all| all.get(names::INSTALLATION)?.requested_at.clone())?
     }
 
     /// When what injects was changed last: pods that were created later got what they get now.

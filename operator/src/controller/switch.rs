@@ -21,7 +21,7 @@ use kube::{Api, Client};
 use super::{
     apply::{Applier, Error},
     prober::{self, Injected, Prober},
-    refused::Refused,
+    refused::{Attempt, Refused},
     sources::{AdmissionBinding, AdmissionPolicy, Circumstances, Owned, Sources},
 };
 
@@ -79,6 +79,17 @@ pub struct Known<'a> {
     pub held: Option<&'a Refusal>,
 }
 
+impl Known<'_> {
+    /// An attempt to put this in force now.
+    pub fn attempt<R: Clone>(self, revision: &R) -> Attempt<R> {
+        Attempt {
+            revision: revision.clone(),
+            circumstances: self.circumstances.clone(),
+            requested_at: self.sources.requested_at(),
+        }
+    }
+}
+
 /// How far it is.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -90,6 +101,8 @@ pub struct Progress {
     pub settled: bool,
     /// Whether something remains to be done soon.
     pub soon: bool,
+    /// When there is something to do though nothing has changed.
+    pub due: Option<Duration>,
 }
 
 /// The admission objects as the cluster has them.
@@ -313,7 +326,7 @@ impl Switch {
             .as_ref()
             .map_or_else(Instant::now, |tried| tried.since);
         match verdict {
-            Verdict::Refuse(refusal) => {
+            Verdict::Refuse { refusal, .. } => {
                 self.refuse(wanted, known, refusal.clone());
                 self.withdraw(applier, seen, former).await?;
                 Ok(Some(ChangeState::Refused(refusal)))
@@ -377,7 +390,7 @@ impl Switch {
                     None
                 }
                 Verdict::Wait(wait) => Some(ChangeState::Tried(wait)),
-                Verdict::Refuse(refusal) => {
+                Verdict::Refuse { refusal, .. } => {
                     self.refuse(wanted, known, refusal.clone());
                     Some(ChangeState::Refused(refusal))
                 }
@@ -461,10 +474,13 @@ impl Switch {
                 slot.name(),
                 TAKEN_UP.as_secs()
             );
-            return Ok(Verdict::Refuse(Refusal {
-                namespace: namespace.clone(),
-                message,
-            }));
+            return Ok(Verdict::Refuse {
+                refusal: Refusal {
+                    namespace: namespace.clone(),
+                    message,
+                },
+                namespaces: namespaces.clone(),
+            });
         }
         Ok(verdict)
     }
@@ -475,13 +491,12 @@ impl Switch {
     }
 
     fn refusal(&self, wanted: &Admission, known: Known<'_>) -> Option<Refusal> {
-        let (revision, circumstances) = (&wanted.revision, known.circumstances);
-        self.refused.refusal(revision, circumstances)
+        self.refused.refusal(&known.attempt(&wanted.revision))
     }
 
     fn refuse(&mut self, wanted: &Admission, known: Known<'_>, refusal: Refusal) {
-        let (revision, circumstances) = (&wanted.revision, known.circumstances);
-        self.refused.refuse(revision, circumstances, refusal);
+        let attempt = known.attempt(&wanted.revision);
+        self.refused.refuse(attempt, refusal);
     }
 
     /// Puts back what is in force if somebody has changed it.

@@ -11,19 +11,20 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     admission::DefinitionUid,
+    installation::Agent,
     names,
     sidecar::Revision,
     status::{Change, ChangeState},
     trial::{Verdict, Wait, judge},
     way,
-    webhook::configuration::{Reach, Told, Trust, configuration},
+    webhook::configuration::{Former, Reach, Told, Trust, configuration},
 };
 use kube::{Api, Client};
 
 use super::{
     apply::{self, Applier},
     prober::Prober,
-    refused::Refused,
+    refused::TakenBack,
     sources::Owned,
     switch::{Known, Progress, SETTLE},
 };
@@ -66,7 +67,7 @@ pub struct Webhook {
     in_force: Option<Told>,
     bound: BTreeSet<String>,
     has_recalled: bool,
-    refused: Refused<Revision>,
+    taken_back: Option<TakenBack<Revision>>,
     /// The version of the configuration that was seen to act, and where.
     shown: (String, BTreeSet<String>),
     /// When the configuration was last changed.
@@ -110,7 +111,7 @@ impl Webhook {
             in_force: None,
             bound: BTreeSet::new(),
             has_recalled: false,
-            refused: Refused::default(),
+            taken_back: None,
             shown: Default::default(),
             changed: Instant::now(),
             could_be_asked: false,
@@ -230,7 +231,7 @@ impl Webhook {
         (self.in_force, self.shown) = Default::default();
         self.bound.clear();
         self.has_recalled = true;
-        self.refused.forget();
+        self.taken_back = None;
         let observed = watched.configured().there().map(|one| one.owned);
         applier
             .remove(
@@ -268,9 +269,13 @@ impl Webhook {
         self.bound
             .retain(|namespace| namespaces.contains(namespace));
         let observed = configured.map(|configured| configured.owned);
+        let attempt = known.attempt(&wanted.told.sidecar.revision);
+        self.taken_back.take_if(|one| !one.is_of(&attempt));
+        self.reconsider(prober, known.agent).await;
         if let Some(change) = self.hold(applier, &wanted, known, observed.clone()).await? {
             return Ok(Progress {
                 change: Some(change),
+                due: self.taken_back.as_ref().and_then(TakenBack::asks_in),
                 ..Progress::default()
             });
         }
@@ -292,16 +297,32 @@ impl Webhook {
         match judge(&outcomes, namespaces, settled) {
             Verdict::Accept(shown) if shown == *namespaces => {
                 (self.in_force, self.bound) = (Some(wanted.told.clone()), shown.clone());
+                self.taken_back = None;
+                // What there was before is told no longer. Whatever acted on what is written still does.
+                let changed = self.changed;
+                let version = self
+                    .write(applier, &wanted.told, namespaces, &wanted, observed)
+                    .await?;
+                self.changed = changed;
                 self.shown = (version, shown);
-                self.refused.forget();
             }
             Verdict::Accept(shown) => {
                 progress.pending = namespaces.difference(&shown).cloned().collect();
             }
-            Verdict::Refuse(refusal) => {
-                self.bound.remove(&refusal.namespace);
-                self.refused.refuse(revision, known.circumstances, refusal);
+            Verdict::Refuse {
+                refusal,
+                namespaces: refusing,
+            } => {
+                if self.in_force.is_none() {
+                    self.bound.clear();
+                } else if self.adds(&wanted.told) {
+                    self.bound.retain(|namespace| !refusing.contains(namespace));
+                }
+                // Else they have the former agent, and keep it.
+                self.taken_back = Some(TakenBack::new(attempt, refusal, refusing));
                 progress.change = self.hold(applier, &wanted, known, observed).await?;
+                self.reconsider(prober, known.agent).await;
+                progress.due = self.taken_back.as_ref().and_then(TakenBack::asks_in);
             }
             Verdict::Wait(wait @ Wait::Answer(_)) => {
                 progress.change = Some(Change {
@@ -324,6 +345,16 @@ impl Webhook {
         in_force.is_some_and(|one| one.sidecar.revision == told.sidecar.revision)
     }
 
+    /// Has pods that carry what was refused ask whether it would be taken now: nobody else's pods are refused for that.
+    async fn reconsider(&mut self, prober: &Prober, agent: &Agent) {
+        let asks = self.taken_back.as_ref().and_then(TakenBack::asks);
+        let Some(namespaces) = asks else {
+            return;
+        };
+        let outcomes = prober.trials_with_agent(namespaces, agent).await;
+        self.taken_back.take_if(|one| one.answered(&outcomes));
+    }
+
     /// Where pods with what is wanted are refused: leaves the webhook told of the former agent, and of the namespaces that have
     /// it. None where nothing is refused.
     async fn hold(
@@ -336,10 +367,8 @@ impl Webhook {
         let told = &wanted.told;
         let is_new = !self.adds(told);
         let held = known.held.filter(|_| is_new);
-        let refused = self
-            .refused
-            .refusal(&told.sidecar.revision, known.circumstances);
-        let Some(refusal) = held.cloned().or(refused) else {
+        let taken_back = self.taken_back.as_ref().map(TakenBack::refusal);
+        let Some(refusal) = held.or(taken_back).cloned() else {
             return Ok(None);
         };
         let joining = wanted.namespaces.difference(&self.bound).cloned();
@@ -366,14 +395,19 @@ impl Webhook {
         Ok(Some(change))
     }
 
-    /// Finds what an operator before this one had put in force. Later, what is in the cluster may be what is only tried.
+    /// Finds what an operator before this one had put in force, which is not what it had begun to try. Later, what is in the
+    /// cluster may be what this one tries.
     fn recall(&mut self, configured: Option<&Configured>) {
         if std::mem::replace(&mut self.has_recalled, true) {
             return;
         }
         if let Some(configured) = configured.filter(|configured| configured.owned.ours) {
-            self.in_force.clone_from(&configured.told);
-            self.bound.clone_from(&configured.namespaces);
+            let (told, namespaces) = match &configured.former {
+                Some(former) => (&former.told, &former.namespaces),
+                None => (&configured.told, &configured.namespaces),
+            };
+            self.in_force.clone_from(told);
+            self.bound.clone_from(namespaces);
         }
     }
 
@@ -400,8 +434,18 @@ impl Webhook {
                 .remove(&self.configurations, CONFIGURATION, name, observed)
                 .await?;
         } else {
-            let definition = wanted.definition;
-            let object = configuration(told, namespaces, definition, &self.reach, trust)?;
+            let former = (!self.adds(told)).then(|| Former {
+                told: self.in_force.clone(),
+                namespaces: self.bound.clone(),
+            });
+            let object = configuration(
+                told,
+                former.as_ref(),
+                namespaces,
+                wanted.definition,
+                &self.reach,
+                trust,
+            )?;
             applier
                 .write(&self.configurations, CONFIGURATION, &object, observed)
                 .await?;

@@ -11,6 +11,10 @@ use crate::{coverage::WorkloadKind, names};
 /// How long a workload that names no deadline may be without progress: what a Deployment has by default.
 const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
+/// How long any workload may be without progress, whatever it names: all others wait for it, and its deadline is its owner's to
+/// choose.
+const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(1);
+
 /// A Deployment, `StatefulSet` or `DaemonSet` as the API has it, without its template's containers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -142,7 +146,9 @@ impl Object {
             deleting: self.metadata.deletion_timestamp.is_some(),
             health,
             numbers,
-            deadline: deadline.map_or(DEADLINE, SignedDuration::from_secs),
+            deadline: deadline
+                .map_or(DEADLINE, SignedDuration::from_secs)
+                .min(LONGEST_DEADLINE),
             obstacle: self.obstacle(kind),
             restarted_by_us: self.restarted_by_us(),
             in_our_rollout: !self.was_rolled_out(kind) && self.is_last_changed_by_us(),
@@ -330,6 +336,21 @@ mod tests {
         assert_eq!(status(2, 2), Health::Complete);
         assert_eq!(status(1, 2), Health::Progressing);
         assert_eq!(status(2, 1), Health::Progressing);
+    }
+
+    /// `progressDeadlineSeconds` of 2³¹−1 is how a Deployment says that it has none.
+    #[test]
+    fn a_deadline_is_the_workloads_own_up_to_an_hour() {
+        let deadline = |kind, spec: Value| {
+            observe(kind, json!({"metadata": {}, "spec": spec}))
+                .deadline
+                .as_mins()
+        };
+        for (seconds, minutes) in [(60, 1), (3600, 60), (3601, 60), (i32::MAX, 60)] {
+            let spec = json!({"progressDeadlineSeconds": seconds});
+            assert_eq!(deadline(WorkloadKind::Deployment, spec), minutes);
+        }
+        assert_eq!(deadline(WorkloadKind::StatefulSet, json!({})), 10);
     }
 
     #[test]

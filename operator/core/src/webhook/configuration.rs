@@ -11,6 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use katonic_log_config::{Endpoint, endpoint::InvalidEndpoint};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     admission::{self, DefinitionUid},
@@ -113,7 +114,7 @@ pub enum Trust {
 }
 
 /// What the webhook is told to add to pods.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Told {
     /// The installation that it follows from.
     pub installation: Installation,
@@ -155,18 +156,42 @@ impl Told {
     }
 }
 
-/// The configuration for the pods of these namespaces.
+/// What pods got before a configuration that has not been seen to act yet.
+///
+/// There is one configuration, so what is tried is written over what is in force. Whoever takes over before the trial has ended
+/// finds here what to go back to.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Former {
+    /// What was added to pods; none where nothing was.
+    pub told: Option<Told>,
+    /// Where.
+    pub namespaces: BTreeSet<String>,
+}
+
+impl Former {
+    /// What a configuration is tried in place of; none when it is in force.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        serde_json::from_str(annotations.get(names::FORMER_ANNOTATION)?).ok()
+    }
+}
+
+/// The configuration for the pods of these namespaces; `former` says what there was before, as long as it is only tried.
 ///
 /// # Errors
 /// When what is told cannot be serialised.
 pub fn configuration(
     told: &Told,
+    former: Option<&Former>,
     namespaces: &BTreeSet<String>,
     definition: &DefinitionUid,
     reach: &Reach,
     trust: &Trust,
 ) -> Result<MutatingWebhookConfiguration, serde_json::Error> {
     let mut annotations = told.annotations()?;
+    if let Some(former) = former {
+        let former = serde_json::to_string(former)?;
+        annotations.insert(names::FORMER_ANNOTATION.to_owned(), former);
+    }
     let ca_bundle = match trust {
         Trust::CaBundle(pem) => Some(pem.as_str()),
         Trust::Injected {
@@ -255,7 +280,7 @@ mod tests {
         let namespaces = ["katonic-compute".to_owned(), "katonic-platform".to_owned()].into();
         let definition = DefinitionUid("uid-of-the-definition".into());
         let told = Told::new(&installation()).unwrap();
-        configuration(&told, &namespaces, &definition, reach, trust).unwrap()
+        configuration(&told, None, &namespaces, &definition, reach, trust).unwrap()
     }
 
     fn by_service() -> Reach {
@@ -290,10 +315,40 @@ mod tests {
         let namespaces = ["katonic-compute".to_owned()].into();
         let definition = DefinitionUid("uid-of-the-definition".into());
         let trust = Trust::CaBundle("another".to_owned());
-        let again = configuration(&told, &namespaces, &definition, &by_service(), &trust).unwrap();
+        let write = |former: Option<&Former>| {
+            let reach = by_service();
+            configuration(&told, former, &namespaces, &definition, &reach, &trust).unwrap()
+        };
+        let again = write(None);
         assert_eq!(again.metadata, first.metadata);
         assert_eq!(bound_namespaces(&again), namespaces);
         assert_eq!(published(&again).as_deref(), Some("another"));
+    }
+
+    #[test]
+    fn what_is_tried_tells_what_there_was_before() {
+        let tried = |former: Option<&Former>| {
+            let trust = Trust::CaBundle("pem".to_owned());
+            let namespaces = ["katonic-compute".to_owned()].into();
+            let definition = DefinitionUid("uid-of-the-definition".into());
+            let mut installation = installation();
+            installation.agent.image = "localhost/another:v2".to_owned();
+            let told = Told::new(&installation).unwrap();
+            let reach = by_service();
+            let tried =
+                configuration(&told, former, &namespaces, &definition, &reach, &trust).unwrap();
+            let annotations = tried.metadata.annotations.unwrap();
+            assert_eq!(Told::read(&annotations), Some(told));
+            Former::read(&annotations)
+        };
+        let former = Former {
+            told: Some(Told::new(&installation()).unwrap()),
+            namespaces: ["katonic-platform".to_owned()].into(),
+        };
+        for former in [Former::default(), former] {
+            assert_eq!(tried(Some(&former)), Some(former));
+        }
+        assert_eq!(tried(None), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 use katonic_logging_core::{
     names,
     sidecar::Sidecar,
-    webhook::configuration::{Told, bound_namespaces, is_published_by_us, published},
+    webhook::configuration::{Former, Told, bound_namespaces, is_published_by_us, published},
 };
 use kube::{Api, Client, ResourceExt, runtime::watcher::Config};
 
@@ -55,6 +55,8 @@ pub struct Configured {
     pub told: Option<Told>,
     /// Where.
     pub namespaces: BTreeSet<String>,
+    /// What was added before, and where, while that is only tried.
+    pub former: Option<Former>,
 }
 
 impl Configured {
@@ -65,6 +67,7 @@ impl Configured {
             published_by_us: is_published_by_us(configuration),
             told: Told::read(configuration.annotations()),
             namespaces: bound_namespaces(configuration),
+            former: Former::read(configuration.annotations()),
         }
     }
 }
