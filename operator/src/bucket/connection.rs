@@ -89,13 +89,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Connector {
     /// Prepares it, without a connection.
-    pub fn new(custody: &Custody) -> Result<Self, Error> {
-        let uri = custody.s3.endpoint.uri();
-        let secure = !custody.s3.endpoint.is_plain_text();
+    /// The name that the sink says is in a certificate is that of its own server, and of no other.
+    pub fn new(custody: &Custody, endpoint: &Endpoint) -> Result<Self, Error> {
+        let uri = endpoint.uri();
+        let secure = !endpoint.is_plain_text();
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let connection = &custody.connection;
         let credentials = &custody.access.connection;
         let name = connection.tls.server_name.as_ref();
+        let name = name.filter(|_| endpoint == custody.store.endpoint());
         let name = name.map_or(host, |name| name.as_str()).to_owned();
         let tls = if secure {
             let config = client(&connection.tls, credentials)?;

@@ -1,36 +1,66 @@
 //! Which buckets are looked after, with what, and what is asked of each place in them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use katonic_log_config as config;
-use katonic_log_config::{ArchiveLayout, CredentialKey, S3, Store, Target, bundle::hex_digest};
+use katonic_log_config::{ArchiveLayout, CredentialKey, Store, Target, bundle::hex_digest};
 
 use super::{Retention, lifecycle::OURS};
 use crate::{
     candidate::Candidate,
     credential::{Credential, Keyring, Refusal},
     installation::Proxies,
-    policy::{Management, Needs, Policy, Sink},
+    policy::{ManagedAccount, Management, ManagementKeys, Needs, Policy, Sink},
 };
 
 /// How much of a digest tells one place from another.
 const DIGEST: usize = 16;
 
-/// A bucket.
+/// What has lifecycle rules of its own: a bucket, or a storage account with its containers.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct BucketId {
+    /// What it is.
+    pub kind: Kind,
     /// Base address of its store, without `/` at the end.
     pub endpoint: String,
     /// Its name.
     pub name: String,
 }
 
+/// Whose protocol is spoken.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// A bucket of S3.
+    S3,
+    /// A bucket of Google Cloud Storage.
+    Gcs,
+    /// A storage account of Azure's.
+    Azure,
+}
+
+impl fmt::Display for BucketId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            Kind::S3 | Kind::Gcs => "bucket",
+            Kind::Azure => "storage account",
+        };
+        write!(formatter, "{what} {}", self.name)
+    }
+}
+
 impl BucketId {
     /// That of a store.
-    pub fn of(s3: &S3) -> Self {
+    pub fn of(store: &Store) -> Self {
+        let (kind, name) = match store {
+            Store::S3(s3) => (Kind::S3, s3.bucket.as_str()),
+            Store::Gcs(gcs) => (Kind::Gcs, gcs.bucket.as_str()),
+            Store::Azure(azure) => (Kind::Azure, azure.account.as_str()),
+        };
+        let endpoint = store.endpoint();
         Self {
-            endpoint: s3.endpoint.to_string().trim_end_matches('/').to_owned(),
-            name: s3.bucket.as_str().to_owned(),
+            kind,
+            endpoint: endpoint.to_string().trim_end_matches('/').to_owned(),
+            name: name.to_owned(),
         }
     }
 
@@ -44,7 +74,7 @@ impl BucketId {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Custody {
     /// Where it is. The keys of its credentials are those of the agents, and not meant.
-    pub s3: S3,
+    pub store: Store,
     /// How it is reached.
     pub connection: config::Connection,
     /// The proxies of the installation, for a connection that names none.
@@ -60,12 +90,35 @@ pub struct Custody {
 /// Credentials of the operator for a bucket. Printing them prints `…`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {
-    /// Access key id.
-    pub access_key_id: Credential,
-    /// Secret access key.
-    pub secret_access_key: Credential,
+    /// Who it is there.
+    pub identity: Identity,
     /// What the connection needs: authorities, a certificate of ours, a proxy's password.
     pub connection: BTreeMap<CredentialKey, Credential>,
+}
+
+/// Who the operator is for a vendor. Printing it prints `…`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Identity {
+    /// An access key of S3.
+    AccessKey {
+        /// Its id.
+        id: Credential,
+        /// Its secret.
+        secret: Credential,
+    },
+    /// A service account of Google's: its key file.
+    ServiceAccount(Credential),
+    /// A service principal of Microsoft Entra.
+    ServicePrincipal {
+        /// The tenant that it is in.
+        tenant: Credential,
+        /// Its application.
+        client: Credential,
+        /// A secret of the application.
+        secret: Credential,
+        /// What it looks after.
+        account: ManagedAccount,
+    },
 }
 
 /// What is asked of a place.
@@ -125,18 +178,43 @@ impl Custody {
     }
 }
 
-/// What the keys of a sink's objects begin with.
-pub(crate) fn prefixes(s3: &S3, layout: ArchiveLayout) -> impl Iterator<Item = String> {
-    let folders = layout.folders().iter();
-    folders.map(|folder| s3.prefix.join(folder))
+/// What all that a sink stores begins with, as rules have it: of Azure's, with the container before it.
+pub(crate) fn root(store: &Store) -> String {
+    match store {
+        Store::S3(s3) => s3.prefix.as_str().to_owned(),
+        Store::Gcs(gcs) => gcs.prefix.as_str().to_owned(),
+        Store::Azure(azure) => {
+            let (container, prefix) = (azure.container.as_str(), azure.prefix.as_str());
+            let separator = if prefix.is_empty() { "" } else { "/" };
+            format!("{container}{separator}{prefix}")
+        }
+    }
 }
 
-/// The id of the rule of a place. Readable where it can be; a digest, because a prefix may be longer than an id.
-fn rule_id(prefix: &str) -> String {
+/// What the keys of a sink's objects begin with, as rules have it.
+pub(crate) fn prefixes(store: &Store, layout: ArchiveLayout) -> impl Iterator<Item = String> {
+    let folders = layout.folders().iter();
+    folders.map(|folder| match store {
+        Store::S3(s3) => s3.prefix.join(folder),
+        Store::Gcs(gcs) => gcs.prefix.join(folder),
+        Store::Azure(azure) => {
+            let container = azure.container.as_str();
+            format!("{container}/{}", azure.prefix.join(folder))
+        }
+    })
+}
+
+/// The id of the rule of a place. Readable where it can be; a digest, because a prefix may be longer than an id. Azure promises
+/// letters and digits alone.
+fn rule_id(kind: Kind, prefix: &str) -> String {
     let folder = prefix.trim_end_matches('/').rsplit('/').next();
     let digest = hex_digest(prefix.as_bytes());
     let digest = digest.get(..DIGEST).unwrap_or_default();
-    format!("{OURS}{}-{digest}", folder.unwrap_or_default())
+    let id = format!("{OURS}{}-{digest}", folder.unwrap_or_default());
+    match kind {
+        Kind::S3 | Kind::Gcs => id,
+        Kind::Azure => id.replace('-', ""),
+    }
 }
 
 /// Gathers what policies ask of the buckets that somebody may look after. The oldest policy that names credentials for a
@@ -147,7 +225,7 @@ fn rule_id(prefix: &str) -> String {
 pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) -> Custodies {
     let mut by_age: Vec<&Candidate> = candidates.iter().collect();
     by_age.sort_by_key(|candidate| (candidate.created, &candidate.name));
-    let archives: Vec<(&Candidate, &Policy, &Sink, &S3, &config::ObjectStorage)> = by_age
+    let archives: Vec<(&Candidate, &Policy, &Sink, &config::ObjectStorage)> = by_age
         .iter()
         .filter_map(|candidate| Some((*candidate, candidate.policy.as_ref().ok()?)))
         .flat_map(|(candidate, policy)| {
@@ -155,10 +233,7 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
                 let Target::ObjectStorage(storage) = &sink.config.target else {
                     return None;
                 };
-                let Store::S3(s3) = &storage.store else {
-                    return None;
-                };
-                Some((candidate, policy, sink, s3, storage))
+                Some((candidate, policy, sink, storage))
             })
         })
         .collect();
@@ -167,15 +242,15 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
         .find(|candidate| candidate.policy.is_err())
         .map(|candidate| candidate.name.clone());
     let mut custodies = Custodies::default();
-    for (candidate, _, sink, s3, storage) in &archives {
+    for (candidate, _, sink, storage) in &archives {
         let Some(management) = &sink.management else {
             continue;
         };
-        match access(keyring, sink, s3, management) {
+        match access(keyring, sink, &storage.store, management) {
             Ok(access) => {
-                let bucket = custodies.buckets.entry(BucketId::of(s3));
+                let bucket = custodies.buckets.entry(BucketId::of(&storage.store));
                 bucket.or_insert_with(|| Custody {
-                    s3: (*s3).clone(),
+                    store: storage.store.clone(),
                     connection: storage.connection.clone(),
                     proxies: proxies.clone(),
                     access,
@@ -189,19 +264,19 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
             }
         }
     }
-    for (candidate, policy, sink, s3, storage) in archives {
-        let id = BucketId::of(s3);
+    for (candidate, policy, sink, storage) in archives {
+        let id = BucketId::of(&storage.store);
         let Some(custody) = custodies.buckets.get_mut(&id) else {
             continue;
         };
         let retention = policy.retention();
-        for prefix in prefixes(s3, storage.layout) {
-            let known = established(candidate, sink, &id, s3);
+        for prefix in prefixes(&storage.store, storage.layout) {
+            let known = established(candidate, sink, &id, &storage.store);
             let place = custody
                 .places
                 .entry(prefix.clone())
                 .or_insert_with(|| Place {
-                    rule: rule_id(&prefix),
+                    rule: rule_id(id.kind, &prefix),
                     ..Place::default()
                 });
             place.claims.push(Claim {
@@ -216,11 +291,16 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
 }
 
 /// What the status of a policy says of a sink's place, if it is still about this place.
-fn established(candidate: &Candidate, sink: &Sink, id: &BucketId, s3: &S3) -> Option<Retention> {
+fn established(
+    candidate: &Candidate,
+    sink: &Sink,
+    id: &BucketId,
+    store: &Store,
+) -> Option<Retention> {
     let sinks = &candidate.status.as_ref()?.sinks;
     let told = sinks.iter().find(|told| told.name == sink.config.name)?;
     let retention = told.retention.as_ref()?;
-    let is_here = retention.location.as_ref() == Some(&id.location(s3.prefix.as_str()));
+    let is_here = retention.location.as_ref() == Some(&id.location(&root(store)));
     let kept = retention.kept.as_ref().filter(|_| is_here)?;
     kept.parse().ok()
 }
@@ -229,11 +309,10 @@ fn established(candidate: &Candidate, sink: &Sink, id: &BucketId, s3: &S3) -> Op
 fn access(
     keyring: &Keyring,
     sink: &Sink,
-    s3: &S3,
+    store: &Store,
     management: &Management,
 ) -> Result<Access, Refusal> {
-    let of_agents = s3.access_key.iter();
-    let of_agents: Vec<&CredentialKey> = of_agents.flat_map(|key| [&key.id, &key.secret]).collect();
+    let of_agents = store.credentials();
     let sources = sink.needs.sources.iter();
     let needs = Needs {
         sources: sources
@@ -255,9 +334,26 @@ fn access(
             )
         })
     };
+    let identity = match &management.keys {
+        ManagementKeys::AccessKey { id, secret } => Identity::AccessKey {
+            id: take(id)?,
+            secret: take(secret)?,
+        },
+        ManagementKeys::ServiceAccount(key) => Identity::ServiceAccount(take(key)?),
+        ManagementKeys::ServicePrincipal {
+            tenant,
+            client,
+            secret,
+            account,
+        } => Identity::ServicePrincipal {
+            tenant: take(tenant)?,
+            client: take(client)?,
+            secret: take(secret)?,
+            account: account.clone(),
+        },
+    };
     Ok(Access {
-        access_key_id: take(&management.access_key_id)?,
-        secret_access_key: take(&management.secret_access_key)?,
+        identity,
         connection,
     })
 }

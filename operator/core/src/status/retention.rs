@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use katonic_log_config::{ArchiveLayout, S3, Store, Target};
+use katonic_log_config::{ArchiveLayout, Store, Target};
 use katonic_logging_crds::SinkRetention;
 
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     names,
     policy::{Policy, Sink, is_splunk_cloud},
     retention::{
-        BucketId, Custody, Outcome, PlaceStanding, Retention, Standing, Trouble, Unacknowledged,
-        Versioning, prefixes,
+        BucketId, Custody, Kind, Outcome, PlaceStanding, Retention, Standing, Trouble,
+        Unacknowledged, Versioning, prefixes, root,
     },
 };
 
@@ -90,10 +90,10 @@ pub(super) fn of_sinks(candidate: &Candidate, policy: &Policy, facts: Facts<'_>)
     let of_sink = |sink: &Sink| {
         let target = &sink.config.target;
         match target {
-            Target::ObjectStorage(storage) => match &storage.store {
-                Store::S3(s3) => archive(candidate, policy, sink, (s3, storage.layout), facts),
-                Store::Gcs(_) | Store::Azure(_) => by_provider(policy.retention(), target),
-            },
+            Target::ObjectStorage(storage) => {
+                let store = (&storage.store, storage.layout);
+                archive(candidate, policy, sink, store, facts)
+            }
             target => by_provider(policy.retention(), target),
         }
     };
@@ -165,18 +165,7 @@ fn by_provider(wanted: Retention, target: &Target) -> Told {
         Target::NewRelic(_) => format!(
             "the account's retention of the namespace Log decides how long logs are kept, at most 7 years, less than the {wanted} that the policy asks: add an archive"
         ),
-        Target::ObjectStorage(storage) => {
-            let (of, place) = match &storage.store {
-                Store::S3(s3) => ("the bucket", s3.bucket.as_str()),
-                Store::Gcs(gcs) => ("the bucket", gcs.bucket.as_str()),
-                Store::Azure(azure) => ("the storage account of the container", azure.container.as_str()),
-            };
-            format!(
-                "the lifecycle rules of {of} {place} decide how long logs are kept, and the operator looks after those of S3 alone: see that they keep the logs {}",
-                wanted.in_words()
-            )
-        }
-        Target::Syslog(_) | Target::Otlp(_) | Target::Http(_) => {
+        Target::Syslog(_) | Target::Otlp(_) | Target::Http(_) | Target::ObjectStorage(_) => {
             "whoever runs the server decides how long logs are kept".to_owned()
         }
     };
@@ -187,11 +176,11 @@ fn archive(
     candidate: &Candidate,
     policy: &Policy,
     sink: &Sink,
-    (s3, layout): (&S3, ArchiveLayout),
+    (store, layout): (&Store, ArchiveLayout),
     facts: Facts<'_>,
 ) -> Told {
-    let id = BucketId::of(s3);
-    let location = id.location(s3.prefix.as_str());
+    let id = BucketId::of(store);
+    let location = id.location(&root(store));
     let custodies = facts.plan.map(|plan| &plan.custodies);
     let Some(custody) = custodies.and_then(|custodies| custodies.buckets.get(&id)) else {
         let key = (candidate.name.clone(), sink.config.name.clone());
@@ -202,7 +191,7 @@ fn archive(
         let mut told = told(
             Kept::Unsupported,
             Verdict::Not(Reason::Credential(*fault)),
-            format!("nobody looks after bucket {}: {message}", id.name),
+            format!("nobody looks after {id}: {message}"),
         );
         told.status.kept = known_before(candidate, sink, &location);
         told.status.location = Some(location);
@@ -216,7 +205,7 @@ fn archive(
             return told;
         }
         Some(Outcome::Known(standing)) => {
-            places(custody, standing, s3, layout).map(|places| (standing, places))
+            places(custody, standing, store, layout).map(|places| (standing, places))
         }
         None => None,
     };
@@ -226,7 +215,7 @@ fn archive(
         let before = before(candidate, sink, &location);
         return before.unwrap_or_else(|| pending(kept, location));
     };
-    let mut told = stands(policy, s3, standing, &places);
+    let mut told = stands(policy, store, standing, &places);
     told.status.location = Some(location);
     told
 }
@@ -236,9 +225,15 @@ fn unmanaged(policy: &Policy, id: &BucketId) -> Told {
         Some(_) => Verdict::Not(Reason::NotManaged),
         None => Verdict::Fine,
     };
+    let what = match id.kind {
+        Kind::S3 => "an access key for its lifecycle rules in managementSecretRef",
+        Kind::Gcs => "a service account for its lifecycle rules in managementSecretRef",
+        Kind::Azure => {
+            "a service principal for its management policy in managementSecretRef, with subscriptionId and resourceGroup,"
+        }
+    };
     let message = format!(
-        "nobody sees to it that bucket {} keeps the logs {}: name an access key for its lifecycle rules in managementSecretRef (of an archive of the installation: in logging.logStore)",
-        id.name,
+        "nobody sees to it that {id} keeps the logs {}: name {what} (of an archive of the installation: in logging.logStore)",
         policy.retention().in_words()
     );
     told(Kept::Unsupported, verdict, message)
@@ -260,7 +255,7 @@ fn in_trouble(trouble: &Trouble) -> Told {
 fn places<'a>(
     custody: &Custody,
     standing: &'a Standing,
-    s3: &S3,
+    store: &Store,
     layout: ArchiveLayout,
 ) -> Option<BTreeMap<String, &'a PlaceStanding>> {
     let place = |prefix: String| {
@@ -268,7 +263,7 @@ fn places<'a>(
         let is_asked = custody.wanted(&prefix) == Some(place.wanted);
         is_asked.then_some((prefix, place))
     };
-    prefixes(s3, layout).map(place).collect()
+    prefixes(store, layout).map(place).collect()
 }
 
 /// What was told of a sink before, if it was about the same place.
@@ -324,30 +319,31 @@ fn pending(kept: Option<String>, location: String) -> Told {
 
 fn stands(
     policy: &Policy,
-    s3: &S3,
+    store: &Store,
     standing: &Standing,
     places: &BTreeMap<String, &PlaceStanding>,
 ) -> Told {
-    let bucket = s3.bucket.as_str();
+    let id = BucketId::of(store);
     let kept = places.values().map(|place| place.kept).min();
-    let unlocked = (s3.object_lock.is_some() && standing.lock.is_none()).then(|| {
+    let asks_for_locks = matches!(store, Store::S3(s3) if s3.object_lock.is_some());
+    let unlocked = (asks_for_locks && standing.lock.is_none()).then(|| {
         (
             Reason::LockUnsupported,
             format!(
-                "bucket {bucket} has no Object Lock, so it refuses objects that are to be locked: make it anew with Object Lock, or remove objectLock"
+                "{id} has no Object Lock, so it refuses objects that are to be locked: make it anew with Object Lock, or remove objectLock"
             ),
         )
     });
     let wrong = places
         .iter()
-        .find_map(|(prefix, place)| wrong(bucket, prefix, place));
+        .find_map(|(prefix, place)| wrong(&id, prefix, place));
     let wrong = unlocked.or(wrong);
     let mut told = match wrong {
         Some((reason, message)) => told(Kept::Drifted, Verdict::Not(reason), message),
         None => told(
             Kept::Enforced,
             Verdict::Fine,
-            right(policy, s3, standing, places),
+            right(policy, store, standing, places),
         ),
     };
     told.status.kept = kept.map(|kept| kept.to_string());
@@ -355,13 +351,13 @@ fn stands(
 }
 
 /// What is not as it is asked, and what to do.
-fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, String)> {
+fn wrong(id: &BucketId, prefix: &str, place: &PlaceStanding) -> Option<(Reason, String)> {
     let PlaceStanding { wanted, kept, .. } = place;
     if !place.conflicts.is_empty() {
         return Some((
             Reason::ExpiredByOthers,
             format!(
-                "what begins with {prefix} in bucket {bucket} is to be kept {}, and {}: disable the rule, or except the prefix from it",
+                "what begins with {prefix} in {id} is to be kept {}, and {}: disable the rule, or except the prefix from it",
                 wanted.in_words(),
                 some_of(place.conflicts.iter().map(ToString::to_string), ", and")
             ),
@@ -373,7 +369,7 @@ fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, S
             return Some((
                 Reason::AcknowledgementNeeded,
                 format!(
-                    "what begins with {prefix} in bucket {bucket} is kept {}, and {wanted} would delete all of it that is older: if that is meant, annotate policy {} with {}={wanted}; until then it stays as it is",
+                    "what begins with {prefix} in {id} is kept {}, and {wanted} would delete all of it that is older: if that is meant, annotate policy {} with {}={wanted}; until then it stays as it is",
                     kept.in_words(),
                     some_of(place.longest.iter().cloned(), " or"),
                     names::ACKNOWLEDGE_RETENTION_ANNOTATION
@@ -384,7 +380,7 @@ fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, S
             return Some((
                 Reason::AcknowledgementNeeded,
                 format!(
-                    "what begins with {prefix} in bucket {bucket} is kept {}, and not {wanted} before it is known whether policy {policy}, which cannot be used, asks for longer: correct it, or delete it",
+                    "what begins with {prefix} in {id} is kept {}, and not {wanted} before it is known whether policy {policy}, which cannot be used, asks for longer: correct it, or delete it",
                     kept.in_words()
                 ),
             ));
@@ -394,7 +390,7 @@ fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, S
         (
             Reason::RulesFull,
             format!(
-                "bucket {bucket} has as many lifecycle rules as it can have, so what begins with {prefix} is kept for ever and not {wanted}: remove a rule, or archive into another bucket"
+                "{id} has as many lifecycle rules as it can have, so what begins with {prefix} is kept for ever and not {wanted}: remove a rule, or archive elsewhere"
             ),
         )
     })
@@ -415,11 +411,11 @@ fn some_of(all: impl ExactSizeIterator<Item = String>, between: &str) -> String 
 
 fn right(
     policy: &Policy,
-    s3: &S3,
+    store: &Store,
     standing: &Standing,
     places: &BTreeMap<String, &PlaceStanding>,
 ) -> String {
-    let bucket = s3.bucket.as_str();
+    let id = BucketId::of(store);
     let mut sentences: Vec<String> = Vec::new();
     let rules: Vec<&str> = places
         .values()
@@ -430,11 +426,11 @@ fn right(
     let kept = kept.unwrap_or(Retention::Forever);
     if rules.is_empty() {
         sentences.push(format!(
-            "bucket {bucket} keeps the logs for ever: none of its lifecycle rules deletes them"
+            "{id} keeps the logs for ever: none of its lifecycle rules deletes them"
         ));
     } else {
         sentences.push(format!(
-            "bucket {bucket} keeps the logs {} by its lifecycle rule {}",
+            "{id} keeps the logs {} by its lifecycle rule {}",
             kept.in_words(),
             rules.join(" and ")
         ));
@@ -454,17 +450,32 @@ fn right(
             place.wanted
         ));
     }
+    sentences.extend(locked(store, standing));
+    sentences.join("; ")
+}
+
+/// What holds objects, whatever the rules say.
+fn locked(store: &Store, standing: &Standing) -> Option<String> {
     let of_bucket = standing.lock.as_ref();
     let by_default = of_bucket.and_then(|lock| Some((lock.mode.as_deref()?, lock.days?)));
-    let asked = s3.object_lock.as_ref();
-    // What an object asks for goes before what the bucket does by itself (Amazon S3: "Locking objects with Object Lock").
-    let asked = asked.map(|lock| (lock.mode.as_str(), lock.days.get()));
-    if let Some((mode, days)) = asked.or(by_default) {
-        sentences.push(format!(
-            "Object Lock ({mode}) holds each object for {days} days, whatever the rules say"
-        ));
+    match store {
+        Store::S3(s3) => {
+            let asked = s3.object_lock.as_ref();
+            // What an object asks for goes before what the bucket does by itself (Amazon S3: "Locking objects with Object Lock").
+            let asked = asked.map(|lock| (lock.mode.as_str(), lock.days.get()));
+            let (mode, days) = asked.or(by_default)?;
+            Some(format!(
+                "Object Lock ({mode}) holds each object for {days} days, whatever the rules say"
+            ))
+        }
+        Store::Gcs(_) => {
+            let (mode, days) = by_default?;
+            Some(format!(
+                "the bucket's retention policy ({mode}) holds each object for {days} days, whatever the rules say"
+            ))
+        }
+        Store::Azure(_) => None,
     }
-    sentences.join("; ")
 }
 
 #[cfg(test)]
