@@ -1,11 +1,13 @@
-//! The settings of a bucket, or of a storage account, over the protocol of whoever runs it: reads and writes them. Decides
+//! The settings of whatever keeps logs, a bucket, a storage account, an index or an account, over the protocol of whoever runs it: reads and writes them. Decides
 //! nothing, and reads no log.
 
 mod azure;
 mod connection;
 mod gcs;
 mod https;
+mod new_relic;
 mod s3;
+mod splunk;
 mod token;
 
 use std::{
@@ -15,8 +17,11 @@ use std::{
 
 use http::{HeaderMap, header};
 use katonic_log_config::Store;
-use katonic_logging_core::retention::{
-    BucketId, BucketLock, Custody, Identity, Trouble, Versioning, lifecycle::Lifecycle,
+use katonic_logging_core::{
+    policy::ManagedSetting,
+    retention::{
+        BucketId, BucketLock, Custody, Identity, Subject, Trouble, Versioning, lifecycle::Lifecycle,
+    },
 };
 
 /// Logs that are younger are of the policy that is to be looked after from now on, and not of one before.
@@ -31,6 +36,10 @@ pub enum Bucket {
     Gcs(gcs::Bucket),
     /// A storage account of Azure's.
     Azure(azure::Account),
+    /// An index of Splunk's.
+    Splunk(splunk::Index),
+    /// An account of New Relic's.
+    NewRelic(new_relic::Account),
 }
 
 /// Lifecycle rules, and what goes with them from one answer to the next request.
@@ -46,6 +55,7 @@ enum With {
     S3(s3::Rules),
     Gcs { metageneration: String },
     Azure,
+    Setting,
 }
 
 /// What came of writing rules.
@@ -63,15 +73,15 @@ impl Bucket {
     /// # Errors
     /// When it cannot be reached as it is written.
     pub fn new(custody: &Custody) -> Result<Self, Trouble> {
-        match (&custody.store, &custody.access.identity) {
-            (Store::S3(s3), Identity::AccessKey { id, secret }) => {
+        match (&custody.subject, &custody.access.identity) {
+            (Subject::Store(Store::S3(s3)), Identity::AccessKey { id, secret }) => {
                 s3::Bucket::new(custody, s3, id, secret).map(Self::S3)
             }
-            (Store::Gcs(gcs), Identity::ServiceAccount(key)) => {
+            (Subject::Store(Store::Gcs(gcs)), Identity::ServiceAccount(key)) => {
                 gcs::Bucket::new(custody, gcs, key).map(Self::Gcs)
             }
             (
-                Store::Azure(azure),
+                Subject::Store(Store::Azure(azure)),
                 Identity::ServicePrincipal {
                     tenant,
                     client,
@@ -86,8 +96,15 @@ impl Bucket {
                 };
                 azure::Account::new(custody, azure, account, &principal).map(Self::Azure)
             }
+            (
+                Subject::Setting(setting @ ManagedSetting::NewRelic { .. }),
+                Identity::Secret(secret),
+            ) => new_relic::Account::new(custody, setting, secret).map(Self::NewRelic),
+            (Subject::Setting(setting), Identity::Secret(secret)) => {
+                splunk::Index::new(custody, setting, secret).map(Self::Splunk)
+            }
             _ => Err(Trouble::unusable(
-                &BucketId::of(&custody.store),
+                &custody.id,
                 "its credentials are those of another kind of store",
             )),
         }
@@ -119,6 +136,14 @@ impl Bucket {
                 lifecycle: Lifecycle::Azure(account.rules().await?),
                 with: With::Azure,
             }),
+            Self::Splunk(index) => Ok(Rules {
+                lifecycle: Lifecycle::Setting(index.read().await?),
+                with: With::Setting,
+            }),
+            Self::NewRelic(account) => Ok(Rules {
+                lifecycle: Lifecycle::Setting(account.read().await?),
+                with: With::Setting,
+            }),
         }
     }
 
@@ -143,6 +168,14 @@ impl Bucket {
                 account.write(rules).await?;
                 Ok(Written::Done)
             }
+            (Self::Splunk(index), Lifecycle::Setting(setting), With::Setting) => {
+                index.write(setting).await?;
+                Ok(Written::Done)
+            }
+            (Self::NewRelic(account), Lifecycle::Setting(setting), With::Setting) => {
+                account.write(setting).await?;
+                Ok(Written::Done)
+            }
             (bucket, ..) => Err(Trouble::unusable(
                 bucket.id(),
                 "its rules are those of another kind of store",
@@ -162,6 +195,7 @@ impl Bucket {
                 Ok((bucket.versioning, bucket.lock))
             }
             Self::Azure(account) => Ok((account.versioning().await?, None)),
+            Self::Splunk(_) | Self::NewRelic(_) => Ok((Versioning::Never, None)),
         }
     }
 
@@ -174,6 +208,8 @@ impl Bucket {
             Self::S3(bucket) => bucket.has_earlier_logs(prefix).await,
             Self::Gcs(bucket) => bucket.has_earlier_logs(prefix).await,
             Self::Azure(account) => account.has_earlier_logs(prefix).await,
+            // Whoever sends there, what is there is somebody's.
+            Self::Splunk(_) | Self::NewRelic(_) => Ok(true),
         }
     }
 
@@ -182,6 +218,8 @@ impl Bucket {
             Self::S3(bucket) => bucket.id(),
             Self::Gcs(bucket) => bucket.id(),
             Self::Azure(account) => account.id(),
+            Self::Splunk(index) => index.id(),
+            Self::NewRelic(account) => account.id(),
         }
     }
 }

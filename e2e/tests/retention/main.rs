@@ -10,6 +10,7 @@ mod cloud;
 mod merged;
 mod refused;
 mod rights;
+mod settings;
 
 use std::time::Duration;
 

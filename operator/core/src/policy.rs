@@ -13,7 +13,9 @@ use std::{
 };
 
 pub use archive::{ACCESS_KEY_ID, OfInstallation, SECRET_ACCESS_KEY};
-pub use management::{InvalidResource, ManagedAccount, ResourceGroup, SubscriptionId};
+pub use management::{
+    InvalidResource, ManagedAccount, ManagedSetting, ResourceGroup, SubscriptionId,
+};
 pub(crate) use sinks::is_splunk_cloud;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -115,6 +117,13 @@ pub enum ManagementKeys {
         secret: CredentialKey,
         /// What it looks after.
         account: ManagedAccount,
+    },
+    /// Whoever may change a setting.
+    Setting {
+        /// What it is.
+        setting: ManagedSetting,
+        /// A token, a key or a password.
+        secret: CredentialKey,
     },
 }
 

@@ -23,11 +23,13 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 use katonic_logging_crds::Logs;
 
 pub use conflict::Conflict;
-pub use custody::{Access, BucketId, Claim, Custodies, Custody, Identity, Kind, Place, gather};
-pub(crate) use custody::{prefixes, root};
+pub use custody::{
+    Access, BucketId, Claim, Custodies, Custody, Identity, Kind, Place, Subject, gather,
+};
+pub(crate) use custody::{place_of, prefixes, root};
 pub use decision::{
-    BucketLock, Decision, PlaceStanding, Seen, Standing, Unacknowledged, Versioning, decide,
-    questions,
+    BucketLock, Decision, Limits, PlaceStanding, Seen, Standing, Unacknowledged, Versioning,
+    decide, questions,
 };
 pub use trouble::{Action, Refusal, Trouble};
 

@@ -60,7 +60,7 @@ impl Account {
     ) -> Result<Self, Trouble> {
         let manager = account.resource_manager.to_string();
         Ok(Self {
-            id: BucketId::of(&custody.store),
+            id: custody.id.clone(),
             path: format!(
                 "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.Storage/storageAccounts/{}",
                 encode(&account.subscription.to_string()),

@@ -15,7 +15,11 @@ use hyper_util::{
     rt::TokioIo,
 };
 use katonic_log_config::{Connection, CredentialKey, Endpoint, Tls};
-use katonic_logging_core::{credential::Credential, installation::Proxies, retention::Custody};
+use katonic_logging_core::{
+    credential::Credential,
+    installation::Proxies,
+    retention::{Custody, Subject},
+};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
@@ -97,7 +101,9 @@ impl Connector {
         let connection = &custody.connection;
         let credentials = &custody.access.connection;
         let name = connection.tls.server_name.as_ref();
-        let name = name.filter(|_| endpoint == custody.store.endpoint());
+        let is_own =
+            matches!(&custody.subject, Subject::Store(store) if store.endpoint() == endpoint);
+        let name = name.filter(|_| is_own);
         let name = name.map_or(host, |name| name.as_str()).to_owned();
         let tls = if secure {
             let config = client(&connection.tls, credentials)?;

@@ -38,7 +38,7 @@ impl std::fmt::Debug for Bucket {
 impl Bucket {
     pub fn new(custody: &Custody, gcs: &Gcs, key: &Credential) -> Result<Self, Trouble> {
         Ok(Self {
-            id: BucketId::of(&custody.store),
+            id: custody.id.clone(),
             path: format!("/storage/v1/b/{}", encode(gcs.bucket.as_str())),
             service: Service::new(custody, &gcs.endpoint)?,
             google: Google::new(custody, key)?,

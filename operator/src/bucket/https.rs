@@ -35,7 +35,7 @@ pub struct Body {
 impl Service {
     /// The service of a bucket that is at this address.
     pub fn new(custody: &Custody, endpoint: &Endpoint) -> Result<Self, Trouble> {
-        let bucket = BucketId::of(&custody.store);
+        let bucket = custody.id.clone();
         let connector = Connector::new(custody, endpoint)
             .map_err(|error| Trouble::unusable(&bucket, &error.to_string()))?;
         Ok(Self {
@@ -107,7 +107,7 @@ impl Answer {
         let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
         let word = body.pointer(pointer).and_then(Value::as_str);
         let is_word = |word: &&str| {
-            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
             word.len() <= 64 && word.bytes().all(is_part)
         };
         word.filter(is_word).unwrap_or_default().to_owned()

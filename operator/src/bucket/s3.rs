@@ -86,7 +86,7 @@ impl Bucket {
             id: id.clone(),
             secret: secret.clone(),
         };
-        let id = BucketId::of(&custody.store);
+        let id = custody.id.clone();
         let connector = Connector::new(custody, &s3.endpoint)
             .map_err(|error| Trouble::unusable(&id, &error.to_string()))?;
         Ok(Self {

@@ -56,7 +56,7 @@ pub struct Entra {
 impl Google {
     /// With this key file.
     pub fn new(custody: &Custody, key: &Credential) -> Result<Self, Trouble> {
-        let bucket = BucketId::of(&custody.store);
+        let bucket = custody.id.clone();
         let unusable = |why: &str| Trouble::unusable(&bucket, why);
         let key =
             ServiceAccountKey::parse(key.expose()).map_err(|error| unusable(&error.to_string()))?;

@@ -182,7 +182,7 @@ struct Looked {
 /// Looks at a bucket, and makes it as it should be.
 async fn look(custody: &Custody, health: &Health) -> Result<Looked, Trouble> {
     let mut bucket = Bucket::new(custody)?;
-    let id = BucketId::of(&custody.store);
+    let id = custody.id.clone();
     let (versioning, lock) = bucket.safeguards().await?;
     let mut wrote = false;
     let mut wait = READ_BACK;

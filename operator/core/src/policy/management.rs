@@ -1,6 +1,6 @@
 //! What the operator looks after a sink's store with.
 
-use std::fmt;
+use std::{fmt, num::NonZeroU32};
 
 use katonic_log_config::Endpoint;
 use katonic_logging_crds as api;
@@ -20,6 +20,13 @@ const CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
 const RESOURCE_MANAGER: &str = "https://management.azure.com";
 const AUTHORITY_HOST: &str = "https://login.microsoftonline.com";
 
+/// Where stacks of Splunk Cloud are managed (Splunk: "Basic setup and usage concepts for the ACS API").
+const SPLUNK_CLOUD: &str = "https://admin.splunk.com";
+
+/// Where accounts are managed (New Relic: "Introduction to NerdGraph").
+const NERDGRAPH: &str = "https://api.newrelic.com";
+const NERDGRAPH_EU: &str = "https://api.eu.newrelic.com";
+
 /// What is warned of where agents and operator share a credential.
 const SHARED: &str = "managementSecretRef is the access key of the agents, which may then change the bucket's rules: give the operator a key of its own";
 
@@ -34,6 +41,47 @@ pub struct ManagedAccount {
     pub resource_manager: Endpoint,
     /// Who gives tokens for that (Microsoft Entra).
     pub authority_host: Endpoint,
+}
+
+/// A setting that says how long everything is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ManagedSetting {
+    /// Of an index of Splunk Enterprise.
+    SplunkEnterprise {
+        /// Where it is managed.
+        endpoint: Endpoint,
+        /// Its name.
+        index: String,
+        /// Whose password it is; none where it is a token.
+        username: Option<String>,
+    },
+    /// Of an index of Splunk Cloud.
+    SplunkCloud {
+        /// Where stacks are managed.
+        endpoint: Endpoint,
+        /// Name of the stack.
+        stack: String,
+        /// Its name.
+        index: String,
+    },
+    /// Of the logs of an account of New Relic's.
+    NewRelic {
+        /// Where accounts are managed.
+        endpoint: Endpoint,
+        /// Its id.
+        account: NonZeroU32,
+    },
+}
+
+impl ManagedSetting {
+    /// Where it is managed.
+    pub fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::SplunkEnterprise { endpoint, .. }
+            | Self::SplunkCloud { endpoint, .. }
+            | Self::NewRelic { endpoint, .. } => endpoint,
+        }
+    }
 }
 
 /// Id of a subscription of Azure's: a UUID.
@@ -99,6 +147,128 @@ impl fmt::Display for ResourceGroup {
 }
 
 impl Reader {
+    /// Who may change how long an index of Splunk's keeps events.
+    pub(super) fn manages_splunk(
+        &mut self,
+        path: &str,
+        sink: &api::SplunkSink,
+        findings: &mut Findings,
+    ) -> Result<Option<Management>, Told> {
+        let Some(secret) = &sink.management_secret_ref else {
+            if sink.management_endpoint.is_some()
+                || sink.management_username.is_some()
+                || sink.stack.is_some()
+            {
+                return Err(self.violation(
+                    path,
+                    "managementEndpoint, managementUsername and stack are for managementSecretRef: add it, or remove them",
+                ));
+            }
+            return Ok(None);
+        };
+        let Some(index) = sink.index.clone() else {
+            return Err(self.violation(
+                path,
+                "managementSecretRef needs the index to look after: name it in index",
+            ));
+        };
+        let endpoint = match (&sink.management_endpoint, &sink.stack) {
+            (Some(endpoint), _) => endpoint.as_str(),
+            (None, Some(_)) => SPLUNK_CLOUD,
+            (None, None) => {
+                return Err(self.violation(
+                    path,
+                    "managementSecretRef needs managementEndpoint (Splunk Enterprise) or stack (Splunk Cloud)",
+                ));
+            }
+        };
+        let endpoint = self.endpoint(format!("{path}.managementEndpoint"), endpoint, findings);
+        let usage = match sink.management_username {
+            Some(_) => Usage::Password,
+            None => Usage::Token,
+        };
+        let mut needs = Needs::default();
+        let secret = self.credential(
+            format!("{path}.managementSecretRef"),
+            secret,
+            usage,
+            &mut needs,
+        );
+        let (endpoint, secret) = (endpoint?, secret?);
+        let setting = match (&sink.stack, &sink.management_username) {
+            (Some(_), Some(_)) => {
+                return Err(self.violation(
+                    path,
+                    "Splunk Cloud takes a token and no managementUsername: remove one of stack and managementUsername",
+                ));
+            }
+            (Some(stack), None) => ManagedSetting::SplunkCloud {
+                endpoint,
+                stack: stack.clone(),
+                index,
+            },
+            (None, username) => ManagedSetting::SplunkEnterprise {
+                endpoint,
+                index,
+                username: username.clone(),
+            },
+        };
+        Ok(Some(Management {
+            keys: ManagementKeys::Setting { setting, secret },
+            needs,
+        }))
+    }
+
+    /// Who may change how long an account of New Relic's keeps logs.
+    pub(super) fn manages_new_relic(
+        &mut self,
+        path: &str,
+        sink: &api::NewRelicSink,
+        findings: &mut Findings,
+    ) -> Result<Option<Management>, Told> {
+        let (secret, account) = match (&sink.management_secret_ref, sink.account_id) {
+            (None, None) if sink.management_endpoint.is_none() => return Ok(None),
+            (Some(secret), Some(account)) => (secret, account),
+            _ => {
+                return Err(self.violation(
+                    path,
+                    "managementSecretRef and accountId belong together, and managementEndpoint is for them",
+                ));
+            }
+        };
+        let by_region = match sink.region {
+            None | Some(api::NewRelicRegion::Us) => Some(NERDGRAPH),
+            Some(api::NewRelicRegion::Eu) => Some(NERDGRAPH_EU),
+            Some(api::NewRelicRegion::FedRamp) => None,
+        };
+        let Some(endpoint) = sink.management_endpoint.as_deref().or(by_region) else {
+            return Err(self.violation(
+                format!("{path}.managementEndpoint"),
+                "is needed with the region FedRAMP: New Relic names no address of NerdGraph for it",
+            ));
+        };
+        let endpoint = self.endpoint(format!("{path}.managementEndpoint"), endpoint, findings);
+        let account = self.positive(format!("{path}.accountId"), account);
+        let mut needs = Needs::default();
+        let secret = self.credential(
+            format!("{path}.managementSecretRef"),
+            secret,
+            Usage::Token,
+            &mut needs,
+        );
+        let setting = ManagedSetting::NewRelic {
+            endpoint: endpoint?,
+            account: account?,
+        };
+        Ok(Some(Management {
+            keys: ManagementKeys::Setting {
+                setting,
+                secret: secret?,
+            },
+            needs,
+        }))
+    }
+
     /// An access key for the rules of a bucket of S3.
     pub(super) fn manages_s3(
         &mut self,

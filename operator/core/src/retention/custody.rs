@@ -5,18 +5,21 @@ use std::{collections::BTreeMap, fmt};
 use katonic_log_config as config;
 use katonic_log_config::{ArchiveLayout, CredentialKey, Store, Target, bundle::hex_digest};
 
-use super::{Retention, lifecycle::OURS};
+use super::{
+    Retention,
+    lifecycle::{OURS, setting},
+};
 use crate::{
     candidate::Candidate,
     credential::{Credential, Keyring, Refusal},
     installation::Proxies,
-    policy::{ManagedAccount, Management, ManagementKeys, Needs, Policy, Sink},
+    policy::{ManagedAccount, ManagedSetting, Management, ManagementKeys, Needs, Policy, Sink},
 };
 
 /// How much of a digest tells one place from another.
 const DIGEST: usize = 16;
 
-/// What has lifecycle rules of its own: a bucket, or a storage account with its containers.
+/// What says for itself how long it keeps what is in it: a bucket, a storage account with its containers, an index, an account.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct BucketId {
     /// What it is.
@@ -36,6 +39,12 @@ pub enum Kind {
     Gcs,
     /// A storage account of Azure's.
     Azure,
+    /// An index of Splunk Enterprise.
+    SplunkEnterprise,
+    /// An index of Splunk Cloud.
+    SplunkCloud,
+    /// The logs of an account of New Relic's.
+    NewRelic,
 }
 
 impl fmt::Display for BucketId {
@@ -43,6 +52,8 @@ impl fmt::Display for BucketId {
         let what = match self.kind {
             Kind::S3 | Kind::Gcs => "bucket",
             Kind::Azure => "storage account",
+            Kind::SplunkEnterprise | Kind::SplunkCloud => "index",
+            Kind::NewRelic => "New Relic account",
         };
         write!(formatter, "{what} {}", self.name)
     }
@@ -64,6 +75,30 @@ impl BucketId {
         }
     }
 
+    /// That of what has a setting.
+    pub fn of_setting(setting: &ManagedSetting) -> Self {
+        let endpoint = setting.endpoint().to_string();
+        let endpoint = endpoint.trim_end_matches('/');
+        let (kind, endpoint, name) = match setting {
+            ManagedSetting::SplunkEnterprise { index, .. } => {
+                (Kind::SplunkEnterprise, endpoint.to_owned(), index.clone())
+            }
+            ManagedSetting::SplunkCloud { stack, index, .. } => (
+                Kind::SplunkCloud,
+                format!("{endpoint}/{stack}"),
+                index.clone(),
+            ),
+            ManagedSetting::NewRelic { account, .. } => {
+                (Kind::NewRelic, endpoint.to_owned(), account.to_string())
+            }
+        };
+        Self {
+            kind,
+            endpoint,
+            name,
+        }
+    }
+
     /// The address of what begins with a prefix in it.
     pub fn location(&self, prefix: &str) -> String {
         format!("{}/{}/{prefix}", self.endpoint, self.name)
@@ -73,8 +108,10 @@ impl BucketId {
 /// A bucket that is looked after.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Custody {
-    /// Where it is. The keys of its credentials are those of the agents, and not meant.
-    pub store: Store,
+    /// Which it is.
+    pub id: BucketId,
+    /// Where it is.
+    pub subject: Subject,
     /// How it is reached.
     pub connection: config::Connection,
     /// The proxies of the installation, for a connection that names none.
@@ -85,6 +122,15 @@ pub struct Custody {
     pub places: BTreeMap<String, Place>,
     /// A policy that cannot be used, so that nobody knows what it asks for: nothing is kept shorter meanwhile.
     pub unusable: Option<String>,
+}
+
+/// What is looked after.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    /// A bucket, or a storage account. The keys of its credentials are those of the agents, and not meant.
+    Store(Store),
+    /// A number of days for everything.
+    Setting(ManagedSetting),
 }
 
 /// Credentials of the operator for a bucket. Printing them prints `…`.
@@ -119,6 +165,8 @@ pub enum Identity {
         /// What it looks after.
         account: ManagedAccount,
     },
+    /// A token, a key or a password.
+    Secret(Credential),
 }
 
 /// What is asked of a place.
@@ -212,8 +260,8 @@ fn rule_id(kind: Kind, prefix: &str) -> String {
     let digest = digest.get(..DIGEST).unwrap_or_default();
     let id = format!("{OURS}{}-{digest}", folder.unwrap_or_default());
     match kind {
-        Kind::S3 | Kind::Gcs => id,
         Kind::Azure => id.replace('-', ""),
+        _ => id,
     }
 }
 
@@ -246,11 +294,13 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
         let Some(management) = &sink.management else {
             continue;
         };
-        match access(keyring, sink, &storage.store, management) {
+        match access(keyring, sink, &storage.store.credentials(), management) {
             Ok(access) => {
-                let bucket = custodies.buckets.entry(BucketId::of(&storage.store));
+                let id = BucketId::of(&storage.store);
+                let bucket = custodies.buckets.entry(id.clone());
                 bucket.or_insert_with(|| Custody {
-                    store: storage.store.clone(),
+                    id,
+                    subject: Subject::Store(storage.store.clone()),
                     connection: storage.connection.clone(),
                     proxies: proxies.clone(),
                     access,
@@ -271,7 +321,7 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
         };
         let retention = policy.retention();
         for prefix in prefixes(&storage.store, storage.layout) {
-            let known = established(candidate, sink, &id, &storage.store);
+            let known = established(candidate, sink, &id.location(&root(&storage.store)));
             let place = custody
                 .places
                 .entry(prefix.clone())
@@ -287,20 +337,112 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
             place.established = place.established.max(known);
         }
     }
+    settings(&by_age, keyring, proxies, unusable.as_ref(), &mut custodies);
     custodies
 }
 
+/// Where the events of a sink go, whoever may look after that: the address of the collector, and the index there.
+fn collector(target: &Target) -> Option<(String, &str)> {
+    match target {
+        Target::Splunk(splunk) => Some((splunk.endpoint.to_string(), splunk.index.as_deref()?)),
+        _ => None,
+    }
+}
+
+/// The setting that a sink names.
+pub(crate) fn place_of(sink: &Sink) -> Option<&ManagedSetting> {
+    match &sink.management.as_ref()?.keys {
+        ManagementKeys::Setting { setting, .. } => Some(setting),
+        _ => None,
+    }
+}
+
+/// Gathers what policies ask of settings. Who sends to an index that another one looks after asks, too: what is sent there is kept
+/// no longer than the index does.
+fn settings(
+    by_age: &[&Candidate],
+    keyring: &Keyring,
+    proxies: &Proxies,
+    unusable: Option<&String>,
+    custodies: &mut Custodies,
+) {
+    let sinks: Vec<(&Candidate, &Policy, &Sink)> = by_age
+        .iter()
+        .filter_map(|candidate| Some((*candidate, candidate.policy.as_ref().ok()?)))
+        .flat_map(|(candidate, policy)| {
+            policy
+                .sinks
+                .iter()
+                .map(move |sink| (candidate, policy, sink))
+        })
+        .collect();
+    let mut collectors: BTreeMap<(String, &str), BucketId> = BTreeMap::new();
+    for (candidate, _, sink) in &sinks {
+        let (Some(setting), Some(management)) = (place_of(sink), &sink.management) else {
+            continue;
+        };
+        let (connection, of_agents) = match &sink.config.target {
+            Target::Splunk(splunk) => (&splunk.connection, &splunk.token),
+            Target::NewRelic(new_relic) => (&new_relic.connection, &new_relic.license_key),
+            _ => continue,
+        };
+        match access(keyring, sink, &[of_agents], management) {
+            Ok(access) => {
+                let id = BucketId::of_setting(setting);
+                if let Some(collector) = collector(&sink.config.target) {
+                    collectors.insert(collector, id.clone());
+                }
+                let custody = custodies.buckets.entry(id.clone());
+                custody.or_insert_with(|| Custody {
+                    id,
+                    subject: Subject::Setting(setting.clone()),
+                    connection: connection.clone(),
+                    proxies: proxies.clone(),
+                    access,
+                    places: BTreeMap::new(),
+                    unusable: unusable.cloned(),
+                });
+            }
+            Err(refusal) => {
+                let sink = (candidate.name.clone(), sink.config.name.clone());
+                custodies.faults.insert(sink, refusal);
+            }
+        }
+    }
+    for (candidate, policy, sink) in sinks {
+        let id = match place_of(sink) {
+            Some(setting) => Some(BucketId::of_setting(setting)),
+            None => collector(&sink.config.target)
+                .and_then(|collector| collectors.get(&collector).cloned()),
+        };
+        let custody = id.and_then(|id| custodies.buckets.get_mut(&id));
+        let Some(custody) = custody else {
+            continue;
+        };
+        let known = established(candidate, sink, &custody.id.location(""));
+        let place = custody
+            .places
+            .entry(String::new())
+            .or_insert_with(|| Place {
+                rule: setting::ID.to_owned(),
+                ..Place::default()
+            });
+        let retention = policy.retention();
+        place.claims.push(Claim {
+            policy: candidate.name.clone(),
+            retention,
+            acknowledged: candidate.acknowledges(retention),
+        });
+        place.established = place.established.max(known);
+    }
+}
+
 /// What the status of a policy says of a sink's place, if it is still about this place.
-fn established(
-    candidate: &Candidate,
-    sink: &Sink,
-    id: &BucketId,
-    store: &Store,
-) -> Option<Retention> {
+fn established(candidate: &Candidate, sink: &Sink, location: &str) -> Option<Retention> {
     let sinks = &candidate.status.as_ref()?.sinks;
     let told = sinks.iter().find(|told| told.name == sink.config.name)?;
     let retention = told.retention.as_ref()?;
-    let is_here = retention.location.as_ref() == Some(&id.location(&root(store)));
+    let is_here = retention.location.as_deref() == Some(location);
     let kept = retention.kept.as_ref().filter(|_| is_here)?;
     kept.parse().ok()
 }
@@ -309,10 +451,9 @@ fn established(
 fn access(
     keyring: &Keyring,
     sink: &Sink,
-    store: &Store,
+    of_agents: &[&CredentialKey],
     management: &Management,
 ) -> Result<Access, Refusal> {
-    let of_agents = store.credentials();
     let sources = sink.needs.sources.iter();
     let needs = Needs {
         sources: sources
@@ -351,6 +492,7 @@ fn access(
             secret: take(secret)?,
             account: account.clone(),
         },
+        ManagementKeys::Setting { secret, .. } => Identity::Secret(take(secret)?),
     };
     Ok(Access {
         identity,

@@ -66,6 +66,17 @@ pub struct Standing {
     pub versioning: Versioning,
     /// How long it locks each object by itself.
     pub lock: Option<BucketLock>,
+    /// What bounds how long it keeps anything.
+    pub limits: Limits,
+}
+
+/// What bounds how long anything is kept, besides rules.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Limits {
+    /// The longest that can be set, in days.
+    pub days: Option<NonZeroU32>,
+    /// Above how much what is oldest is deleted sooner, in MB.
+    pub megabytes: Option<u64>,
 }
 
 /// How it stands with a place.
@@ -83,6 +94,8 @@ pub struct PlaceStanding {
     pub unacknowledged: Option<Unacknowledged>,
     /// Whether our rule has no place among the bucket's.
     pub is_full: bool,
+    /// Whether nothing there can be kept for so long.
+    pub is_beyond_reach: bool,
     /// Rules of others that delete sooner.
     pub conflicts: Vec<Conflict>,
 }
@@ -138,11 +151,32 @@ fn current(lifecycle: &Lifecycle, id: &str, prefix: &str) -> Retention {
     days.map_or(Retention::Forever, Retention::Days)
 }
 
+fn limits(lifecycle: &Lifecycle) -> Limits {
+    match lifecycle {
+        Lifecycle::Setting(setting) => Limits {
+            days: setting.most,
+            megabytes: setting.most_megabytes,
+        },
+        Lifecycle::S3(_) | Lifecycle::Gcs(_) | Lifecycle::Azure(_) => Limits::default(),
+    }
+}
+
+/// Whether nothing can be kept for so long: what has a setting keeps nothing for ever.
+fn is_beyond_reach(lifecycle: &Lifecycle, wanted: Retention) -> bool {
+    match (lifecycle, wanted) {
+        (Lifecycle::Setting(_), Retention::Forever) => true,
+        (Lifecycle::Setting(setting), Retention::Days(days)) => {
+            setting.most.is_some_and(|most| days > most)
+        }
+        (Lifecycle::S3(_) | Lifecycle::Gcs(_) | Lifecycle::Azure(_), _) => false,
+    }
+}
+
 /// After how many days more what has expired is gone where versions are kept. S3 counts them from then on, and takes no less than
 /// one; Azure counts from when the version was made, and Google's rule is for all versions already.
 fn noncurrent_days(seen: &Seen, days: NonZeroU32) -> Option<NonZeroU32> {
     match (&seen.lifecycle, seen.versioning) {
-        (_, Versioning::Never) | (Lifecycle::Gcs(_), _) => None,
+        (_, Versioning::Never) | (Lifecycle::Gcs(_) | Lifecycle::Setting(_), _) => None,
         (Lifecycle::S3(_), Versioning::Enabled | Versioning::Suspended) => Some(NonZeroU32::MIN),
         (Lifecycle::Azure(_), Versioning::Enabled | Versioning::Suspended) => Some(days),
     }
@@ -177,8 +211,10 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
         let Asked { prefix, place, .. } = asked;
         // What is not known to be empty is not.
         let has_logs = seen.logs.get(prefix).copied().unwrap_or(true);
-        let waits = asked.lowers && !asked.acknowledged && has_logs;
-        let kept = if waits { asked.current } else { asked.wanted };
+        let is_beyond_reach = is_beyond_reach(&seen.lifecycle, asked.wanted);
+        let waits = asked.lowers && !asked.acknowledged && has_logs && !is_beyond_reach;
+        let stays = waits || is_beyond_reach;
+        let kept = if stays { asked.current } else { asked.wanted };
         let rule = match kept {
             Retention::Forever => None,
             Retention::Days(days) => Some(Rule {
@@ -187,7 +223,10 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
                 noncurrent_days: noncurrent_days(seen, days),
             }),
         };
-        rules.insert(place.rule.clone(), rule);
+        // A setting is no rule of ours to be put right as long as it stays.
+        if !(stays && matches!(seen.lifecycle, Lifecycle::Setting(_))) {
+            rules.insert(place.rule.clone(), rule);
+        }
         let unacknowledged = || match &custody.unusable {
             Some(policy) => Unacknowledged::Unusable(policy.clone()),
             None => Unacknowledged::Nobody,
@@ -202,6 +241,7 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
             longest: longest.map(|claim| claim.policy.clone()).collect(),
             unacknowledged: waits.then(unacknowledged),
             is_full: false,
+            is_beyond_reach,
             conflicts: conflicts(&seen.lifecycle, &ids, prefix, asked.wanted),
         };
         places.insert(prefix.to_owned(), standing);
@@ -230,6 +270,7 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
             places,
             versioning: seen.versioning,
             lock: seen.lock.clone(),
+            limits: limits(&seen.lifecycle),
         },
     })
 }

@@ -6,6 +6,7 @@ pub mod gcs;
 mod json;
 mod rule;
 pub mod s3;
+pub mod setting;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ pub enum Lifecycle {
     Gcs(gcs::Rules),
     /// Of a storage account of Azure's, for all its containers.
     Azure(azure::Rules),
+    /// Of what has one number for everything, which is always ours: an index, an account.
+    Setting(setting::Setting),
 }
 
 /// What has to be written so that the wanted rules are there.
@@ -55,6 +58,7 @@ impl Lifecycle {
             Self::S3(configuration) => Box::new(configuration.rules()),
             Self::Gcs(rules) => Box::new(rules.facts()),
             Self::Azure(rules) => Box::new(rules.facts()),
+            Self::Setting(setting) => Box::new(setting.facts()),
         }
     }
 
@@ -75,6 +79,7 @@ impl Lifecycle {
             Self::S3(configuration) => configuration.with(wanted)?.map(Self::S3),
             Self::Gcs(rules) => rules.with(wanted)?.map(Self::Gcs),
             Self::Azure(rules) => rules.with(wanted)?.map(Self::Azure),
+            Self::Setting(setting) => setting.with(wanted).map(Self::Setting),
         })
     }
 }

@@ -97,6 +97,7 @@ fn gathered_with(policies: &[LoggingPolicy], secrets: &[&str]) -> Custodies {
         "AZURE_TENANT_ID",
         "AZURE_CLIENT_ID",
         "AZURE_CLIENT_SECRET",
+        "token",
     ];
     let lookups: BTreeMap<SecretKeyRef, Lookup> = ["agents", "management"]
         .iter()
@@ -683,6 +684,94 @@ fn each_refusal_of_google_and_azure_says_what_to_do() {
             Reason::StoreMisconfigured,
             "is not Azure",
         ),
+        (
+            Kind::SplunkEnterprise,
+            Action::ReadRules,
+            401,
+            "",
+            Reason::RulesDenied,
+            "correct the Secret",
+        ),
+        (
+            Kind::SplunkEnterprise,
+            Action::WriteRules,
+            403,
+            "",
+            Reason::RulesDenied,
+            "indexes_edit",
+        ),
+        (
+            Kind::SplunkEnterprise,
+            Action::ReadRules,
+            404,
+            "",
+            Reason::NoSuchIndex,
+            "there is no index logs there",
+        ),
+        (
+            Kind::SplunkCloud,
+            Action::WriteRules,
+            400,
+            "400-bad-request",
+            Reason::RulesRefused,
+            "set it by hand",
+        ),
+        (
+            Kind::SplunkCloud,
+            Action::WriteRules,
+            424,
+            "",
+            Reason::StoreUnreachable,
+            "asked again",
+        ),
+        (
+            Kind::SplunkCloud,
+            Action::ReadRules,
+            301,
+            "",
+            Reason::StoreMisconfigured,
+            "does not manage Splunk",
+        ),
+        (
+            Kind::NewRelic,
+            Action::ReadRules,
+            401,
+            "",
+            Reason::RulesDenied,
+            "store a user key, not a license key",
+        ),
+        (
+            Kind::NewRelic,
+            Action::WriteRules,
+            200,
+            "ACCESS_DENIED",
+            Reason::RulesDenied,
+            "correct accountId",
+        ),
+        (
+            Kind::NewRelic,
+            Action::WriteRules,
+            200,
+            "INVALID_INPUT",
+            Reason::RulesRefused,
+            "set it by hand",
+        ),
+        (
+            Kind::NewRelic,
+            Action::ReadRules,
+            200,
+            "SERVER_ERROR",
+            Reason::StoreUnreachable,
+            "asked again",
+        ),
+        (
+            Kind::NewRelic,
+            Action::ReadRules,
+            404,
+            "",
+            Reason::StoreMisconfigured,
+            "is not NerdGraph",
+        ),
     ] {
         let bucket = BucketId {
             kind,
@@ -741,10 +830,11 @@ fn clouds(policies: &[LoggingPolicy]) -> [Custody; 2] {
 
 fn without_rules(custody: &Custody) -> Seen {
     Seen {
-        lifecycle: match BucketId::of(&custody.store).kind {
+        lifecycle: match custody.id.kind {
             Kind::S3 => Lifecycle::S3(Configuration::default()),
             Kind::Gcs => Lifecycle::Gcs(lifecycle::gcs::Rules::default()),
             Kind::Azure => Lifecycle::Azure(lifecycle::azure::Rules::default()),
+            _ => panic!("it has no rules"),
         },
         versioning: Versioning::Enabled,
         lock: None,
@@ -833,4 +923,96 @@ fn credentials_for_a_cloud_are_not_shown() {
             "{shown}"
         );
     }
+}
+
+/// A policy that sends to the index `platform`, which the operator looks after with the Secret `management`.
+fn to_index(name: &str, retention: &str) -> LoggingPolicy {
+    let mut policy = policy(name, retention);
+    let mut sink = testing::splunk_sink("https://hec.example.com:8088");
+    sink.name = "archive".into();
+    let splunk = sink.splunk.as_mut().unwrap();
+    splunk.token_secret_ref.name = "agents".into();
+    splunk.index = Some("platform".into());
+    splunk.management_secret_ref = Some(SecretKeyRef {
+        name: "management".into(),
+        key: "token".into(),
+    });
+    splunk.management_endpoint = Some("https://splunk.example.com:8089".into());
+    policy.spec.sinks = vec![sink];
+    policy
+}
+
+fn index(days: u32) -> Seen {
+    let text = format!(
+        r#"{{"entry": [{{"content": {{"frozenTimePeriodInSecs": {}}}}}]}}"#,
+        u64::from(days) * 24 * 60 * 60
+    );
+    Seen {
+        lifecycle: Lifecycle::Setting(
+            lifecycle::setting::Setting::of_splunk_enterprise(&text).unwrap(),
+        ),
+        versioning: Versioning::Never,
+        lock: None,
+        logs: BTreeMap::new(),
+    }
+}
+
+fn written_days(decision: &Decision) -> Option<u32> {
+    let Some(Lifecycle::Setting(setting)) = &decision.write else {
+        return None;
+    };
+    setting.days().map(std::num::NonZeroU32::get)
+}
+
+#[test]
+fn a_setting_is_raised_without_a_word_and_lowered_with_one() {
+    let custody = custody(&[to_index("a", "90d")]);
+    assert!(!format!("{custody:?}").contains("management-token"));
+    let (_, decision) = settled(&custody, &index(30));
+    assert_eq!(written_days(&decision), Some(90));
+    let (_, decision) = settled(&custody, &index(2184));
+    let place = &decision.standing.places[""];
+    assert_eq!((decision.write.is_none(), place.kept), (true, days(2184)));
+    assert_eq!(place.unacknowledged, Some(Unacknowledged::Nobody));
+}
+
+#[test]
+fn a_setting_is_lowered_once_somebody_has_agreed_or_it_was_so_before() {
+    let agreed = custody(&[acknowledging(to_index("a", "90d"), "90d")]);
+    assert_eq!(written_days(&settled(&agreed, &index(2184)).1), Some(90));
+    let location = "https://splunk.example.com:8089/platform/";
+    let before = custody(&[known(to_index("a", "90d"), "90d", location)]);
+    assert_eq!(written_days(&settled(&before, &index(2184)).1), Some(90));
+}
+
+#[test]
+fn what_a_setting_cannot_be_is_told_and_left() {
+    for (retention, kept) in [("Forever", 30), ("50000d", 30)] {
+        let custody = custody(&[to_index("a", retention)]);
+        let (_, decision) = settled(&custody, &index(30));
+        let place = &decision.standing.places[""];
+        assert!(decision.write.is_none() && place.is_beyond_reach);
+        assert_eq!(
+            (place.kept, place.unacknowledged.as_ref()),
+            (days(kept), None)
+        );
+        assert_eq!(
+            decision.standing.limits.days.map(std::num::NonZeroU32::get),
+            Some(49_710)
+        );
+    }
+}
+
+#[test]
+fn an_index_keeps_what_the_longest_asks_also_of_those_who_do_not_look_after_it() {
+    let mut silent = to_index("b", "365d");
+    let splunk = silent.spec.sinks[0].splunk.as_mut().unwrap();
+    splunk.management_secret_ref = None;
+    splunk.management_endpoint = None;
+    let custody = custody(&[to_index("a", "30d"), silent.clone()]);
+    assert_eq!(custody.wanted(""), Some(days(365)));
+    let mut elsewhere = silent;
+    elsewhere.spec.sinks[0].splunk.as_mut().unwrap().index = Some("other".into());
+    let custody = super::tests::custody(&[to_index("a", "30d"), elsewhere]);
+    assert_eq!(custody.wanted(""), Some(days(30)));
 }

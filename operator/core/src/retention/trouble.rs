@@ -47,6 +47,11 @@ impl Action {
             (Kind::Azure, Self::List) => {
                 "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"
             }
+            (Kind::SplunkEnterprise | Kind::SplunkCloud, Self::WriteRules) => {
+                "the capability indexes_edit"
+            }
+            (Kind::SplunkEnterprise | Kind::SplunkCloud, _) => "the capability indexes_list_all",
+            (Kind::NewRelic, _) => "to manage the account's data retention",
         }
     }
 }
@@ -106,7 +111,7 @@ impl Trouble {
     pub fn no_token(bucket: &BucketId, refusal: Refusal<'_>) -> Self {
         let named = refusal.named();
         let who = match bucket.kind {
-            Kind::S3 => "nobody",
+            Kind::S3 | Kind::SplunkEnterprise | Kind::SplunkCloud | Kind::NewRelic => "nobody",
             Kind::Gcs => "Google",
             Kind::Azure => "Microsoft Entra",
         };
@@ -132,6 +137,8 @@ impl Trouble {
             Kind::S3 => Self::of_s3(action, bucket, refusal),
             Kind::Gcs => Self::of_gcs(action, bucket, refusal),
             Kind::Azure => Self::of_azure(action, bucket, refusal),
+            Kind::SplunkEnterprise | Kind::SplunkCloud => Self::of_splunk(action, bucket, refusal),
+            Kind::NewRelic => Self::of_new_relic(action, bucket, refusal),
         }
     }
 
@@ -214,6 +221,72 @@ impl Trouble {
         }
     }
 
+    fn of_splunk(action: Action, bucket: &BucketId, refusal: Refusal<'_>) -> Self {
+        let because = |reason, what: &str| Self::because(reason, refusal, what);
+        let right = action.right(bucket.kind);
+        match refusal.status {
+            401 => because(
+                Reason::RulesDenied,
+                "Splunk does not take the token or the password: correct the Secret of managementSecretRef",
+            ),
+            403 => because(
+                Reason::RulesDenied,
+                &format!("allow the user of managementSecretRef {right}"),
+            ),
+            404 => because(
+                Reason::NoSuchIndex,
+                &format!(
+                    "there is no {bucket} there: create it, or correct index, managementEndpoint or stack"
+                ),
+            ),
+            400 if action == Action::WriteRules => because(
+                Reason::RulesRefused,
+                &format!(
+                    "Splunk does not let {bucket} keep events for so long: ask for another time, or set it by hand"
+                ),
+            ),
+            408 | 409 | 423 | 424 | 425 | 429 | 500..=599 => because(
+                Reason::StoreUnreachable,
+                "Splunk is in trouble, or has not done what it was asked before; it is asked again",
+            ),
+            _ => because(
+                Reason::StoreMisconfigured,
+                "what answers there does not manage Splunk: correct managementEndpoint or stack",
+            ),
+        }
+    }
+
+    fn of_new_relic(action: Action, bucket: &BucketId, refusal: Refusal<'_>) -> Self {
+        let because = |reason, what: &str| Self::because(reason, refusal, what);
+        match (refusal.status, refusal.code) {
+            (401 | 403, _) | (_, "UNAUTHORIZED" | "UNAUTHENTICATED") => because(
+                Reason::RulesDenied,
+                "New Relic does not take the key: store a user key, not a license key, in the Secret of managementSecretRef",
+            ),
+            (_, "ACCESS_DENIED" | "FORBIDDEN") => because(
+                Reason::RulesDenied,
+                &format!(
+                    "allow the user of managementSecretRef to manage the data retention of {bucket}, or correct accountId"
+                ),
+            ),
+            (408 | 425 | 429 | 500..=599, _)
+            | (_, "SERVER_ERROR" | "TIMEOUT" | "TOO_MANY_REQUESTS") => because(
+                Reason::StoreUnreachable,
+                "New Relic is in trouble; it is asked again",
+            ),
+            (200, _) if action == Action::WriteRules => because(
+                Reason::RulesRefused,
+                &format!(
+                    "New Relic does not let {bucket} keep logs for so long: ask for another time, or set it by hand"
+                ),
+            ),
+            _ => because(
+                Reason::StoreMisconfigured,
+                "what answers there is not NerdGraph: correct managementEndpoint",
+            ),
+        }
+    }
+
     fn of_s3(action: Action, bucket: &BucketId, refusal: Refusal<'_>) -> Self {
         let Refusal {
             status,
@@ -275,6 +348,9 @@ impl Trouble {
                 Kind::Azure => format!(
                     "another tool changes the management policy of {bucket} again and again: let it leave rules alone whose names begin with {}",
                     OURS.replace('-', "")
+                ),
+                Kind::SplunkEnterprise | Kind::SplunkCloud | Kind::NewRelic => format!(
+                    "another tool sets again and again how long {bucket} keeps what it has: let one of the two do so"
                 ),
             },
         }

@@ -12,7 +12,7 @@ use crate::{
     policy::{Policy, Sink, is_splunk_cloud},
     retention::{
         BucketId, Custody, Kind, Outcome, PlaceStanding, Retention, Standing, Trouble,
-        Unacknowledged, Versioning, prefixes, root,
+        Unacknowledged, Versioning, place_of, prefixes, root,
     },
 };
 
@@ -64,6 +64,23 @@ impl Kept {
     }
 }
 
+/// Where a sink's logs are looked after.
+struct Looked {
+    id: BucketId,
+    root: String,
+    prefixes: Vec<String>,
+}
+
+impl Looked {
+    fn at(store: &Store, layout: ArchiveLayout) -> Self {
+        Self {
+            id: BucketId::of(store),
+            root: root(store),
+            prefixes: prefixes(store, layout).collect(),
+        }
+    }
+}
+
 fn told(kept: Kept, verdict: Verdict, message: String) -> Told {
     let reason = match verdict {
         Verdict::Not(reason) | Verdict::Unknown(reason) => reason,
@@ -89,10 +106,18 @@ fn told(kept: Kept, verdict: Verdict, message: String) -> Told {
 pub(super) fn of_sinks(candidate: &Candidate, policy: &Policy, facts: Facts<'_>) -> Vec<Told> {
     let of_sink = |sink: &Sink| {
         let target = &sink.config.target;
+        if let Some(setting) = place_of(sink) {
+            let place = Looked {
+                id: BucketId::of_setting(setting),
+                root: String::new(),
+                prefixes: vec![String::new()],
+            };
+            return archive(candidate, policy, sink, &place, facts);
+        }
         match target {
             Target::ObjectStorage(storage) => {
-                let store = (&storage.store, storage.layout);
-                archive(candidate, policy, sink, store, facts)
+                let place = Looked::at(&storage.store, storage.layout);
+                archive(candidate, policy, sink, &place, facts)
             }
             target => by_provider(policy.retention(), target),
         }
@@ -176,11 +201,11 @@ fn archive(
     candidate: &Candidate,
     policy: &Policy,
     sink: &Sink,
-    (store, layout): (&Store, ArchiveLayout),
+    place: &Looked,
     facts: Facts<'_>,
 ) -> Told {
-    let id = BucketId::of(store);
-    let location = id.location(&root(store));
+    let id = place.id.clone();
+    let location = id.location(&place.root);
     let custodies = facts.plan.map(|plan| &plan.custodies);
     let Some(custody) = custodies.and_then(|custodies| custodies.buckets.get(&id)) else {
         let key = (candidate.name.clone(), sink.config.name.clone());
@@ -205,7 +230,7 @@ fn archive(
             return told;
         }
         Some(Outcome::Known(standing)) => {
-            places(custody, standing, store, layout).map(|places| (standing, places))
+            places(custody, standing, place).map(|places| (standing, places))
         }
         None => None,
     };
@@ -215,7 +240,7 @@ fn archive(
         let before = before(candidate, sink, &location);
         return before.unwrap_or_else(|| pending(kept, location));
     };
-    let mut told = stands(policy, store, standing, &places);
+    let mut told = stands(policy, sink, &id, standing, &places);
     told.status.location = Some(location);
     told
 }
@@ -228,6 +253,9 @@ fn unmanaged(policy: &Policy, id: &BucketId) -> Told {
     let what = match id.kind {
         Kind::S3 => "an access key for its lifecycle rules in managementSecretRef",
         Kind::Gcs => "a service account for its lifecycle rules in managementSecretRef",
+        Kind::SplunkEnterprise | Kind::SplunkCloud | Kind::NewRelic => {
+            "somebody who may change that in managementSecretRef"
+        }
         Kind::Azure => {
             "a service principal for its management policy in managementSecretRef, with subscriptionId and resourceGroup,"
         }
@@ -255,15 +283,14 @@ fn in_trouble(trouble: &Trouble) -> Told {
 fn places<'a>(
     custody: &Custody,
     standing: &'a Standing,
-    store: &Store,
-    layout: ArchiveLayout,
+    looked: &Looked,
 ) -> Option<BTreeMap<String, &'a PlaceStanding>> {
     let place = |prefix: String| {
         let place = standing.places.get(&prefix)?;
         let is_asked = custody.wanted(&prefix) == Some(place.wanted);
         is_asked.then_some((prefix, place))
     };
-    prefixes(store, layout).map(place).collect()
+    looked.prefixes.iter().cloned().map(place).collect()
 }
 
 /// What was told of a sink before, if it was about the same place.
@@ -310,7 +337,7 @@ fn pending(kept: Option<String>, location: String) -> Told {
     let mut told = told(
         Kept::Unknown,
         Verdict::Unknown(Reason::RetentionPending),
-        "the bucket's lifecycle rules are being looked at".to_owned(),
+        "how long it is kept there is being looked at".to_owned(),
     );
     told.status.kept = kept;
     told.status.location = Some(location);
@@ -319,13 +346,17 @@ fn pending(kept: Option<String>, location: String) -> Told {
 
 fn stands(
     policy: &Policy,
-    store: &Store,
+    sink: &Sink,
+    id: &BucketId,
     standing: &Standing,
     places: &BTreeMap<String, &PlaceStanding>,
 ) -> Told {
-    let id = BucketId::of(store);
     let kept = places.values().map(|place| place.kept).min();
-    let asks_for_locks = matches!(store, Store::S3(s3) if s3.object_lock.is_some());
+    let store = match &sink.config.target {
+        Target::ObjectStorage(storage) => Some(&storage.store),
+        _ => None,
+    };
+    let asks_for_locks = matches!(store, Some(Store::S3(s3)) if s3.object_lock.is_some());
     let unlocked = (asks_for_locks && standing.lock.is_none()).then(|| {
         (
             Reason::LockUnsupported,
@@ -336,28 +367,66 @@ fn stands(
     });
     let wrong = places
         .iter()
-        .find_map(|(prefix, place)| wrong(&id, prefix, place));
+        .find_map(|(prefix, place)| wrong(id, standing, prefix, place));
     let wrong = unlocked.or(wrong);
     let mut told = match wrong {
+        Some((Reason::RetentionUnsupported, message)) => {
+            let verdict = match policy.asked_retention {
+                Some(_) => Verdict::Not(Reason::RetentionUnsupported),
+                None => Verdict::Fine,
+            };
+            told(Kept::Unsupported, verdict, message)
+        }
         Some((reason, message)) => told(Kept::Drifted, Verdict::Not(reason), message),
         None => told(
             Kept::Enforced,
             Verdict::Fine,
-            right(policy, store, standing, places),
+            right(policy, id, store, standing, places),
         ),
     };
+    // Where nothing was set nobody knows.
+    let kept = kept.filter(|kept| store.is_some() || *kept != Retention::Forever);
     told.status.kept = kept.map(|kept| kept.to_string());
     told
 }
 
 /// What is not as it is asked, and what to do.
-fn wrong(id: &BucketId, prefix: &str, place: &PlaceStanding) -> Option<(Reason, String)> {
+fn wrong(
+    id: &BucketId,
+    standing: &Standing,
+    prefix: &str,
+    place: &PlaceStanding,
+) -> Option<(Reason, String)> {
     let PlaceStanding { wanted, kept, .. } = place;
+    let (what, is_kept) = match (id.kind, kept) {
+        (Kind::S3 | Kind::Gcs | Kind::Azure, _) => (
+            format!("what begins with {prefix} in {id}"),
+            kept.in_words(),
+        ),
+        (_, Retention::Forever) => (
+            format!("what is in {id}"),
+            "for as long as it is by default".to_owned(),
+        ),
+        (_, Retention::Days(_)) => (format!("what is in {id}"), kept.in_words()),
+    };
+    if place.is_beyond_reach {
+        let most = match standing.limits.days {
+            Some(days) => format!("{id} keeps nothing for longer than {days} days"),
+            None => format!("{id} keeps nothing for ever"),
+        };
+        return Some((
+            Reason::RetentionUnsupported,
+            format!(
+                "{most}, and is to keep it {}; it is left as it is, {is_kept}: ask for less, or add an archive",
+                wanted.in_words()
+            ),
+        ));
+    }
     if !place.conflicts.is_empty() {
         return Some((
             Reason::ExpiredByOthers,
             format!(
-                "what begins with {prefix} in {id} is to be kept {}, and {}: disable the rule, or except the prefix from it",
+                "{what} is to be kept {}, and {}: disable the rule, or except the prefix from it",
                 wanted.in_words(),
                 some_of(place.conflicts.iter().map(ToString::to_string), ", and")
             ),
@@ -369,8 +438,7 @@ fn wrong(id: &BucketId, prefix: &str, place: &PlaceStanding) -> Option<(Reason, 
             return Some((
                 Reason::AcknowledgementNeeded,
                 format!(
-                    "what begins with {prefix} in {id} is kept {}, and {wanted} would delete all of it that is older: if that is meant, annotate policy {} with {}={wanted}; until then it stays as it is",
-                    kept.in_words(),
+                    "{what} is kept {is_kept}, and {wanted} would delete all of it that is older: if that is meant, annotate policy {} with {}={wanted}; until then it stays as it is",
                     some_of(place.longest.iter().cloned(), " or"),
                     names::ACKNOWLEDGE_RETENTION_ANNOTATION
                 ),
@@ -380,8 +448,7 @@ fn wrong(id: &BucketId, prefix: &str, place: &PlaceStanding) -> Option<(Reason, 
             return Some((
                 Reason::AcknowledgementNeeded,
                 format!(
-                    "what begins with {prefix} in {id} is kept {}, and not {wanted} before it is known whether policy {policy}, which cannot be used, asks for longer: correct it, or delete it",
-                    kept.in_words()
+                    "{what} is kept {is_kept}, and not {wanted} before it is known whether policy {policy}, which cannot be used, asks for longer: correct it, or delete it"
                 ),
             ));
         }
@@ -411,11 +478,11 @@ fn some_of(all: impl ExactSizeIterator<Item = String>, between: &str) -> String 
 
 fn right(
     policy: &Policy,
-    store: &Store,
+    id: &BucketId,
+    store: Option<&Store>,
     standing: &Standing,
     places: &BTreeMap<String, &PlaceStanding>,
 ) -> String {
-    let id = BucketId::of(store);
     let mut sentences: Vec<String> = Vec::new();
     let rules: Vec<&str> = places
         .values()
@@ -424,7 +491,12 @@ fn right(
         .collect();
     let kept = places.values().map(|place| place.kept).min();
     let kept = kept.unwrap_or(Retention::Forever);
-    if rules.is_empty() {
+    if store.is_none() {
+        sentences.push(format!("{id} keeps the logs {}", kept.in_words()));
+        sentences.extend(standing.limits.megabytes.map(|megabytes| {
+            format!("once it has more than {megabytes} MB it deletes what is oldest sooner")
+        }));
+    } else if rules.is_empty() {
         sentences.push(format!(
             "{id} keeps the logs for ever: none of its lifecycle rules deletes them"
         ));
@@ -450,7 +522,7 @@ fn right(
             place.wanted
         ));
     }
-    sentences.extend(locked(store, standing));
+    sentences.extend(store.and_then(|store| locked(store, standing)));
     sentences.join("; ")
 }
 

@@ -9,7 +9,7 @@ use katonic_log_config::{AccessKey, Connection, CredentialKey, KeyPrefix, Store 
 use katonic_logging_core::{
     credential::Credential,
     installation::Proxies,
-    retention::{Access, Identity, lifecycle::Merged},
+    retention::{Access, Identity, Subject, lifecycle::Merged},
 };
 use tokio::net::TcpListener;
 
@@ -67,18 +67,20 @@ impl Store {
     fn custody(&self) -> Custody {
         let key = |name: &str| CredentialKey::try_from(name.to_owned()).unwrap();
         let credential = |text: &str| Credential::new(text.as_bytes().to_vec());
-        Custody {
-            store: StoreKind::S3(S3 {
-                endpoint: format!("http://{}", self.address).try_into().unwrap(),
-                region: "eu-central-1".to_owned().try_into().unwrap(),
-                bucket: "logs".to_owned().try_into().unwrap(),
-                prefix: KeyPrefix::default(),
-                access_key: Some(AccessKey {
-                    id: key("id"),
-                    secret: key("secret"),
-                }),
-                object_lock: None,
+        let store = StoreKind::S3(S3 {
+            endpoint: format!("http://{}", self.address).try_into().unwrap(),
+            region: "eu-central-1".to_owned().try_into().unwrap(),
+            bucket: "logs".to_owned().try_into().unwrap(),
+            prefix: KeyPrefix::default(),
+            access_key: Some(AccessKey {
+                id: key("id"),
+                secret: key("secret"),
             }),
+            object_lock: None,
+        });
+        Custody {
+            id: BucketId::of(&store),
+            subject: Subject::Store(store),
             connection: Connection::default(),
             proxies: Proxies::default(),
             access: Access {
@@ -103,8 +105,8 @@ impl Store {
 }
 
 fn of(custody: &Custody) -> Result<Bucket, Trouble> {
-    let (StoreKind::S3(s3), Identity::AccessKey { id, secret }) =
-        (&custody.store, &custody.access.identity)
+    let (Subject::Store(StoreKind::S3(s3)), Identity::AccessKey { id, secret }) =
+        (&custody.subject, &custody.access.identity)
     else {
         panic!("it is not of S3");
     };
@@ -112,7 +114,10 @@ fn of(custody: &Custody) -> Result<Bucket, Trouble> {
 }
 
 fn endpoint(custody: &mut Custody) -> &mut katonic_log_config::Endpoint {
-    match &mut custody.store {
+    let Subject::Store(store) = &mut custody.subject else {
+        panic!("it is no store");
+    };
+    match store {
         StoreKind::S3(s3) => &mut s3.endpoint,
         StoreKind::Gcs(gcs) => &mut gcs.endpoint,
         StoreKind::Azure(azure) => &mut azure.endpoint,
