@@ -31,11 +31,11 @@ const NEW: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub enum Bucket {
     /// Of S3.
-    S3(s3::Bucket),
+    S3(Box<s3::Bucket>),
     /// Of Google's.
-    Gcs(gcs::Bucket),
+    Gcs(Box<gcs::Bucket>),
     /// A storage account of Azure's.
-    Azure(azure::Account),
+    Azure(Box<azure::Account>),
     /// An index of Splunk's.
     Splunk(splunk::Index),
     /// An account of New Relic's.
@@ -75,10 +75,11 @@ impl Bucket {
     pub fn new(custody: &Custody) -> Result<Self, Trouble> {
         match (&custody.subject, &custody.access.identity) {
             (Subject::Store(Store::S3(s3)), Identity::AccessKey { id, secret }) => {
-                s3::Bucket::new(custody, s3, id, secret).map(Self::S3)
+                let bucket = s3::Bucket::new(custody, s3, id, secret)?;
+                Ok(Self::S3(Box::new(bucket)))
             }
             (Subject::Store(Store::Gcs(gcs)), Identity::ServiceAccount(key)) => {
-                gcs::Bucket::new(custody, gcs, key).map(Self::Gcs)
+                Ok(Self::Gcs(Box::new(gcs::Bucket::new(custody, gcs, key)?)))
             }
             (
                 Subject::Store(Store::Azure(azure)),
@@ -94,7 +95,8 @@ impl Bucket {
                     client,
                     secret,
                 };
-                azure::Account::new(custody, azure, account, &principal).map(Self::Azure)
+                let account = azure::Account::new(custody, azure, account, &principal)?;
+                Ok(Self::Azure(Box::new(account)))
             }
             (
                 Subject::Setting(setting @ ManagedSetting::NewRelic { .. }),

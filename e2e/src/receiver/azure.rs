@@ -47,9 +47,9 @@ pub struct Rules {
     /// The identity that service accounts of a cluster may have.
     pub federated: Option<Federated>,
     /// Where the account is managed, if it is.
-    pub managed: Option<Managed>,
+    pub managed: Option<Box<Managed>>,
     /// Who may look after it.
-    pub principal: Option<Principal>,
+    pub principal: Option<Box<Principal>>,
     /// Address of Resource Manager: what tokens for it are for.
     pub resource_manager: String,
     /// Tokens that are good.

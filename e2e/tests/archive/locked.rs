@@ -23,7 +23,7 @@ fn locking(store: &Store) -> Result<Sink> {
         anyhow::bail!("the sink is no archive");
     };
     let katonic_log_config::Store::S3(s3) = &mut storage.store else {
-        panic!("MinIO is a store of S3's protocol");
+        anyhow::bail!("MinIO is a store of S3's protocol");
     };
     s3.object_lock = Some(ObjectLock {
         mode: LockMode::Governance,

@@ -9,7 +9,7 @@ use katonic_logging_e2e::{
     eventually::eventually,
     operator::Installed,
     receiver::{
-        Protocol, Receiver, azure,
+        Authority, Protocol, Receiver, azure,
         azure::{Managed, Principal},
         gcs,
         gcs::{Account, Settings},
@@ -53,6 +53,7 @@ const VENDORS: [Vendor; 2] = [Vendor::Google, Vendor::Azure];
 struct Cloud {
     vendor: Vendor,
     receiver: Receiver,
+    authority: Authority,
     setup: Setup,
 }
 
@@ -70,21 +71,24 @@ impl Cloud {
                 let mut rules = azure::Rules::new("platformlogs", "", &["logs"]);
                 let actions = rights("Azure")?;
                 let action = |action: &String| action.trim_start_matches(BELOW).to_owned();
-                rules.principal = Some(Principal {
+                rules.principal = Some(Box::new(Principal {
                     tenant: "tenant".into(),
                     client: "client".into(),
                     secret: SECRET.into(),
                     actions: actions.iter().map(action).collect(),
-                });
-                rules.managed = Some(Managed {
+                }));
+                rules.managed = Some(Box::new(Managed {
                     subscription: SUBSCRIPTION.into(),
                     group: "platform".into(),
                     ..Managed::default()
-                });
+                }));
                 Protocol::Azure(rules)
             }
         };
-        let receiver = Receiver::start(([127, 0, 0, 1], 0).into(), protocol).await?;
+        let authority = Authority::new()?;
+        let identity = authority.server("127.0.0.1".parse()?)?;
+        let here = ([127, 0, 0, 1], 0).into();
+        let receiver = Receiver::start_tls(here, protocol, &identity).await?;
         let url = receiver.url();
         receiver.change_rules(|protocol| match protocol {
             Protocol::Gcs(rules) => rules.audience = format!("{url}/token"),
@@ -95,6 +99,7 @@ impl Cloud {
         let cloud = Self {
             vendor,
             setup: Setup::of(installed).await?,
+            authority,
             receiver,
         };
         cloud.secrets(SECRET, "1").await?;
@@ -113,6 +118,7 @@ impl Cloud {
             )
             .await?;
         let management = json!({
+            "ca.crt": self.authority.certificate_pem(),
             "rules.json": key_file,
             "AZURE_TENANT_ID": "tenant",
             "AZURE_CLIENT_ID": "client",
@@ -123,6 +129,7 @@ impl Cloud {
 
     fn policy(&self, name: &str, retention: &str) -> Value {
         let url = self.receiver.url();
+        let tls = json!({"caSecretRef": {"name": "management", "key": "ca.crt"}});
         let store = match self.vendor {
             Vendor::Google => json!({"gcs": {
                 "bucket": "platform-logs",
@@ -130,6 +137,7 @@ impl Cloud {
                 "prefix": "platform",
                 "credentialsSecretRef": {"name": "agents"},
                 "managementSecretRef": {"name": "management", "key": "rules.json"},
+                "tls": tls,
             }}),
             Vendor::Azure => json!({"azure": {
                 "account": "platformlogs",
@@ -142,6 +150,7 @@ impl Cloud {
                 "resourceGroup": "platform",
                 "managementEndpoint": url,
                 "authorityHost": url,
+                "tls": tls,
             }}),
         };
         json!({
@@ -173,7 +182,7 @@ impl Cloud {
     ) -> Result<T> {
         let found = self.receiver.change_rules(|protocol| match protocol {
             Protocol::Gcs(rules) => rules.settings.get_mut("platform-logs").map(google),
-            Protocol::Azure(rules) => rules.managed.as_mut().map(azure),
+            Protocol::Azure(rules) => rules.managed.as_deref_mut().map(azure),
             _ => None,
         });
         found.context("nothing to look after")

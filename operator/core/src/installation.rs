@@ -817,6 +817,7 @@ logging:
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn the_store_of_logs_is_put_together_of_the_installers_keys_and_ours() {
         const OURS: &str = "logStore: {credentialsSecretRef: {name: log-store}, prefix: platform}";
         let installer =

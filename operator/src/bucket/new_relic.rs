@@ -24,7 +24,7 @@ pub struct Account {
     id: BucketId,
     service: Service,
     headers: HeaderMap,
-    account: u32,
+    number: u32,
 }
 
 impl std::fmt::Debug for Account {
@@ -55,7 +55,7 @@ impl Account {
             service: Service::new(custody, setting.endpoint())?,
             id,
             headers,
-            account: account.get(),
+            number: account.get(),
         })
     }
 
@@ -82,7 +82,7 @@ impl Account {
 
     /// A refusal may come with 200.
     async fn ask(&self, action: Action, query: &str, days: Option<u32>) -> Result<Answer, Trouble> {
-        let mut variables = json!({"account": self.account, "namespace": NAMESPACE});
+        let mut variables = json!({"account": self.number, "namespace": NAMESPACE});
         if let Some(days) = days {
             variables["days"] = days.into();
         }

@@ -172,7 +172,7 @@ impl Managed {
             .stored
             .iter()
             .filter(|(key, _)| key.starts_with(&begins));
-        let blobs: String = blobs
+        let blobs: Vec<String> = blobs
             .map(|(key, time)| {
                 format!(
                     "<Blob><Name>{key}</Name><Properties><Last-Modified>{time}</Last-Modified></Properties></Blob>"
@@ -180,7 +180,8 @@ impl Managed {
             })
             .collect();
         format!(
-            "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"{container}\"><Blobs>{blobs}</Blobs><NextMarker /></EnumerationResults>"
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"{container}\"><Blobs>{}</Blobs><NextMarker /></EnumerationResults>",
+            blobs.concat()
         )
     }
 }

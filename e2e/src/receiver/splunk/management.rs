@@ -40,15 +40,12 @@ impl Management {
     /// The answer, if it is asked for an index.
     pub(super) fn judge(&mut self, request: &Request<'_>) -> Option<Verdict> {
         let path = request.uri.path();
-        let answer = match &self.stack {
-            Some(stack) => {
-                let name = path.strip_prefix(&format!("/{stack}/adminconfig/v2/indexes/"))?;
-                self.cloud(request, &name.to_owned())
-            }
-            None => {
-                let name = path.strip_prefix("/services/data/indexes/")?;
-                self.enterprise(request, &name.to_owned())
-            }
+        let answer = if let Some(stack) = &self.stack {
+            let name = path.strip_prefix(&format!("/{stack}/adminconfig/v2/indexes/"))?;
+            self.cloud(request, name)
+        } else {
+            let name = path.strip_prefix("/services/data/indexes/")?;
+            self.enterprise(request, name)
         };
         Some(match answer {
             Ok((status, answer)) | Err((status, answer)) => {

@@ -163,7 +163,7 @@ pub enum Identity {
         /// A secret of the application.
         secret: Credential,
         /// What it looks after.
-        account: ManagedAccount,
+        account: Box<ManagedAccount>,
     },
     /// A token, a key or a password.
     Secret(Credential),
@@ -490,7 +490,7 @@ fn access(
             tenant: take(tenant)?,
             client: take(client)?,
             secret: take(secret)?,
-            account: account.clone(),
+            account: Box::new(account.clone()),
         },
         ManagementKeys::Setting { secret, .. } => Identity::Secret(take(secret)?),
     };

@@ -77,8 +77,8 @@ impl Lifecycle {
     pub fn with(&self, wanted: &BTreeMap<String, Option<Rule>>) -> Result<Merged<Self>, Malformed> {
         Ok(match self {
             Self::S3(configuration) => configuration.with(wanted)?.map(Self::S3),
-            Self::Gcs(rules) => rules.with(wanted)?.map(Self::Gcs),
-            Self::Azure(rules) => rules.with(wanted)?.map(Self::Azure),
+            Self::Gcs(rules) => rules.with(wanted).map(Self::Gcs),
+            Self::Azure(rules) => rules.with(wanted).map(Self::Azure),
             Self::Setting(setting) => setting.with(wanted).map(Self::Setting),
         })
     }

@@ -538,6 +538,7 @@ fn each_refusal_of_a_store_says_what_to_do() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_refusal_of_google_and_azure_says_what_to_do() {
     for (kind, action, status, code, reason, says) in [
         (

@@ -79,11 +79,8 @@ impl Rules {
         Ok(Some(text))
     }
 
-    pub(super) fn with(
-        &self,
-        wanted: &BTreeMap<String, Option<Rule>>,
-    ) -> Result<Merged<Self>, Malformed> {
-        Ok(self.0.with(wanted, DIALECT).map(Self))
+    pub(super) fn with(&self, wanted: &BTreeMap<String, Option<Rule>>) -> Merged<Self> {
+        self.0.with(wanted, DIALECT).map(Self)
     }
 }
 

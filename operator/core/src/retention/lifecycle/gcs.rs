@@ -136,11 +136,8 @@ impl Rules {
         serde_json::to_string(&Patch { lifecycle }).map_err(|error| Malformed::of_json(&error))
     }
 
-    pub(super) fn with(
-        &self,
-        wanted: &BTreeMap<String, Option<Rule>>,
-    ) -> Result<Merged<Self>, Malformed> {
-        Ok(self.0.with(wanted, DIALECT).map(Self))
+    pub(super) fn with(&self, wanted: &BTreeMap<String, Option<Rule>>) -> Merged<Self> {
+        self.0.with(wanted, DIALECT).map(Self)
     }
 }
 

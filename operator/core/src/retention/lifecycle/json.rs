@@ -25,12 +25,13 @@ pub(super) struct Dialect {
 impl Texts {
     /// Rules as they came.
     pub(super) fn read(rules: &[Box<RawValue>], dialect: Dialect) -> Self {
-        let read = |rule: &Box<RawValue>| {
+        let texts = rules.iter().map(|rule| rule.get());
+        let read = |text: &str| {
             // A part of a document that was read is JSON.
-            let value: Value = serde_json::from_str(rule.get()).unwrap_or_default();
-            (rule.get().to_owned(), (dialect.facts)(&value))
+            let value: Value = serde_json::from_str(text).unwrap_or_default();
+            (text.to_owned(), (dialect.facts)(&value))
         };
-        Self(rules.iter().map(read).collect())
+        Self(texts.map(read).collect())
     }
 
     pub(super) fn facts(&self) -> impl Iterator<Item = &Facts> {

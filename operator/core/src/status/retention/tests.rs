@@ -78,7 +78,7 @@ fn status_with(
 ) -> LoggingPolicyStatus {
     let (candidate, plan) = planned(policy, secrets);
     let bucket = plan.custodies.buckets.keys().next().cloned();
-    let bucket = bucket.unwrap_or(BucketId {
+    let bucket = bucket.unwrap_or_else(|| BucketId {
         kind: Kind::S3,
         endpoint: "https://store.example.com:9000".into(),
         name: "logs".into(),
