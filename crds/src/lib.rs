@@ -25,7 +25,7 @@ pub use sink::{
     AccessKeySecretRef, ArchiveObjects, AzureCredential, AzureCredentialsSecretRef, AzureStore,
     Batch, GcsStore, HttpMethod, HttpSink, JsonFormat, LogglySink, NewRelicRegion, NewRelicSink,
     ObjectLock, ObjectLockMode, ObjectStorageSink, OtlpEncoding, OtlpSink, S3Store,
-    ServiceAccountSecretRef, Sink, SplunkAcknowledgement, SplunkSink, SyslogFacility, SyslogSink,
-    SyslogTransport,
+    ServiceAccountSecretRef, ServicePrincipalSecretRef, Sink, SplunkAcknowledgement, SplunkSink,
+    SyslogFacility, SyslogSink, SyslogTransport,
 };
 pub use status::{LoggingPolicyStatus, PodCount, PodsByReason, SinkRetention, SinkStatus};

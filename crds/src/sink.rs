@@ -13,7 +13,9 @@ mod syslog;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-pub use azure::{AzureCredential, AzureCredentialsSecretRef, AzureStore};
+pub use azure::{
+    AzureCredential, AzureCredentialsSecretRef, AzureStore, ServicePrincipalSecretRef,
+};
 pub use gcs::{GcsStore, ServiceAccountSecretRef};
 pub use http::{HttpMethod, HttpSink, JsonFormat};
 pub use loggly::LogglySink;

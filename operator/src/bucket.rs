@@ -1,74 +1,70 @@
-//! A bucket's settings, over the protocol of Amazon S3: reads and writes them. Decides nothing, and reads no log.
+//! The settings of whatever keeps logs, a bucket, a storage account, an index or an account, over the protocol of whoever runs it: reads and writes them. Decides
+//! nothing, and reads no log.
 
+mod azure;
 pub mod connection;
-mod signature;
-#[cfg(test)]
-mod tests;
+mod gcs;
+mod https;
+mod new_relic;
+mod s3;
+mod splunk;
+mod token;
 
-use std::time::{Duration, SystemTime};
-
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use katonic_log_config::S3;
-use katonic_logging_core::retention::{
-    Access, Action, BucketId, BucketLock, Custody, Refusal, Trouble, Versioning,
-    lifecycle::Configuration,
-    xml::{Element, Malformed},
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime},
 };
-use md5::{Digest as _, Md5};
 
-use connection::Connector;
-
-/// Goes with the rules from one answer to the next request: without it Amazon falls back to its default (Amazon S3:
-/// `PutBucketLifecycleConfiguration`, `TransitionDefaultMinimumObjectSize`).
-const MINIMUM_SIZE: HeaderName =
-    HeaderName::from_static("x-amz-transition-default-minimum-object-size");
+use http::{HeaderMap, header};
+use katonic_log_config::Store;
+use katonic_logging_core::{
+    policy::ManagedSetting,
+    retention::{
+        BucketId, BucketLock, Custody, Identity, Subject, Trouble, Versioning, lifecycle::Lifecycle,
+    },
+};
 
 /// Logs that are younger are of the policy that is to be looked after from now on, and not of one before.
 const NEW: Duration = Duration::from_hours(24);
 
 /// A bucket that can be asked.
-pub struct Bucket {
-    id: BucketId,
-    s3: S3,
-    access: Access,
-    connector: Connector,
-    /// How much the store's clock is before ours, and whether it is behind instead.
-    skew: Option<(Duration, bool)>,
+#[derive(Debug)]
+pub enum Bucket {
+    /// Of S3.
+    S3(Box<s3::Bucket>),
+    /// Of Google's.
+    Gcs(Box<gcs::Bucket>),
+    /// A storage account of Azure's.
+    Azure(Box<azure::Account>),
+    /// An index of Splunk's.
+    Splunk(splunk::Index),
+    /// An account of New Relic's.
+    NewRelic(new_relic::Account),
 }
 
-impl std::fmt::Debug for Bucket {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Bucket")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The lifecycle rules of a bucket, and what goes with them.
+/// Lifecycle rules, and what goes with them from one answer to the next request.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// The rules.
-    pub configuration: Configuration,
-    minimum_size: Option<HeaderValue>,
+    pub lifecycle: Lifecycle,
+    with: With,
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: String,
+#[derive(Clone, Debug)]
+enum With {
+    S3(s3::Rules),
+    Gcs { metageneration: String },
+    Azure,
+    Setting,
 }
 
-impl Answer {
-    /// The code of an error.
-    fn code(&self) -> String {
-        let error = Element::parse(&self.body).ok();
-        let code = error.as_ref().and_then(|error| error.text_of("Code"));
-        let is_word = |code: &&str| code.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        code.filter(is_word).unwrap_or_default().to_owned()
-    }
+/// What came of writing rules.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Written {
+    /// They are there.
+    Done,
+    /// Somebody else has changed the bucket since it was read, so nothing was written.
+    Outrun,
 }
 
 impl Bucket {
@@ -77,16 +73,43 @@ impl Bucket {
     /// # Errors
     /// When it cannot be reached as it is written.
     pub fn new(custody: &Custody) -> Result<Self, Trouble> {
-        let id = BucketId::of(&custody.s3);
-        let connector =
-            Connector::new(custody).map_err(|error| Trouble::unusable(&id, &error.to_string()))?;
-        Ok(Self {
-            id,
-            s3: custody.s3.clone(),
-            access: custody.access.clone(),
-            connector,
-            skew: None,
-        })
+        match (&custody.subject, &custody.access.identity) {
+            (Subject::Store(Store::S3(s3)), Identity::AccessKey { id, secret }) => {
+                let bucket = s3::Bucket::new(custody, s3, id, secret)?;
+                Ok(Self::S3(Box::new(bucket)))
+            }
+            (Subject::Store(Store::Gcs(gcs)), Identity::ServiceAccount(key)) => {
+                Ok(Self::Gcs(Box::new(gcs::Bucket::new(custody, gcs, key)?)))
+            }
+            (
+                Subject::Store(Store::Azure(azure)),
+                Identity::ServicePrincipal {
+                    tenant,
+                    client,
+                    secret,
+                    account,
+                },
+            ) => {
+                let principal = token::ServicePrincipal {
+                    tenant,
+                    client,
+                    secret,
+                };
+                let account = azure::Account::new(custody, azure, account, &principal)?;
+                Ok(Self::Azure(Box::new(account)))
+            }
+            (
+                Subject::Setting(setting @ ManagedSetting::NewRelic { .. }),
+                Identity::Secret(secret),
+            ) => new_relic::Account::new(custody, setting, secret).map(Self::NewRelic),
+            (Subject::Setting(setting), Identity::Secret(secret)) => {
+                splunk::Index::new(custody, setting, secret).map(Self::Splunk)
+            }
+            _ => Err(Trouble::unusable(
+                &custody.id,
+                "its credentials are those of another kind of store",
+            )),
+        }
     }
 
     /// Reads its lifecycle rules.
@@ -94,17 +117,36 @@ impl Bucket {
     /// # Errors
     /// When the store does not say.
     pub async fn rules(&mut self) -> Result<Rules, Trouble> {
-        let answer = self.ask(Method::GET, "lifecycle=", None).await?;
-        let configuration = match (answer.status, answer.code().as_str()) {
-            (StatusCode::OK, _) => Configuration::parse(&answer.body)
-                .map_err(|error| Trouble::unreadable(&self.id, &error))?,
-            (_, "NoSuchLifecycleConfiguration") => Configuration::default(),
-            _ => return Err(self.refused(Action::ReadRules, &answer)),
-        };
-        Ok(Rules {
-            configuration,
-            minimum_size: answer.headers.get(MINIMUM_SIZE).cloned(),
-        })
+        match self {
+            Self::S3(bucket) => {
+                let rules = bucket.rules().await?;
+                Ok(Rules {
+                    lifecycle: Lifecycle::S3(rules.configuration.clone()),
+                    with: With::S3(rules),
+                })
+            }
+            Self::Gcs(bucket) => {
+                let bucket = bucket.read().await?;
+                Ok(Rules {
+                    lifecycle: Lifecycle::Gcs(bucket.rules),
+                    with: With::Gcs {
+                        metageneration: bucket.metageneration,
+                    },
+                })
+            }
+            Self::Azure(account) => Ok(Rules {
+                lifecycle: Lifecycle::Azure(account.rules().await?),
+                with: With::Azure,
+            }),
+            Self::Splunk(index) => Ok(Rules {
+                lifecycle: Lifecycle::Setting(index.read().await?),
+                with: With::Setting,
+            }),
+            Self::NewRelic(account) => Ok(Rules {
+                lifecycle: Lifecycle::Setting(account.read().await?),
+                with: With::Setting,
+            }),
+        }
     }
 
     /// Writes them all, in place of those that are there. `read` are those that they were made of.
@@ -113,72 +155,50 @@ impl Bucket {
     /// When the store does not take them.
     pub async fn write_rules(
         &mut self,
-        configuration: &Configuration,
+        lifecycle: &Lifecycle,
         read: &Rules,
-    ) -> Result<(), Trouble> {
-        let answer = if configuration.rules().next().is_none() {
-            // A configuration has at least one rule.
-            self.ask(Method::DELETE, "lifecycle=", None).await?
-        } else {
-            let body = Body {
-                content: Bytes::from(configuration.as_str().to_owned()),
-                minimum_size: read.minimum_size.clone(),
-            };
-            self.ask(Method::PUT, "lifecycle=", Some(body)).await?
-        };
-        if answer.status.is_success() {
-            Ok(())
-        } else {
-            Err(self.refused(Action::WriteRules, &answer))
-        }
-    }
-
-    /// Reads whether it keeps versions.
-    ///
-    /// # Errors
-    /// When the store does not say.
-    pub async fn versioning(&mut self) -> Result<Versioning, Trouble> {
-        let answer = self.ask(Method::GET, "versioning=", None).await?;
-        if answer.status == StatusCode::NOT_IMPLEMENTED {
-            return Ok(Versioning::Never);
-        }
-        if answer.status != StatusCode::OK {
-            return Err(self.refused(Action::ReadVersioning, &answer));
-        }
-        let configuration = self.read(&answer)?;
-        Ok(match configuration.text_of("Status") {
-            Some("Enabled") => Versioning::Enabled,
-            Some("Suspended") => Versioning::Suspended,
-            _ => Versioning::Never,
-        })
-    }
-
-    /// Reads whether it locks objects; none where it cannot.
-    ///
-    /// # Errors
-    /// When the store does not say.
-    pub async fn lock(&mut self) -> Result<Option<BucketLock>, Trouble> {
-        let answer = self.ask(Method::GET, "object-lock=", None).await?;
-        match (answer.status, answer.code().as_str()) {
-            (StatusCode::OK, _) => {}
-            (StatusCode::NOT_IMPLEMENTED, _) | (_, "ObjectLockConfigurationNotFoundError") => {
-                return Ok(None);
+    ) -> Result<Written, Trouble> {
+        match (self, lifecycle, &read.with) {
+            (Self::S3(bucket), Lifecycle::S3(configuration), With::S3(rules)) => {
+                bucket.write_rules(configuration, rules).await?;
+                Ok(Written::Done)
             }
-            _ => return Err(self.refused(Action::ReadLock, &answer)),
+            (Self::Gcs(bucket), Lifecycle::Gcs(rules), With::Gcs { metageneration }) => {
+                bucket.write(rules, metageneration).await
+            }
+            (Self::Azure(account), Lifecycle::Azure(rules), With::Azure) => {
+                account.write(rules).await?;
+                Ok(Written::Done)
+            }
+            (Self::Splunk(index), Lifecycle::Setting(setting), With::Setting) => {
+                index.write(setting).await?;
+                Ok(Written::Done)
+            }
+            (Self::NewRelic(account), Lifecycle::Setting(setting), With::Setting) => {
+                account.write(setting).await?;
+                Ok(Written::Done)
+            }
+            (bucket, ..) => Err(Trouble::unusable(
+                bucket.id(),
+                "its rules are those of another kind of store",
+            )),
         }
-        let configuration = self.read(&answer)?;
-        if configuration.text_of("ObjectLockEnabled") != Some("Enabled") {
-            return Ok(None);
+    }
+
+    /// Reads whether it keeps versions, and how long it locks each object by itself.
+    ///
+    /// # Errors
+    /// When the store does not say.
+    pub async fn safeguards(&mut self) -> Result<(Versioning, Option<BucketLock>), Trouble> {
+        match self {
+            Self::S3(bucket) => Ok((bucket.versioning().await?, bucket.lock().await?)),
+            Self::Gcs(bucket) => {
+                let bucket = bucket.read().await?;
+                Ok((bucket.versioning, bucket.lock))
+            }
+            Self::Azure(account) => Ok((account.versioning().await?, None)),
+            Self::Splunk(_) | Self::NewRelic(_) => Ok((Versioning::Never, None)),
         }
-        let rule = configuration.child("Rule");
-        let retention = rule.and_then(|rule| rule.child("DefaultRetention"));
-        let number = |name: &str| retention?.text_of(name)?.parse::<u32>().ok();
-        let years = number("Years").map(|years| years.saturating_mul(365));
-        let mode = retention.and_then(|retention| retention.text_of("Mode"));
-        Ok(Some(BucketLock {
-            mode: mode.map(str::to_owned),
-            days: number("Days").or(years),
-        }))
     }
 
     /// Whether there are logs of an earlier day below a prefix. Where there are more than a listing has at once, there are.
@@ -186,132 +206,47 @@ impl Bucket {
     /// # Errors
     /// When the store does not say.
     pub async fn has_earlier_logs(&mut self, prefix: &str) -> Result<bool, Trouble> {
-        let query = format!("list-type=2&prefix={}", signature::encode(prefix));
-        let answer = self.ask(Method::GET, &query, None).await?;
-        if answer.status != StatusCode::OK {
-            return Err(self.refused(Action::List, &answer));
+        match self {
+            Self::S3(bucket) => bucket.has_earlier_logs(prefix).await,
+            Self::Gcs(bucket) => bucket.has_earlier_logs(prefix).await,
+            Self::Azure(account) => account.has_earlier_logs(prefix).await,
+            // Whoever sends there, what is there is somebody's.
+            Self::Splunk(_) | Self::NewRelic(_) => Ok(true),
         }
-        let listing = self.read(&answer)?;
-        if listing.text_of("IsTruncated") == Some("true") {
-            return Ok(true);
+    }
+
+    fn id(&self) -> &BucketId {
+        match self {
+            Self::S3(bucket) => bucket.id(),
+            Self::Gcs(bucket) => bucket.id(),
+            Self::Azure(account) => account.id(),
+            Self::Splunk(index) => index.id(),
+            Self::NewRelic(account) => account.id(),
         }
-        let now = date(&answer.headers).unwrap_or_else(SystemTime::now);
-        let stored = listing.all("Contents").map(|object| {
-            let text = object.text_of("LastModified").unwrap_or_default();
-            let stored: Option<k8s_openapi::jiff::Timestamp> = text.parse().ok();
-            stored.map(SystemTime::from)
-        });
-        let is_earlier = |stored: Option<SystemTime>| {
-            // One of which nobody knows is not taken for a new one.
-            stored.is_none_or(|stored| now.duration_since(stored).is_ok_and(|age| age > NEW))
-        };
-        Ok(stored.into_iter().any(is_earlier))
-    }
-
-    fn read(&self, answer: &Answer) -> Result<Element, Trouble> {
-        Element::parse(&answer.body)
-            .map_err(|error: Malformed| Trouble::unreadable(&self.id, &error))
-    }
-
-    fn refused(&self, action: Action, answer: &Answer) -> Trouble {
-        let refusal = Refusal {
-            status: answer.status.as_u16(),
-            code: &answer.code(),
-            region: self.s3.region.as_str(),
-        };
-        Trouble::of(action, &self.id, refusal)
-    }
-
-    /// Asks, once more with the store's own time where that is not ours.
-    async fn ask(
-        &mut self,
-        method: Method,
-        query: &str,
-        body: Option<Body>,
-    ) -> Result<Answer, Trouble> {
-        let answer = self.ask_once(&method, query, body.as_ref()).await?;
-        if answer.code() != "RequestTimeTooSkewed" {
-            return Ok(answer);
-        }
-        let Some(theirs) = date(&answer.headers) else {
-            return Ok(answer);
-        };
-        let skew = match theirs.duration_since(SystemTime::now()) {
-            Ok(ahead) => (ahead, false),
-            Err(behind) => (behind.duration(), true),
-        };
-        tracing::warn!(
-            bucket = %self.id.name,
-            seconds = skew.0.as_secs(),
-            "the store's clock is another one than ours: set the node's clock"
-        );
-        self.skew = Some(skew);
-        self.ask_once(&method, query, body.as_ref()).await
-    }
-
-    async fn ask_once(
-        &self,
-        method: &Method,
-        query: &str,
-        body: Option<&Body>,
-    ) -> Result<Answer, Trouble> {
-        let unusable = |reason: String| Trouble::unusable(&self.id, &reason);
-        let address = self.s3.endpoint.join(&format!("/{}?{query}", self.id.name));
-        let address = address.map_err(|error| unusable(error.to_string()))?;
-        let content = body.map_or_else(Bytes::new, |body| body.content.clone());
-        let mut request = http::Request::new(content);
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = address;
-        if let Some(body) = body {
-            let digest = BASE64_STANDARD.encode(Md5::digest(&body.content));
-            let digest =
-                HeaderValue::try_from(digest).map_err(|error| unusable(error.to_string()))?;
-            let headers = request.headers_mut();
-            headers.insert(HeaderName::from_static("content-md5"), digest);
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/xml"),
-            );
-            if let Some(minimum) = &body.minimum_size {
-                headers.insert(MINIMUM_SIZE, minimum.clone());
-            }
-        }
-        signature::sign(
-            &mut request,
-            &self.access,
-            self.s3.region.as_str(),
-            self.now(),
-        )
-        .map_err(|error| unusable(error.to_string()))?;
-        let response = self.connector.exchange(request).await;
-        let response = response
-            .map_err(|error| Trouble::unreachable(&self.id, &crate::cache::chain(&error)))?;
-        let (parts, body) = response.into_parts();
-        Ok(Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        })
-    }
-
-    fn now(&self) -> SystemTime {
-        let ours = SystemTime::now();
-        let theirs = match self.skew {
-            Some((ahead, false)) => ours.checked_add(ahead),
-            Some((behind, true)) => ours.checked_sub(behind),
-            None => None,
-        };
-        theirs.unwrap_or(ours)
     }
 }
 
-struct Body {
-    content: Bytes,
-    minimum_size: Option<HeaderValue>,
+/// Whether something was stored before today. One of which nobody knows is not taken for a new one.
+fn is_earlier(stored: Option<SystemTime>, headers: &HeaderMap) -> bool {
+    let now = date(headers).unwrap_or_else(SystemTime::now);
+    stored.is_none_or(|stored| now.duration_since(stored).is_ok_and(|age| age > NEW))
 }
 
 /// What time it is for the store.
 fn date(headers: &HeaderMap) -> Option<SystemTime> {
     let text = headers.get(header::DATE)?.to_str().ok()?;
     httpdate::parse_http_date(text.trim()).ok()
+}
+
+/// A part of an address, with everything encoded but what RFC 3986 §2.3 leaves unreserved.
+fn encode(value: &str) -> String {
+    value.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
 }

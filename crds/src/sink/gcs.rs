@@ -42,6 +42,10 @@ pub struct GcsStore {
     /// itself, by the identity that its service account has in the cloud; whatever else runs in the pod may then write, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<ServiceAccountSecretRef>,
+    /// Who looks after the policy's `retention`: a service account that may read and change the bucket's settings. The operator
+    /// alone uses it, agents never see it. Default: none; then nobody does, and the status says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_secret_ref: Option<ServiceAccountSecretRef>,
     #[expect(missing_docs, reason = "its fields stand here, not itself")]
     #[serde(flatten)]
     pub connection: HttpConnection,

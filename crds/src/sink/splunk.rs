@@ -16,6 +16,13 @@ const ENDPOINT: Address = Address {
     credential: "tokenSecretRef",
 };
 
+const MANAGEMENT_ENDPOINT: Address = Address {
+    field: "managementEndpoint",
+    optional: true,
+    example: "https://splunk.example.com:8089",
+    credential: "managementSecretRef",
+};
+
 /// How often the collector is asked what is indexed.
 pub const POLL_INTERVAL: Period = Period {
     least: "100ms",
@@ -36,7 +43,16 @@ pub const ACKNOWLEDGEMENT_TIMEOUT: Period = Period {
     validation = ENDPOINT.is_url(),
     validation = ENDPOINT.has_no_query(),
     validation = ENDPOINT.has_tls(),
-    validation = ENDPOINT.has_no_credentials()
+    validation = ENDPOINT.has_no_credentials(),
+    validation = MANAGEMENT_ENDPOINT.has_scheme(),
+    validation = MANAGEMENT_ENDPOINT.is_url(),
+    validation = MANAGEMENT_ENDPOINT.has_no_query(),
+    validation = MANAGEMENT_ENDPOINT.has_no_credentials(),
+    validation = (
+        "has(self.managementSecretRef) ? has(self.index) && (has(self.stack) || has(self.managementEndpoint)) : !has(self.stack) && !has(self.managementEndpoint) && !has(self.managementUsername)",
+        "managementSecretRef needs the index to look after, and managementEndpoint (Splunk Enterprise) or stack (Splunk Cloud), which are for nothing else"
+    ),
+    validation = ("!(has(self.stack) && has(self.managementUsername))", "Splunk Cloud takes a token and no managementUsername: remove one of stack and managementUsername")
 )]
 pub struct SplunkSink {
     /// Address of the collector without a path: `/services/collector/event` is appended.
@@ -68,6 +84,26 @@ pub struct SplunkSink {
     /// as delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledgement: Option<SplunkAcknowledgement>,
+    /// Who looks after the policy's `retention` in `index`: an authentication token of Splunk's, or the password of
+    /// `managementUsername`. The operator alone uses it, agents never see it. Default: none; then whoever runs Splunk decides, and
+    /// the status says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_secret_ref: Option<SecretKeyRef>,
+    /// Where Splunk is managed: with `managementSecretRef`. Of Splunk Enterprise the REST API, usually at port 8089. Default: of
+    /// Splunk Cloud `https://admin.splunk.com`. Example: `https://splunk.example.com:8089`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub management_endpoint: Option<String>,
+    /// User of Splunk Enterprise whose password is in `managementSecretRef`. Default: what is there is a token. Example: `retention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = ("!self.contains(':')", "managementUsername takes no colon: the password belongs into managementSecretRef"))]
+    pub management_username: Option<String>,
+    /// Name of the stack of Splunk Cloud: with `managementSecretRef`. Default: it is Splunk Enterprise. Example: `acme`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = (r"self.matches('^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?$')", "stack is not the name of a stack: it is what stands before .splunkcloud.com, for example acme"))]
+    pub stack: Option<String>,
     /// How requests are compressed: `Gzip` or `None`. Default: `Gzip`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "GzipOrNone")]
@@ -88,6 +124,10 @@ impl SplunkSink {
             source: None,
             sourcetype: None,
             acknowledgement: None,
+            management_secret_ref: None,
+            management_endpoint: None,
+            management_username: None,
+            stack: None,
             compression: None,
             connection: HttpConnection::default(),
         }

@@ -1,8 +1,11 @@
-//! Azure Blob Storage, and Microsoft Entra, which gives tokens for it, as strict as they document themselves.
+//! Azure Blob Storage, Azure Resource Manager ([`Managed`]), and Microsoft Entra, which gives tokens for both, as strict as they
+//! document themselves.
 //!
 //! Sources: Azure "Put Blob", "Authorize with Shared Key", "Specifying conditional headers for Blob service operations", "Status
 //! and error codes", "Blob Storage error codes", "Naming and Referencing Containers, Blobs, and Metadata", "Create a service
 //! SAS" (permissions); Microsoft identity platform "OAuth 2.0 client credentials flow". The signature is worked out here from the request as it came, by code of its own.
+
+mod manager;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +21,8 @@ use super::{
     Request, Verdict, form, jwt,
     objects::{self, Bucket, LONGEST_KEY},
 };
+
+pub use manager::{Managed, Principal};
 
 /// How old, or how far in the future, a request may be.
 const TOLERANCE: Duration = Duration::from_mins(15);
@@ -41,8 +46,16 @@ pub struct Rules {
     pub in_path: bool,
     /// The identity that service accounts of a cluster may have.
     pub federated: Option<Federated>,
+    /// Where the account is managed, if it is.
+    pub managed: Option<Box<Managed>>,
+    /// Who may look after it.
+    pub principal: Option<Box<Principal>>,
+    /// Address of Resource Manager: what tokens for it are for.
+    pub resource_manager: String,
     /// Tokens that are good.
     tokens: BTreeSet<String>,
+    /// Tokens of the service principal, and what each is for.
+    given: BTreeMap<String, String>,
     /// Containers, by name; 404 otherwise.
     pub containers: BTreeMap<String, Bucket>,
 }
@@ -88,12 +101,35 @@ impl Rules {
 
     pub(super) fn judge(&mut self, request: &Request<'_>) -> Verdict {
         if request.uri.path().ends_with("/oauth2/v2.0/token") {
-            return match self.give(request) {
+            let is_principal =
+                form::read(request).is_some_and(|form| form.contains_key("client_secret"));
+            let given = if is_principal {
+                self.give_principal(request)
+            } else {
+                self.give(request)
+            };
+            return match given {
                 Ok(token) => Verdict::refused(200, token.to_string()),
                 Err((status, error, description)) => {
                     let body = json!({"error": error, "error_description": description});
                     Verdict::refused(status, body.to_string())
                 }
+            };
+        }
+        if request.uri.path().starts_with("/subscriptions/") {
+            return self.manage(request);
+        }
+        if request
+            .uri
+            .query()
+            .is_some_and(|query| query.contains("comp=list"))
+        {
+            return match self.list(request) {
+                Ok(listing) => Verdict {
+                    content_type: http::HeaderValue::from_static("application/xml"),
+                    ..Verdict::refused(200, listing)
+                },
+                Err((status, code, message)) => objects::refused(status, code, message),
             };
         }
         self.put(request)
@@ -143,6 +179,105 @@ impl Rules {
         Ok(
             json!({"access_token": token, "expires_in": 3599, "ext_expires_in": 3599, "token_type": "Bearer"}),
         )
+    }
+
+    /// A token for a secret of an application.
+    fn give_principal(&mut self, request: &Request<'_>) -> Result<Value, Refusal> {
+        let form = form::read(request).unwrap_or_default();
+        let value = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+        let principal = self.principal.as_ref();
+        let principal = principal.filter(|principal| {
+            request.uri.path() == format!("/{}/oauth2/v2.0/token", principal.tenant)
+                && value("client_id") == principal.client
+        });
+        let principal = principal.ok_or((
+            400,
+            "unauthorized_client",
+            "AADSTS700016: Application was not found in the directory.",
+        ))?;
+        if value("grant_type") != "client_credentials" {
+            return Err((400, "unsupported_grant_type", "AADSTS70003"));
+        }
+        if value("client_secret") != principal.secret {
+            return Err((
+                401,
+                "invalid_client",
+                "AADSTS7000215: Invalid client secret provided.",
+            ));
+        }
+        let scope = value("scope");
+        let of_manager = format!("{}/.default", self.resource_manager);
+        if scope != of_manager && scope != "https://storage.azure.com/.default" {
+            return Err((400, "invalid_scope", "AADSTS1002012"));
+        }
+        let token = format!("eyJ0.of-the-operator-{}", self.given.len());
+        self.given.insert(token.clone(), scope.to_owned());
+        Ok(
+            json!({"access_token": token, "expires_in": 3599, "ext_expires_in": 3599, "token_type": "Bearer"}),
+        )
+    }
+
+    /// What a token is for.
+    fn scope(&self, request: &Request<'_>) -> Option<&str> {
+        let authorization = request.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let token = authorization.strip_prefix("Bearer ")?;
+        self.given.get(token).map(String::as_str)
+    }
+
+    fn manage(&mut self, request: &Request<'_>) -> Verdict {
+        let of_manager = format!("{}/.default", self.resource_manager);
+        if self.scope(request) != Some(of_manager.as_str()) {
+            return manager::refused(
+                401,
+                "InvalidAuthenticationToken",
+                "The access token is invalid.",
+            );
+        }
+        let principal = self.principal.clone().unwrap_or_default();
+        match &mut self.managed {
+            Some(managed) => managed.judge(request, &self.account, &principal.actions),
+            None => manager::refused(404, "SubscriptionNotFound", "No subscription."),
+        }
+    }
+
+    fn list(&self, request: &Request<'_>) -> Result<String, Refusal> {
+        if self.scope(request) != Some("https://storage.azure.com/.default") {
+            return Err((
+                401,
+                "InvalidAuthenticationInfo",
+                "Server failed to authenticate the request.",
+            ));
+        }
+        if !request.headers.contains_key("x-ms-version") {
+            return Err((400, "MissingRequiredHeader", "x-ms-version"));
+        }
+        let principal = self.principal.clone().unwrap_or_default();
+        if !principal
+            .actions
+            .contains("blobServices/containers/blobs/read")
+        {
+            return Err((
+                403,
+                "AuthorizationPermissionMismatch",
+                "This request is not authorized to perform this operation using this permission.",
+            ));
+        }
+        let container = request.uri.path().trim_start_matches('/');
+        if !self.containers.contains_key(container) {
+            return Err((
+                404,
+                "ContainerNotFound",
+                "The specified container does not exist.",
+            ));
+        }
+        let query = request.uri.query().unwrap_or_default();
+        let prefix = query.strip_prefix("restype=container&comp=list&prefix=");
+        let prefix = prefix.ok_or((400, "InvalidQueryParameterValue", "restype"))?;
+        let prefix = percent_encoding::percent_decode_str(prefix).decode_utf8_lossy();
+        let managed = self.managed.as_ref();
+        Ok(managed
+            .map(|managed| managed.list(container, &prefix))
+            .unwrap_or_default())
     }
 
     fn put(&mut self, request: &Request<'_>) -> Result<Verdict, Refusal> {

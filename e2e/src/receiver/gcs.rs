@@ -1,9 +1,11 @@
-//! Google Cloud Storage by its XML API, and both servers that give tokens for it (that of everybody and that of a node), as strict
+//! Google Cloud Storage by its XML API, the settings of buckets by its JSON API ([`Settings`]), and both servers that give tokens for it (that of everybody and that of a node), as strict
 //! as Google documents them.
 //!
 //! Sources: Google "Using OAuth 2.0 for Server to Server Applications" (assertions and their refusals), RFC 7523, RFC 7515;
 //! Cloud Storage "PUT Object", "Request preconditions", "HTTP status and error codes for XML", "IAM permissions for XML
 //! requests" (an object that is replaced is deleted); "Access VM metadata" (the header without which nothing is told).
+
+mod settings;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +20,8 @@ use super::{
     jwt::{self, KEY},
     objects::{self, Bucket, LONGEST_KEY},
 };
+
+pub use settings::Settings;
 
 /// Path of the server that gives tokens.
 const TOKEN_PATH: &str = "/token";
@@ -34,6 +38,9 @@ const LONGEST: u64 = 3600;
 /// Scopes with which objects may be written.
 const SCOPES: [&str; 3] = ["read_write", "full_control", "write_only"];
 
+/// The scope of a pod's own token.
+const READ_WRITE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
+
 /// A project: its buckets and service accounts.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -47,8 +54,10 @@ pub struct Rules {
     pub audience: String,
     /// The account that the pods of the node have; 404 otherwise.
     pub of_pods: Option<String>,
-    /// Tokens that are good, and whose.
-    tokens: BTreeMap<String, String>,
+    /// Settings of buckets, by name; 404 otherwise.
+    pub settings: BTreeMap<String, Settings>,
+    /// Tokens that are good: whose each is, and for what.
+    tokens: BTreeMap<String, (String, String)>,
     given: usize,
 }
 
@@ -70,6 +79,17 @@ impl Account {
             keys: [key.to_owned()].into(),
             permissions: ["storage.objects.create".to_owned()].into(),
             prefix: prefix.to_owned(),
+        }
+    }
+}
+
+impl Account {
+    /// One with this key that may look after the settings of buckets: a custom role with these permissions.
+    pub fn custodian(key: &str, permissions: &[&str]) -> Self {
+        Self {
+            keys: [key.to_owned()].into(),
+            permissions: permissions.iter().map(|one| (*one).to_owned()).collect(),
+            prefix: String::new(),
         }
     }
 }
@@ -107,6 +127,14 @@ impl Rules {
         self.given
     }
 
+    /// Gives the buckets settings, as new ones have them.
+    #[must_use]
+    pub fn with_settings(mut self) -> Self {
+        let named = |name: &String| (name.clone(), Settings::default());
+        self.settings = self.buckets.keys().map(named).collect();
+        self
+    }
+
     /// Makes all tokens worthless that were given.
     pub fn revoke(&mut self) {
         self.tokens.clear();
@@ -126,6 +154,9 @@ impl Rules {
                 }
             };
         }
+        if let Some(rest) = path.strip_prefix(settings::PATH) {
+            return self.of_settings(request, rest);
+        }
         self.put(request)
             .unwrap_or_else(|(status, code, details)| objects::refused(status, code, &details))
     }
@@ -137,15 +168,37 @@ impl Rules {
             return Verdict::refused(403, "Missing Metadata-Flavor:Google header.".to_owned());
         }
         match self.of_pods.clone() {
-            Some(email) => Verdict::refused(200, self.give(email).to_string()),
+            Some(email) => Verdict::refused(200, self.give(email, READ_WRITE).to_string()),
             None => Verdict::refused(404, "No service account is there.".to_owned()),
         }
     }
 
-    fn give(&mut self, email: String) -> Value {
+    fn of_settings(&mut self, request: &Request<'_>, rest: &str) -> Verdict {
+        let token = request.headers.get(header::AUTHORIZATION);
+        let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let Some((email, scope)) = token.and_then(|token| self.tokens.get(token)) else {
+            return settings::refused(401, "authError", "Invalid Credentials");
+        };
+        let (name, rest) = match rest.split_once('/') {
+            Some((name, _)) => rest.split_at(name.len()),
+            None => (rest, ""),
+        };
+        let account = self.accounts.get(email).cloned().unwrap_or_default();
+        let Some(settings) = self.settings.get_mut(name) else {
+            return settings::refused(404, "notFound", "The specified bucket does not exist.");
+        };
+        let caller = settings::Caller {
+            email,
+            scope,
+            permissions: &account.permissions,
+        };
+        settings.judge(request, rest, &caller)
+    }
+
+    fn give(&mut self, email: String, scope: &str) -> Value {
         self.given += 1;
         let token = format!("ya29.of-the-test-{}", self.given);
-        self.tokens.insert(token.clone(), email);
+        self.tokens.insert(token.clone(), (email, scope.to_owned()));
         json!({"access_token": token, "expires_in": self.lifetime, "token_type": "Bearer"})
     }
 
@@ -156,12 +209,12 @@ impl Rules {
         if value("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" {
             return Err(("unsupported_grant_type", String::new()));
         }
-        let email = self.check(value("assertion"))?;
-        Ok(self.give(email))
+        let (email, scope) = self.check(value("assertion"))?;
+        Ok(self.give(email, &scope))
     }
 
-    /// Whose assertion it is.
-    fn check(&self, assertion: &str) -> Result<String, (&'static str, String)> {
+    /// Whose assertion it is, and for what.
+    fn check(&self, assertion: &str) -> Result<(String, String), (&'static str, String)> {
         let grant = |what: &str| ("invalid_grant", what.to_owned());
         let jwt::Token { head, claims } =
             jwt::read(assertion).ok_or_else(|| grant("Invalid JWT Signature."))?;
@@ -192,7 +245,7 @@ impl Rules {
             of_storage.is_some_and(|right| SCOPES.contains(&right))
         });
         if is_enough {
-            Ok(email.to_owned())
+            Ok((email.to_owned(), scope.to_owned()))
         } else {
             Err(("invalid_scope", "Invalid OAuth scope.".to_owned()))
         }
@@ -203,7 +256,7 @@ impl Rules {
         let header = |name: &str| request.headers.get(name)?.to_str().ok();
         let token = header(header::AUTHORIZATION.as_str());
         let token = token.and_then(|value| value.strip_prefix("Bearer "));
-        let Some(email) = token.and_then(|token| self.tokens.get(token)) else {
+        let Some((email, _)) = token.and_then(|token| self.tokens.get(token)) else {
             return refused(401, "AuthenticationRequired", "Authentication required.");
         };
         let Some((name, key)) = objects::read_path(request.uri.path()) else {

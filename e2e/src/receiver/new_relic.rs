@@ -1,10 +1,11 @@
-//! New Relic's Log API, as strict as New Relic documents it.
+//! New Relic's Log API, as strict as New Relic documents it; and how long an account keeps what it has ([`Retention`]).
 //!
 //! Sources: New Relic "Introduction to the Log API" (headers, forms of the body, limits), "Report metrics via the
 //! Metric API" (the status codes of its ingest endpoints), "Troubleshoot with `NrIntegrationError` events" (what is
 //! checked only after the answer).
 
 mod event;
+mod nerdgraph;
 mod reply;
 
 use std::{
@@ -19,6 +20,7 @@ use super::{
     body::{Coding, Unreadable, unpack},
 };
 pub use event::Warning;
+pub use nerdgraph::Retention;
 pub use reply::Reply;
 
 /// An account: its license keys and New Relic's limits.
@@ -30,6 +32,8 @@ pub struct Rules {
     pub max_payload: usize,
     /// What time it is for the account; none: the real one.
     pub now: Option<SystemTime>,
+    /// How long the account keeps what is in its namespaces.
+    pub retention: Retention,
 }
 
 impl Rules {
@@ -39,10 +43,14 @@ impl Rules {
             license_keys: BTreeSet::from([key.to_owned()]),
             max_payload: 1_000_000,
             now: None,
+            retention: Retention::default(),
         }
     }
 
-    pub(super) fn judge(&self, request: &Request<'_>) -> Verdict {
+    pub(super) fn judge(&mut self, request: &Request<'_>) -> Verdict {
+        if request.uri.path() == "/graphql" {
+            return self.retention.judge(request);
+        }
         self.take(request)
             .unwrap_or_else(|reply| Verdict::refused(reply.status(), reply.body()))
     }

@@ -1,5 +1,5 @@
 //! Splunk's HTTP Event Collector, as strict as Splunk documents it: the event endpoint, indexer acknowledgement and
-//! the health check.
+//! the health check; and the settings of its indexes ([`Management`]).
 //!
 //! Sources: Splunk "Format events for HTTP Event Collector", "Troubleshoot HTTP Event Collector" (codes and
 //! texts), "About HTTP Event Collector Indexer Acknowledgment", `limits.conf` `[http_input]`. Where Splunk says
@@ -7,6 +7,7 @@
 
 mod acknowledgement;
 mod event;
+mod management;
 mod reply;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use super::{
 };
 pub use acknowledgement::{Acknowledgement, Indexing};
 use acknowledgement::{Channel, Issued};
+pub use management::Management;
 pub use reply::Reply;
 
 /// A collector: its tokens and its limits.
@@ -35,6 +37,8 @@ pub struct Rules {
     pub names_event: bool,
     /// What the health check answers.
     pub health: Reply,
+    /// Who looks after its indexes.
+    pub management: Management,
 }
 
 /// What a token allows.
@@ -67,10 +71,14 @@ impl Rules {
             max_event_size: 5 << 20,
             names_event: true,
             health: Reply::Healthy,
+            management: Management::default(),
         }
     }
 
     pub(super) fn judge(&mut self, request: &Request<'_>) -> Verdict {
+        if let Some(verdict) = self.management.judge(request) {
+            return verdict;
+        }
         match (request.uri.path(), request.method) {
             (
                 "/services/collector"

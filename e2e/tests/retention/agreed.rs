@@ -105,11 +105,11 @@ async fn what_was_agreed_to_survives_the_operator() -> Result<()> {
         .await?;
     world.fill().await?;
     let operator = Operator::start_with(
-        &world.installed.cluster,
+        &world.setup.installed.cluster,
         "two",
         &["--retention-interval", "1"],
     );
-    let operator = std::mem::replace(&mut world.operator, operator.await?);
+    let operator = std::mem::replace(&mut world.setup.operator, operator.await?);
     assert!(operator.terminate().await?);
     world
         .minio

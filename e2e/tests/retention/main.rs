@@ -6,9 +6,11 @@
 )]
 
 mod agreed;
+mod cloud;
 mod merged;
 mod refused;
 mod rights;
+mod settings;
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use katonic_logging_core::{
     names,
-    retention::lifecycle::{Configuration, OURS},
+    retention::lifecycle::{OURS, s3::Configuration},
 };
 use katonic_logging_crds::{LoggingPolicyStatus, SinkRetention};
 use katonic_logging_e2e::{
@@ -40,40 +42,40 @@ fn least_privilege() -> Result<Value> {
     documented_policy("operator", BUCKET, "logs")
 }
 
-/// A cluster with the operator, a store with a bucket, and the user that the operator looks after it with.
-struct World {
+/// A cluster with the operator.
+struct Setup {
     installed: Installed,
     operator: Operator,
+}
+
+/// The same, with a store with a bucket, and the user that the operator looks after it with.
+struct World {
+    setup: Setup,
     minio: Minio,
     user: User,
     authority: Option<Authority>,
 }
 
-impl World {
-    /// With the bucket, and the documented rights.
-    async fn start_or_skip() -> Result<Option<Self>> {
-        let Some(minio) = Minio::start_or_skip(None).await? else {
-            return Ok(None);
-        };
-        minio.make_bucket(BUCKET).await?;
-        Self::of(minio, None, &least_privilege()?).await.map(Some)
-    }
+impl std::ops::Deref for World {
+    type Target = Setup;
 
-    /// With this store, and a user with these rights.
-    async fn of(minio: Minio, authority: Option<Authority>, rights: &Value) -> Result<Self> {
-        let user = minio.user("operator", "of-the-operator", rights).await?;
-        let installed = Installed::start(Tier::ApiServer, Options::default()).await?;
-        let world = Self {
+    fn deref(&self) -> &Setup {
+        &self.setup
+    }
+}
+
+impl std::ops::DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Setup {
+        &mut self.setup
+    }
+}
+
+impl Setup {
+    async fn of(installed: Installed) -> Result<Self> {
+        Ok(Self {
             operator: Self::operator(&installed).await?,
             installed,
-            minio,
-            user,
-            authority,
-        };
-        world.secret("agents", "agents", "of-the-agents").await?;
-        let User { id, secret } = &world.user;
-        world.secret("management", id, secret).await?;
-        Ok(world)
+        })
     }
 
     async fn operator(installed: &Installed) -> Result<Operator> {
@@ -81,13 +83,13 @@ impl World {
         Operator::start_with(&installed.cluster, "one", &often).await
     }
 
-    async fn secret(&self, name: &str, id: &str, secret: &str) -> Result<()> {
-        let ca = self.authority.as_ref().map(Authority::certificate_pem);
+    /// A Secret in the operator's namespace.
+    async fn secret(&self, name: &str, data: &Value) -> Result<()> {
         let object = json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": name, "namespace": names::OPERATOR_NAMESPACE},
-            "stringData": {"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": secret, "ca.crt": ca},
+            "stringData": data,
         });
         self.apply(&object).await
     }
@@ -100,35 +102,6 @@ impl World {
             .await?
             .ok()?;
         Ok(())
-    }
-
-    /// The store, as a policy spells it out.
-    fn store(&self) -> Value {
-        let mut store = json!({
-            "bucket": BUCKET,
-            "endpoint": self.minio.url(),
-            "prefix": "logs",
-            "credentialsSecretRef": {"name": "agents"},
-            "managementSecretRef": {"name": "management"},
-        });
-        if self.authority.is_some() {
-            store["tls"] = json!({"caSecretRef": {"name": "management", "key": "ca.crt"}});
-        }
-        store
-    }
-
-    /// A policy that archives, with these fields beside its sink.
-    fn policy(&self, name: &str, fields: &Value) -> Value {
-        let mut policy = json!({
-            "apiVersion": "logging.katonic.ai/v1alpha1",
-            "kind": "LoggingPolicy",
-            "metadata": {"name": name},
-            "spec": {"sinks": [{"name": "archive", "objectStorage": {"s3": self.store()}}]},
-        });
-        for (field, value) in fields.as_object().into_iter().flatten() {
-            policy["spec"][field] = value.clone();
-        }
-        policy
     }
 
     async fn acknowledge(&self, policy: &str, retention: &str) -> Result<()> {
@@ -167,6 +140,91 @@ impl World {
             .with_context(|| self.operator.log().unwrap_or_default())
     }
 
+    /// Waits until the bucket has been looked at from beginning to end, with nothing to put right.
+    async fn quiet_look(&self) -> Result<()> {
+        let looks = || self.count("katonic_logging_bucket_looks_total", "success");
+        let before = looks().await?;
+        // One may have begun before.
+        eventually("the bucket was looked at again", LIMIT, async || {
+            Ok((looks().await? > before + 1).then_some(()))
+        })
+        .await
+    }
+
+    /// The sum of a metric over the lines with this label.
+    async fn count(&self, metric: &str, label: &str) -> Result<u64> {
+        let (_, metrics) = self.operator.get("/metrics").await?;
+        let lines = metrics.lines();
+        let lines = lines.filter(|line| line.starts_with(metric) && line.contains(label));
+        let counts = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
+        Ok(counts.sum::<Result<u64, _>>()?)
+    }
+}
+
+impl World {
+    /// With the bucket, and the documented rights.
+    async fn start_or_skip() -> Result<Option<Self>> {
+        let Some(minio) = Minio::start_or_skip(None).await? else {
+            return Ok(None);
+        };
+        minio.make_bucket(BUCKET).await?;
+        Self::of(minio, None, &least_privilege()?).await.map(Some)
+    }
+
+    /// With this store, and a user with these rights.
+    async fn of(minio: Minio, authority: Option<Authority>, rights: &Value) -> Result<Self> {
+        let user = minio.user("operator", "of-the-operator", rights).await?;
+        let installed = Installed::start(Tier::ApiServer, Options::default()).await?;
+        let world = Self {
+            setup: Setup::of(installed).await?,
+            minio,
+            user,
+            authority,
+        };
+        world
+            .access_key("agents", "agents", "of-the-agents")
+            .await?;
+        let User { id, secret } = &world.user;
+        world.access_key("management", id, secret).await?;
+        Ok(world)
+    }
+
+    /// A Secret with an access key.
+    async fn access_key(&self, name: &str, id: &str, secret: &str) -> Result<()> {
+        let ca = self.authority.as_ref().map(Authority::certificate_pem);
+        let key = json!({"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": secret, "ca.crt": ca});
+        self.secret(name, &key).await
+    }
+
+    /// The store, as a policy spells it out.
+    fn store(&self) -> Value {
+        let mut store = json!({
+            "bucket": BUCKET,
+            "endpoint": self.minio.url(),
+            "prefix": "logs",
+            "credentialsSecretRef": {"name": "agents"},
+            "managementSecretRef": {"name": "management"},
+        });
+        if self.authority.is_some() {
+            store["tls"] = json!({"caSecretRef": {"name": "management", "key": "ca.crt"}});
+        }
+        store
+    }
+
+    /// A policy that archives, with these fields beside its sink.
+    fn policy(&self, name: &str, fields: &Value) -> Value {
+        let mut policy = json!({
+            "apiVersion": "logging.katonic.ai/v1alpha1",
+            "kind": "LoggingPolicy",
+            "metadata": {"name": name},
+            "spec": {"sinks": [{"name": "archive", "objectStorage": {"s3": self.store()}}]},
+        });
+        for (field, value) in fields.as_object().into_iter().flatten() {
+            policy["spec"][field] = value.clone();
+        }
+        policy
+    }
+
     /// The rules of the bucket as they are written.
     async fn rules(&self) -> Result<Vec<String>> {
         let Some(text) = self.minio.lifecycle(BUCKET).await? else {
@@ -186,26 +244,6 @@ impl World {
     async fn writes(&self) -> Result<u64> {
         self.count("katonic_logging_writes_total", "LifecycleConfiguration")
             .await
-    }
-
-    /// Waits until the bucket has been looked at from beginning to end, with nothing to put right.
-    async fn quiet_look(&self) -> Result<()> {
-        let looks = || self.count("katonic_logging_bucket_looks_total", "success");
-        let before = looks().await?;
-        // One may have begun before.
-        eventually("the bucket was looked at again", LIMIT, async || {
-            Ok((looks().await? > before + 1).then_some(()))
-        })
-        .await
-    }
-
-    /// The sum of a metric over the lines with this label.
-    async fn count(&self, metric: &str, label: &str) -> Result<u64> {
-        let (_, metrics) = self.operator.get("/metrics").await?;
-        let lines = metrics.lines();
-        let lines = lines.filter(|line| line.starts_with(metric) && line.contains(label));
-        let counts = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
-        Ok(counts.sum::<Result<u64, _>>()?)
     }
 
     /// More logs than one listing shows, so that nobody knows how old the oldest of them are.

@@ -82,12 +82,12 @@ async fn a_key_that_is_missing_or_wrong_holds_up_the_retention_and_not_the_logs(
     );
     assert!(status.sinks[0].in_force);
     world
-        .secret("rules", &world.user.id, "another-secret")
+        .access_key("rules", &world.user.id, "another-secret")
         .await?;
     let says = "the store does not take the credentials: correct the Secret of managementSecretRef";
     world.told("logs", "Unknown", "RulesDenied", says).await?;
     world
-        .secret("rules", &world.user.id, &world.user.secret)
+        .access_key("rules", &world.user.id, &world.user.secret)
         .await?;
     world
         .told("logs", "True", "Enforced", "for 30 days")

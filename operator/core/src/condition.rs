@@ -113,6 +113,10 @@ pub enum Reason {
     RulesUnsupported,
     /// There is no such bucket.
     NoSuchBucket,
+    /// There is no such index.
+    NoSuchIndex,
+    /// Nothing can be kept there for as long as it is asked.
+    RetentionUnsupported,
     /// The store does not answer.
     StoreUnreachable,
     /// What answers is not the store that is meant.
@@ -167,6 +171,8 @@ impl Reason {
             Self::RulesRefused => "RulesRefused",
             Self::RulesUnsupported => "RulesUnsupported",
             Self::NoSuchBucket => "NoSuchBucket",
+            Self::NoSuchIndex => "NoSuchIndex",
+            Self::RetentionUnsupported => "RetentionUnsupported",
             Self::StoreUnreachable => "StoreUnreachable",
             Self::StoreMisconfigured => "StoreMisconfigured",
             Self::ClockSkewed => "ClockSkewed",
@@ -178,7 +184,7 @@ impl Reason {
     /// The reason that a sink's retention was told with.
     pub fn of_retention(text: &str) -> Option<Self> {
         use crate::credential::Fault;
-        const ALL: [Reason; 19] = [
+        const ALL: [Reason; 21] = [
             Reason::NotManaged,
             Reason::RetentionPending,
             Reason::AcknowledgementNeeded,
@@ -190,6 +196,8 @@ impl Reason {
             Reason::RulesRefused,
             Reason::RulesUnsupported,
             Reason::NoSuchBucket,
+            Reason::NoSuchIndex,
+            Reason::RetentionUnsupported,
             Reason::StoreUnreachable,
             Reason::StoreMisconfigured,
             Reason::ClockSkewed,
@@ -222,6 +230,7 @@ impl Reason {
                 | Self::RulesContested
                 | Self::RulesRefused
                 | Self::RulesUnsupported
+                | Self::RetentionUnsupported
                 | Self::NameTaken
                 | Self::InstallationInvalid
         )

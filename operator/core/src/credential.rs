@@ -286,6 +286,10 @@ impl Usage {
                 .is_ok_and(|key| pem::is_rsa_key(key.private_key.as_bytes())),
             Self::StorageKey => is_storage_key(value),
             Self::SasToken => is_sas_token(value),
+            Self::EntraId => {
+                let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.".contains(byte);
+                value.first().is_some_and(u8::is_ascii_alphanumeric) && value.iter().all(is_part)
+            }
         }
     }
 
@@ -303,6 +307,7 @@ impl Usage {
             Self::ServiceAccountKey => "is not the key file of a service account: store the JSON file as `gcloud iam service-accounts keys create` writes it".to_owned(),
             Self::StorageKey => "is not the key of a storage account: store it alone, in Base64 as Azure shows it; a connection string is more than that".to_owned(),
             Self::SasToken => "is not a shared access signature: store what stands behind `?` in its address, with `sv=` and `sig=` in it, and nothing else".to_owned(),
+            Self::EntraId => "is no id of Microsoft Entra: store that of the tenant or of the application alone, for example 00000000-1111-2222-3333-444444444444".to_owned(),
             Self::HashKey => format!("is too short for a key: use at least {HASH_KEY} bytes, for example from `openssl rand -hex 32`"),
         }
     }

@@ -7,7 +7,8 @@ use katonic_log_config::{
 };
 use katonic_logging_crds::{
     AccessKeySecretRef, AzureCredential, AzureCredentialsSecretRef, AzureStore, GcsStore,
-    HttpConnection, ObjectLock, Plane, S3Store, ServiceAccountSecretRef, Tls,
+    HttpConnection, ObjectLock, Plane, S3Store, ServiceAccountSecretRef, ServicePrincipalSecretRef,
+    Tls,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,26 +95,24 @@ impl LogStore {
             tls: ours.tls.clone(),
             ..HttpConnection::default()
         };
-        if kind != "s3"
-            && let Ok(ours) = &ours
-            && (ours.management_secret_ref.is_some() || ours.object_lock.is_some())
-        {
-            return Err(
-                "logging.logStore.managementSecretRef and objectLock are for s3: remove them"
-                    .to_owned(),
-            );
+        if let Ok(ours) = &ours {
+            ours.is_for(&kind)?;
         }
         match kind.as_str() {
             "s3" => {
                 let bucket = told("bucket")?;
                 let ours = ours?;
-                let credentials = ours.credentials.as_ref().map(CredentialsFile::access_key);
+                let credentials = ours.credentials.as_ref();
+                let credentials =
+                    credentials.map(|secret| secret.access_key("credentialsSecretRef"));
+                let management = ours.management.as_ref();
+                let management = management.map(|secret| secret.access_key("managementSecretRef"));
                 Ok(Self::S3(Box::new(S3Store {
                     bucket,
                     region: text(&logs["s3"]["region"]),
                     connection: with(&ours),
                     credentials_secret_ref: credentials.transpose()?,
-                    management_secret_ref: ours.management_secret_ref,
+                    management_secret_ref: management.transpose()?,
                     object_lock: ours.object_lock,
                     endpoint: ours.endpoint,
                     prefix: ours.prefix,
@@ -123,10 +122,12 @@ impl LogStore {
                 let bucket = told("bucket")?;
                 let ours = ours?;
                 let credentials = ours.credentials.as_ref();
+                let management = ours.management.as_ref();
                 Ok(Self::Gcs(Box::new(GcsStore {
                     bucket,
                     connection: with(&ours),
                     credentials_secret_ref: credentials.map(CredentialsFile::service_account),
+                    management_secret_ref: management.map(CredentialsFile::service_account),
                     endpoint: ours.endpoint,
                     prefix: ours.prefix,
                 })))
@@ -136,11 +137,18 @@ impl LogStore {
                 let ours = ours?;
                 let credentials = ours.credentials.as_ref();
                 let credentials = credentials.map(CredentialsFile::storage_account);
+                let management = ours.management.as_ref();
+                let management = management.map(CredentialsFile::service_principal);
                 Ok(Self::Azure(Box::new(AzureStore {
                     account,
                     container,
                     connection: with(&ours),
                     credentials_secret_ref: credentials.transpose()?,
+                    management_secret_ref: management.transpose()?,
+                    subscription_id: ours.subscription_id,
+                    resource_group: ours.resource_group,
+                    management_endpoint: ours.management_endpoint,
+                    authority_host: ours.authority_host,
                     endpoint: ours.endpoint,
                     prefix: ours.prefix,
                 })))
@@ -264,8 +272,16 @@ struct File {
 struct LogStoreFile {
     #[serde(default, rename = "credentialsSecretRef")]
     credentials: Option<CredentialsFile>,
+    #[serde(default, rename = "managementSecretRef")]
+    management: Option<CredentialsFile>,
     #[serde(default)]
-    management_secret_ref: Option<AccessKeySecretRef>,
+    subscription_id: Option<String>,
+    #[serde(default)]
+    resource_group: Option<String>,
+    #[serde(default)]
+    management_endpoint: Option<String>,
+    #[serde(default)]
+    authority_host: Option<String>,
     #[serde(default)]
     object_lock: Option<ObjectLock>,
     #[serde(default)]
@@ -274,6 +290,25 @@ struct LogStoreFile {
     prefix: Option<String>,
     #[serde(default)]
     tls: Option<Tls>,
+}
+
+impl LogStoreFile {
+    /// Refuses what another kind of store has.
+    fn is_for(&self, kind: &str) -> Result<(), String> {
+        if kind != "s3" && self.object_lock.is_some() {
+            return Err("logging.logStore.objectLock is for s3: remove it".to_owned());
+        }
+        let of_azure = [
+            &self.subscription_id,
+            &self.resource_group,
+            &self.management_endpoint,
+            &self.authority_host,
+        ];
+        if kind != "azure" && of_azure.iter().any(|field| field.is_some()) {
+            return Err("logging.logStore.subscriptionId, resourceGroup, managementEndpoint and authorityHost are for azure: remove them".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// A Secret as a policy has it below the store, whatever the store is.
@@ -286,16 +321,25 @@ struct CredentialsFile {
 }
 
 impl CredentialsFile {
-    fn access_key(&self) -> Result<AccessKeySecretRef, String> {
-        if self.key.is_some() {
-            return Err(
-                "logging.logStore.credentialsSecretRef.key is for gcs and azure: remove it"
-                    .to_owned(),
-            );
-        }
+    fn access_key(&self, field: &str) -> Result<AccessKeySecretRef, String> {
+        self.without_key(field, "is for gcs and azure")?;
         Ok(AccessKeySecretRef {
             name: self.name.clone(),
         })
+    }
+
+    fn service_principal(&self) -> Result<ServicePrincipalSecretRef, String> {
+        self.without_key("managementSecretRef", "is for gcs")?;
+        Ok(ServicePrincipalSecretRef {
+            name: self.name.clone(),
+        })
+    }
+
+    fn without_key(&self, field: &str, whose: &str) -> Result<(), String> {
+        match self.key {
+            None => Ok(()),
+            Some(_) => Err(format!("logging.logStore.{field}.key {whose}: remove it")),
+        }
     }
 
     fn service_account(&self) -> ServiceAccountSecretRef {
@@ -773,6 +817,7 @@ logging:
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn the_store_of_logs_is_put_together_of_the_installers_keys_and_ours() {
         const OURS: &str = "logStore: {credentialsSecretRef: {name: log-store}, prefix: platform}";
         let installer =
@@ -802,6 +847,17 @@ logging:
             ("platformlogs", "logs")
         );
         assert!(!format!("{store:?}").contains("hunter2"));
+        let managed = "logStore: {managementSecretRef: {name: rules, key: rules.json}}";
+        let LogStore::Gcs(store) = log_store(installer_of_google, managed) else {
+            panic!("no store");
+        };
+        let key = store.management_secret_ref.unwrap().key;
+        assert_eq!(key.as_deref(), Some("rules.json"));
+        let managed = "logStore: {managementSecretRef: {name: rules}, subscriptionId: 00000000-1111-2222-3333-444444444444, resourceGroup: platform}";
+        let LogStore::Azure(store) = log_store(installer_of_azure, managed) else {
+            panic!("no store");
+        };
+        assert_eq!(store.management_secret_ref.unwrap().name, "rules");
         let LogStore::S3(store) = log_store(installer, "logStore: {}") else {
             panic!("no store");
         };
@@ -834,8 +890,33 @@ logging:
             ),
             (
                 installer_of_google,
+                "logStore: {objectLock: {mode: Governance, days: 1}}",
+                "objectLock is for s3: remove it",
+            ),
+            (
+                installer_of_google,
+                "logStore: {subscriptionId: 00000000-1111-2222-3333-444444444444}",
+                "are for azure: remove them",
+            ),
+            (
+                installer_of_azure,
                 "logStore: {managementSecretRef: {name: log-store}}",
-                "are for s3: remove them",
+                "all three of managementSecretRef, subscriptionId and resourceGroup",
+            ),
+            (
+                installer_of_azure,
+                "logStore: {managementSecretRef: {name: log-store}, subscriptionId: mine, resourceGroup: platform}",
+                "is not the id of a subscription",
+            ),
+            (
+                installer_of_azure,
+                "logStore: {managementSecretRef: {name: log-store}, subscriptionId: 00000000-1111-2222-3333-444444444444, resourceGroup: platform/}",
+                "is not the name of a resource group",
+            ),
+            (
+                installer_of_azure,
+                "logStore: {managementSecretRef: {name: log-store, key: a}, subscriptionId: 00000000-1111-2222-3333-444444444444, resourceGroup: platform}",
+                "managementSecretRef.key is for gcs: remove it",
             ),
             (
                 installer,

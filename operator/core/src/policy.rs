@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 mod connection;
+mod management;
 mod processing;
 mod selection;
 mod sinks;
@@ -12,6 +13,9 @@ use std::{
 };
 
 pub use archive::{ACCESS_KEY_ID, OfInstallation, SECRET_ACCESS_KEY};
+pub use management::{
+    InvalidResource, ManagedAccount, ManagedSetting, ResourceGroup, SubscriptionId,
+};
 pub(crate) use sinks::is_splunk_cloud;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -82,15 +86,45 @@ pub struct Sink {
     pub management: Option<Management>,
 }
 
-/// An access key that the operator looks after a store with. Agents never see it.
+/// What the operator looks after a store with. Agents never see it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Management {
-    /// Its id.
-    pub access_key_id: CredentialKey,
-    /// Its secret.
-    pub secret_access_key: CredentialKey,
-    /// Where they come from.
+    /// Who it is there.
+    pub keys: ManagementKeys,
+    /// Where its credentials come from.
     pub needs: Needs,
+}
+
+/// Who the operator is in a store.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ManagementKeys {
+    /// An access key of S3.
+    AccessKey {
+        /// Its id.
+        id: CredentialKey,
+        /// Its secret.
+        secret: CredentialKey,
+    },
+    /// The key file of a service account of Google's.
+    ServiceAccount(CredentialKey),
+    /// A service principal of Microsoft Entra.
+    ServicePrincipal {
+        /// The tenant that it is in.
+        tenant: CredentialKey,
+        /// Its application.
+        client: CredentialKey,
+        /// A secret of the application.
+        secret: CredentialKey,
+        /// What it looks after.
+        account: ManagedAccount,
+    },
+    /// Whoever may change a setting.
+    Setting {
+        /// What it is.
+        setting: ManagedSetting,
+        /// A token, a key or a password.
+        secret: CredentialKey,
+    },
 }
 
 /// The credentials that something needs.
@@ -138,6 +172,8 @@ pub enum Usage {
     StorageKey,
     /// As a shared access signature of Azure's: a query.
     SasToken,
+    /// As the id of a tenant or an application of Microsoft Entra, which is a part of an address.
+    EntraId,
 }
 
 /// One thing that is wrong with a policy.

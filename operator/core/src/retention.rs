@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A place is what the keys of one kind of logs begin with; all policies that archive there share it, and the longest of
-//! their retentions holds. Lifecycle rules of ours are told by their ids; every other rule is somebody else's.
+//! their retentions holds. Lifecycle rules of ours are told by their ids; every other rule is somebody else's. What a vendor's
+//! rules look like is known to `lifecycle` alone.
 
 mod conflict;
 mod custody;
@@ -22,11 +23,13 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 use katonic_logging_crds::Logs;
 
 pub use conflict::Conflict;
-pub(crate) use custody::prefixes;
-pub use custody::{Access, BucketId, Claim, Custodies, Custody, Place, gather};
+pub use custody::{
+    Access, BucketId, Claim, Custodies, Custody, Identity, Kind, Place, Subject, gather,
+};
+pub(crate) use custody::{place_of, prefixes, root};
 pub use decision::{
-    BucketLock, Decision, PlaceStanding, Seen, Standing, Unacknowledged, Versioning, decide,
-    questions,
+    BucketLock, Decision, Limits, PlaceStanding, Seen, Standing, Unacknowledged, Versioning,
+    decide, questions,
 };
 pub use trouble::{Action, Refusal, Trouble};
 

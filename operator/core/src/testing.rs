@@ -1,8 +1,9 @@
 //! Fixtures for tests, of this crate and of those above it.
 
 use katonic_logging_crds::{
-    AccessKeySecretRef, HttpConnection, HttpSink, LoggingPolicy, LoggingPolicySpec,
-    ObjectStorageSink, S3Store, SecretKeyRef, Sink, SplunkSink,
+    AccessKeySecretRef, AzureCredentialsSecretRef, AzureStore, GcsStore, HttpConnection, HttpSink,
+    LoggingPolicy, LoggingPolicySpec, ObjectStorageSink, S3Store, SecretKeyRef,
+    ServiceAccountSecretRef, ServicePrincipalSecretRef, Sink, SplunkSink,
 };
 
 use crate::Installation;
@@ -62,6 +63,74 @@ pub fn archive_sink(name: &str, prefix: &str) -> Sink {
             s3: Some(store),
             gcs: None,
             azure: None,
+            objects: None,
+        }),
+        ..Sink::default()
+    }
+}
+
+/// The key file of a service account, with the key of RFC 7515, A.2.
+pub const SERVICE_ACCOUNT: &str = concat!(
+    r#"{"type": "service_account", "private_key_id": "1", "client_email": "rules@katonic.iam.gserviceaccount.com", "token_uri": "https://oauth2.example.com/token", "private_key": "#,
+    include_str!("../testdata/rfc7515-a2.json"),
+    "}"
+);
+
+/// An archive in the bucket `logs` of Google's, whose rules the operator looks after with the Secret `management`.
+pub fn gcs_sink(name: &str, prefix: &str) -> Sink {
+    let secret = |name: &str| ServiceAccountSecretRef {
+        name: name.into(),
+        key: None,
+    };
+    let store = GcsStore {
+        bucket: "logs".into(),
+        endpoint: Some("https://storage.example.com".into()),
+        prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
+        credentials_secret_ref: Some(secret("agents")),
+        management_secret_ref: Some(secret("management")),
+        connection: HttpConnection::default(),
+    };
+    Sink {
+        name: name.into(),
+        object_storage: Some(ObjectStorageSink {
+            installation: None,
+            s3: None,
+            gcs: Some(store),
+            azure: None,
+            objects: None,
+        }),
+        ..Sink::default()
+    }
+}
+
+/// An archive in the container `container` of the account `platformlogs` of Azure's, whose management policy the operator looks
+/// after with the Secret `management`.
+pub fn azure_sink(name: &str, prefix: &str) -> Sink {
+    let store = AzureStore {
+        account: "platformlogs".into(),
+        container: "container".into(),
+        endpoint: None,
+        prefix: (!prefix.is_empty()).then(|| prefix.to_owned()),
+        credentials_secret_ref: Some(AzureCredentialsSecretRef {
+            name: "agents".into(),
+            key: None,
+        }),
+        management_secret_ref: Some(ServicePrincipalSecretRef {
+            name: "management".into(),
+        }),
+        subscription_id: Some("00000000-1111-2222-3333-444444444444".into()),
+        resource_group: Some("platform".into()),
+        management_endpoint: None,
+        authority_host: None,
+        connection: HttpConnection::default(),
+    };
+    Sink {
+        name: name.into(),
+        object_storage: Some(ObjectStorageSink {
+            installation: None,
+            s3: None,
+            gcs: None,
+            azure: Some(store),
             objects: None,
         }),
         ..Sink::default()

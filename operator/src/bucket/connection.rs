@@ -15,7 +15,11 @@ use hyper_util::{
     rt::TokioIo,
 };
 use katonic_log_config::{Connection, CredentialKey, Endpoint, Tls};
-use katonic_logging_core::{credential::Credential, installation::Proxies, retention::Custody};
+use katonic_logging_core::{
+    credential::Credential,
+    installation::Proxies,
+    retention::{Custody, Subject},
+};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{
@@ -89,13 +93,17 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Connector {
     /// Prepares it, without a connection.
-    pub fn new(custody: &Custody) -> Result<Self, Error> {
-        let uri = custody.s3.endpoint.uri();
-        let secure = !custody.s3.endpoint.is_plain_text();
+    /// The name that the sink says is in a certificate is that of its own server, and of no other.
+    pub fn new(custody: &Custody, endpoint: &Endpoint) -> Result<Self, Error> {
+        let uri = endpoint.uri();
+        let secure = !endpoint.is_plain_text();
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let connection = &custody.connection;
         let credentials = &custody.access.connection;
         let name = connection.tls.server_name.as_ref();
+        let is_own =
+            matches!(&custody.subject, Subject::Store(store) if store.endpoint() == endpoint);
+        let name = name.filter(|_| is_own);
         let name = name.map_or(host, |name| name.as_str()).to_owned();
         let tls = if secure {
             let config = client(&connection.tls, credentials)?;

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    bucket::Bucket,
+    bucket::{Bucket, Written as WriteOutcome},
     cache::{Change, Signal},
     health::Health,
     metrics::Outcome as Written,
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_mins(5);
 /// How long to wait after trouble, at first; at most as long as between two looks.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Reads of the rules in one look. S3 has no condition for writing them, so what was written is read back, and written
+/// Reads of the rules in one look. S3 and Azure have no condition for writing them, so what was written is read back, and written
 /// again at every second read where it is not there: a read may be older than a write (Amazon S3: "data consistency model").
 const READS: u32 = 6;
 
@@ -130,7 +130,7 @@ impl Keeper {
                         retry = RETRY;
                         if wrote && is_settled {
                             found_changed += 1;
-                            tracing::warn!(bucket = %id.name, "somebody has changed lifecycle rules of ours: they are put right");
+                            tracing::warn!(bucket = %id, "somebody has changed lifecycle rules of ours: they are put right");
                         } else {
                             found_changed = 0;
                         }
@@ -142,7 +142,7 @@ impl Keeper {
                         }
                     }
                     Err(trouble) => {
-                        tracing::warn!(bucket = %id.name, reason = trouble.reason.as_str(), message = %trouble.message, "failed to look after a bucket");
+                        tracing::warn!(bucket = %id, reason = trouble.reason.as_str(), message = %trouble.message, "failed to look after a bucket");
                         let wait = retry.min(interval);
                         retry = (retry * 2).min(interval);
                         (Outcome::Trouble(trouble), wait)
@@ -182,38 +182,36 @@ struct Looked {
 /// Looks at a bucket, and makes it as it should be.
 async fn look(custody: &Custody, health: &Health) -> Result<Looked, Trouble> {
     let mut bucket = Bucket::new(custody)?;
-    let id = BucketId::of(&custody.s3);
-    let versioning = bucket.versioning().await?;
-    let lock = bucket.lock().await?;
+    let id = custody.id.clone();
+    let (versioning, lock) = bucket.safeguards().await?;
     let mut wrote = false;
     let mut wait = READ_BACK;
     for read in 0..READS {
         let rules = bucket.rules().await?;
         let mut logs = BTreeMap::new();
-        for prefix in questions(custody, &rules.configuration) {
+        for prefix in questions(custody, &rules.lifecycle) {
             let has_logs = bucket.has_earlier_logs(&prefix).await?;
             logs.insert(prefix, has_logs);
         }
         let seen = Seen {
-            configuration: rules.configuration.clone(),
+            lifecycle: rules.lifecycle.clone(),
             versioning,
             lock: lock.clone(),
             logs,
         };
         let decision = decide(custody, &seen).map_err(|error| Trouble::unreadable(&id, &error))?;
-        let Some(configuration) = decision.write else {
+        let Some(lifecycle) = decision.write else {
             return Ok(Looked {
                 standing: decision.standing,
                 wrote,
             });
         };
         if read % 2 == 0 {
-            let written = bucket.write_rules(&configuration, &rules).await;
+            let written = bucket.write_rules(&lifecycle, &rules).await;
             health
                 .metrics
                 .wrote("LifecycleConfiguration", Written::of(&written));
-            written?;
-            wrote = true;
+            wrote |= written? == WriteOutcome::Done;
         }
         tokio::time::sleep(wait).await;
         wait *= 2;

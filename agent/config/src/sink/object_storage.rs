@@ -37,8 +37,17 @@ pub enum Store {
 }
 
 impl Store {
+    /// Where it is: the base address of the service.
+    pub fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::S3(s3) => &s3.endpoint,
+            Self::Gcs(gcs) => &gcs.endpoint,
+            Self::Azure(azure) => &azure.endpoint,
+        }
+    }
+
     /// Names of the credentials that it asks for; none where the pod's own identity opens it.
-    pub(super) fn credentials(&self) -> Vec<&CredentialKey> {
+    pub fn credentials(&self) -> Vec<&CredentialKey> {
         match self {
             Self::S3(s3) => {
                 let key = s3.access_key.iter();

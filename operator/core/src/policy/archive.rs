@@ -10,9 +10,7 @@ use katonic_log_config::{
 use katonic_logging_crds as api;
 use katonic_logging_crds::{AccessKeySecretRef, SecretKeyRef, sink::MAX_AGE};
 
-use super::{
-    Management, Needs, Policy, Reader, Sink, Told, Usage, Violation, connection::Findings,
-};
+use super::{Needs, Policy, Reader, Sink, Told, Usage, Violation, connection::Findings};
 use crate::{
     execution::{Location, location::Reach},
     installation::{Installation, LogStore},
@@ -25,7 +23,7 @@ pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
 /// Key of a Secret with the key file of a service account, as Google's documentation names the file.
-const SERVICE_ACCOUNT_KEY: &str = "key.json";
+pub(super) const SERVICE_ACCOUNT_KEY: &str = "key.json";
 
 /// Keys of a Secret with what opens a storage account, as Azure's own tools name them.
 pub(crate) const STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
@@ -332,14 +330,7 @@ impl Reader {
             }
             None => Ok(by_identity(findings)),
         };
-        let management = store.management_secret_ref.as_ref().map(|secret| {
-            if Some(secret) == agents {
-                findings.warnings.push(
-                    "managementSecretRef is the access key of the agents, which may then change the bucket's rules: give the operator a key of its own".into(),
-                );
-            }
-            self.management(&format!("{path}.managementSecretRef"), secret)
-        });
+        let management = self.manages_s3(path, store, findings);
         let connection =
             self.connection(path, &store.connection, config::Compression::Gzip, findings);
         let region = region?;
@@ -347,7 +338,7 @@ impl Reader {
             Some(endpoint) => self.endpoint(format!("{path}.endpoint"), endpoint, findings),
             None => self.take(format!("{path}.region"), amazon(&region)),
         };
-        findings.management = management.transpose()?;
+        findings.management = management?;
         let object_lock = store.object_lock.as_ref().map(|lock| {
             let days = self.positive(format!("{path}.objectLock.days"), lock.days)?;
             let mode = match lock.mode {
@@ -367,17 +358,7 @@ impl Reader {
         Ok((s3, connection?))
     }
 
-    fn management(&mut self, path: &str, secret: &AccessKeySecretRef) -> Result<Management, Told> {
-        let mut needs = Needs::default();
-        let key = self.access_key(path, secret, &mut needs)?;
-        Ok(Management {
-            access_key_id: key.id,
-            secret_access_key: key.secret,
-            needs,
-        })
-    }
-
-    fn access_key(
+    pub(super) fn access_key(
         &mut self,
         path: &str,
         secret: &AccessKeySecretRef,
@@ -392,7 +373,7 @@ impl Reader {
     }
 
     /// A key of the Secret that opens a store; `path` is that of its field.
-    fn opens(
+    pub(super) fn opens(
         &mut self,
         path: &str,
         secret: &str,
@@ -432,6 +413,7 @@ impl Reader {
         };
         let connection =
             self.connection(path, &store.connection, config::Compression::Gzip, findings);
+        findings.management = self.manages_gcs(path, store, findings)?;
         let gcs = config::Gcs {
             endpoint: endpoint?,
             bucket: bucket?,
@@ -470,6 +452,7 @@ impl Reader {
         };
         let connection =
             self.connection(path, &store.connection, config::Compression::Gzip, findings);
+        findings.management = self.manages_azure(path, store, findings)?;
         let account = account?;
         let endpoint = match &store.endpoint {
             Some(endpoint) => self.endpoint(format!("{path}.endpoint"), endpoint, findings),

@@ -217,6 +217,7 @@ impl Reader {
             })
             .transpose();
         let connection = self.connection(path, &sink.connection, gzip(sink.compression), findings);
+        findings.management = self.manages_splunk(path, sink, findings)?;
         let (endpoint, acknowledgement) = (endpoint?, acknowledgement?);
         if acknowledgement.is_some() && is_splunk_cloud(&endpoint) {
             findings.warnings.push(
@@ -312,6 +313,7 @@ impl Reader {
             &mut findings.needs,
         );
         let connection = self.connection(path, &sink.connection, gzip(sink.compression), findings);
+        findings.management = self.manages_new_relic(path, sink, findings)?;
         Ok(config::NewRelic {
             region: match sink.region {
                 None | Some(api::NewRelicRegion::Us) => config::NewRelicRegion::Us,

@@ -1,36 +1,101 @@
 //! Which buckets are looked after, with what, and what is asked of each place in them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use katonic_log_config as config;
-use katonic_log_config::{ArchiveLayout, CredentialKey, S3, Store, Target, bundle::hex_digest};
+use katonic_log_config::{ArchiveLayout, CredentialKey, Store, Target, bundle::hex_digest};
 
-use super::{Retention, lifecycle::OURS};
+use super::{
+    Retention,
+    lifecycle::{OURS, setting},
+};
 use crate::{
     candidate::Candidate,
     credential::{Credential, Keyring, Refusal},
     installation::Proxies,
-    policy::{Management, Needs, Policy, Sink},
+    policy::{ManagedAccount, ManagedSetting, Management, ManagementKeys, Needs, Policy, Sink},
 };
 
 /// How much of a digest tells one place from another.
 const DIGEST: usize = 16;
 
-/// A bucket.
+/// What says for itself how long it keeps what is in it: a bucket, a storage account with its containers, an index, an account.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct BucketId {
+    /// What it is.
+    pub kind: Kind,
     /// Base address of its store, without `/` at the end.
     pub endpoint: String,
     /// Its name.
     pub name: String,
 }
 
+/// Whose protocol is spoken.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// A bucket of S3.
+    S3,
+    /// A bucket of Google Cloud Storage.
+    Gcs,
+    /// A storage account of Azure's.
+    Azure,
+    /// An index of Splunk Enterprise.
+    SplunkEnterprise,
+    /// An index of Splunk Cloud.
+    SplunkCloud,
+    /// The logs of an account of New Relic's.
+    NewRelic,
+}
+
+impl fmt::Display for BucketId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            Kind::S3 | Kind::Gcs => "bucket",
+            Kind::Azure => "storage account",
+            Kind::SplunkEnterprise | Kind::SplunkCloud => "index",
+            Kind::NewRelic => "New Relic account",
+        };
+        write!(formatter, "{what} {}", self.name)
+    }
+}
+
 impl BucketId {
     /// That of a store.
-    pub fn of(s3: &S3) -> Self {
+    pub fn of(store: &Store) -> Self {
+        let (kind, name) = match store {
+            Store::S3(s3) => (Kind::S3, s3.bucket.as_str()),
+            Store::Gcs(gcs) => (Kind::Gcs, gcs.bucket.as_str()),
+            Store::Azure(azure) => (Kind::Azure, azure.account.as_str()),
+        };
+        let endpoint = store.endpoint();
         Self {
-            endpoint: s3.endpoint.to_string().trim_end_matches('/').to_owned(),
-            name: s3.bucket.as_str().to_owned(),
+            kind,
+            endpoint: endpoint.to_string().trim_end_matches('/').to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// That of what has a setting.
+    pub fn of_setting(setting: &ManagedSetting) -> Self {
+        let endpoint = setting.endpoint().to_string();
+        let endpoint = endpoint.trim_end_matches('/');
+        let (kind, endpoint, name) = match setting {
+            ManagedSetting::SplunkEnterprise { index, .. } => {
+                (Kind::SplunkEnterprise, endpoint.to_owned(), index.clone())
+            }
+            ManagedSetting::SplunkCloud { stack, index, .. } => (
+                Kind::SplunkCloud,
+                format!("{endpoint}/{stack}"),
+                index.clone(),
+            ),
+            ManagedSetting::NewRelic { account, .. } => {
+                (Kind::NewRelic, endpoint.to_owned(), account.to_string())
+            }
+        };
+        Self {
+            kind,
+            endpoint,
+            name,
         }
     }
 
@@ -43,8 +108,10 @@ impl BucketId {
 /// A bucket that is looked after.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Custody {
-    /// Where it is. The keys of its credentials are those of the agents, and not meant.
-    pub s3: S3,
+    /// Which it is.
+    pub id: BucketId,
+    /// Where it is.
+    pub subject: Subject,
     /// How it is reached.
     pub connection: config::Connection,
     /// The proxies of the installation, for a connection that names none.
@@ -57,15 +124,49 @@ pub struct Custody {
     pub unusable: Option<String>,
 }
 
+/// What is looked after.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    /// A bucket, or a storage account. The keys of its credentials are those of the agents, and not meant.
+    Store(Store),
+    /// A number of days for everything.
+    Setting(ManagedSetting),
+}
+
 /// Credentials of the operator for a bucket. Printing them prints `…`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {
-    /// Access key id.
-    pub access_key_id: Credential,
-    /// Secret access key.
-    pub secret_access_key: Credential,
+    /// Who it is there.
+    pub identity: Identity,
     /// What the connection needs: authorities, a certificate of ours, a proxy's password.
     pub connection: BTreeMap<CredentialKey, Credential>,
+}
+
+/// Who the operator is for a vendor. Printing it prints `…`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Identity {
+    /// An access key of S3.
+    AccessKey {
+        /// Its id.
+        id: Credential,
+        /// Its secret.
+        secret: Credential,
+    },
+    /// A service account of Google's: its key file.
+    ServiceAccount(Credential),
+    /// A service principal of Microsoft Entra.
+    ServicePrincipal {
+        /// The tenant that it is in.
+        tenant: Credential,
+        /// Its application.
+        client: Credential,
+        /// A secret of the application.
+        secret: Credential,
+        /// What it looks after.
+        account: Box<ManagedAccount>,
+    },
+    /// A token, a key or a password.
+    Secret(Credential),
 }
 
 /// What is asked of a place.
@@ -125,18 +226,43 @@ impl Custody {
     }
 }
 
-/// What the keys of a sink's objects begin with.
-pub(crate) fn prefixes(s3: &S3, layout: ArchiveLayout) -> impl Iterator<Item = String> {
-    let folders = layout.folders().iter();
-    folders.map(|folder| s3.prefix.join(folder))
+/// What all that a sink stores begins with, as rules have it: of Azure's, with the container before it.
+pub(crate) fn root(store: &Store) -> String {
+    match store {
+        Store::S3(s3) => s3.prefix.as_str().to_owned(),
+        Store::Gcs(gcs) => gcs.prefix.as_str().to_owned(),
+        Store::Azure(azure) => {
+            let (container, prefix) = (azure.container.as_str(), azure.prefix.as_str());
+            let separator = if prefix.is_empty() { "" } else { "/" };
+            format!("{container}{separator}{prefix}")
+        }
+    }
 }
 
-/// The id of the rule of a place. Readable where it can be; a digest, because a prefix may be longer than an id.
-fn rule_id(prefix: &str) -> String {
+/// What the keys of a sink's objects begin with, as rules have it.
+pub(crate) fn prefixes(store: &Store, layout: ArchiveLayout) -> impl Iterator<Item = String> {
+    let folders = layout.folders().iter();
+    folders.map(|folder| match store {
+        Store::S3(s3) => s3.prefix.join(folder),
+        Store::Gcs(gcs) => gcs.prefix.join(folder),
+        Store::Azure(azure) => {
+            let container = azure.container.as_str();
+            format!("{container}/{}", azure.prefix.join(folder))
+        }
+    })
+}
+
+/// The id of the rule of a place. Readable where it can be; a digest, because a prefix may be longer than an id. Azure promises
+/// letters and digits alone.
+fn rule_id(kind: Kind, prefix: &str) -> String {
     let folder = prefix.trim_end_matches('/').rsplit('/').next();
     let digest = hex_digest(prefix.as_bytes());
     let digest = digest.get(..DIGEST).unwrap_or_default();
-    format!("{OURS}{}-{digest}", folder.unwrap_or_default())
+    let id = format!("{OURS}{}-{digest}", folder.unwrap_or_default());
+    match kind {
+        Kind::Azure => id.replace('-', ""),
+        _ => id,
+    }
 }
 
 /// Gathers what policies ask of the buckets that somebody may look after. The oldest policy that names credentials for a
@@ -147,7 +273,7 @@ fn rule_id(prefix: &str) -> String {
 pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) -> Custodies {
     let mut by_age: Vec<&Candidate> = candidates.iter().collect();
     by_age.sort_by_key(|candidate| (candidate.created, &candidate.name));
-    let archives: Vec<(&Candidate, &Policy, &Sink, &S3, &config::ObjectStorage)> = by_age
+    let archives: Vec<(&Candidate, &Policy, &Sink, &config::ObjectStorage)> = by_age
         .iter()
         .filter_map(|candidate| Some((*candidate, candidate.policy.as_ref().ok()?)))
         .flat_map(|(candidate, policy)| {
@@ -155,10 +281,7 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
                 let Target::ObjectStorage(storage) = &sink.config.target else {
                     return None;
                 };
-                let Store::S3(s3) = &storage.store else {
-                    return None;
-                };
-                Some((candidate, policy, sink, s3, storage))
+                Some((candidate, policy, sink, storage))
             })
         })
         .collect();
@@ -167,15 +290,17 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
         .find(|candidate| candidate.policy.is_err())
         .map(|candidate| candidate.name.clone());
     let mut custodies = Custodies::default();
-    for (candidate, _, sink, s3, storage) in &archives {
+    for (candidate, _, sink, storage) in &archives {
         let Some(management) = &sink.management else {
             continue;
         };
-        match access(keyring, sink, s3, management) {
+        match access(keyring, sink, &storage.store.credentials(), management) {
             Ok(access) => {
-                let bucket = custodies.buckets.entry(BucketId::of(s3));
+                let id = BucketId::of(&storage.store);
+                let bucket = custodies.buckets.entry(id.clone());
                 bucket.or_insert_with(|| Custody {
-                    s3: (*s3).clone(),
+                    id,
+                    subject: Subject::Store(storage.store.clone()),
                     connection: storage.connection.clone(),
                     proxies: proxies.clone(),
                     access,
@@ -189,19 +314,19 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
             }
         }
     }
-    for (candidate, policy, sink, s3, storage) in archives {
-        let id = BucketId::of(s3);
+    for (candidate, policy, sink, storage) in archives {
+        let id = BucketId::of(&storage.store);
         let Some(custody) = custodies.buckets.get_mut(&id) else {
             continue;
         };
         let retention = policy.retention();
-        for prefix in prefixes(s3, storage.layout) {
-            let known = established(candidate, sink, &id, s3);
+        for prefix in prefixes(&storage.store, storage.layout) {
+            let known = established(candidate, sink, &id.location(&root(&storage.store)));
             let place = custody
                 .places
                 .entry(prefix.clone())
                 .or_insert_with(|| Place {
-                    rule: rule_id(&prefix),
+                    rule: rule_id(id.kind, &prefix),
                     ..Place::default()
                 });
             place.claims.push(Claim {
@@ -212,15 +337,112 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
             place.established = place.established.max(known);
         }
     }
+    settings(&by_age, keyring, proxies, unusable.as_ref(), &mut custodies);
     custodies
 }
 
+/// Where the events of a sink go, whoever may look after that: the address of the collector, and the index there.
+fn collector(target: &Target) -> Option<(String, &str)> {
+    match target {
+        Target::Splunk(splunk) => Some((splunk.endpoint.to_string(), splunk.index.as_deref()?)),
+        _ => None,
+    }
+}
+
+/// The setting that a sink names.
+pub(crate) fn place_of(sink: &Sink) -> Option<&ManagedSetting> {
+    match &sink.management.as_ref()?.keys {
+        ManagementKeys::Setting { setting, .. } => Some(setting),
+        _ => None,
+    }
+}
+
+/// Gathers what policies ask of settings. Who sends to an index that another one looks after asks, too: what is sent there is kept
+/// no longer than the index does.
+fn settings(
+    by_age: &[&Candidate],
+    keyring: &Keyring,
+    proxies: &Proxies,
+    unusable: Option<&String>,
+    custodies: &mut Custodies,
+) {
+    let sinks: Vec<(&Candidate, &Policy, &Sink)> = by_age
+        .iter()
+        .filter_map(|candidate| Some((*candidate, candidate.policy.as_ref().ok()?)))
+        .flat_map(|(candidate, policy)| {
+            policy
+                .sinks
+                .iter()
+                .map(move |sink| (candidate, policy, sink))
+        })
+        .collect();
+    let mut collectors: BTreeMap<(String, &str), BucketId> = BTreeMap::new();
+    for (candidate, _, sink) in &sinks {
+        let (Some(setting), Some(management)) = (place_of(sink), &sink.management) else {
+            continue;
+        };
+        let (connection, of_agents) = match &sink.config.target {
+            Target::Splunk(splunk) => (&splunk.connection, &splunk.token),
+            Target::NewRelic(new_relic) => (&new_relic.connection, &new_relic.license_key),
+            _ => continue,
+        };
+        match access(keyring, sink, &[of_agents], management) {
+            Ok(access) => {
+                let id = BucketId::of_setting(setting);
+                if let Some(collector) = collector(&sink.config.target) {
+                    collectors.insert(collector, id.clone());
+                }
+                let custody = custodies.buckets.entry(id.clone());
+                custody.or_insert_with(|| Custody {
+                    id,
+                    subject: Subject::Setting(setting.clone()),
+                    connection: connection.clone(),
+                    proxies: proxies.clone(),
+                    access,
+                    places: BTreeMap::new(),
+                    unusable: unusable.cloned(),
+                });
+            }
+            Err(refusal) => {
+                let sink = (candidate.name.clone(), sink.config.name.clone());
+                custodies.faults.insert(sink, refusal);
+            }
+        }
+    }
+    for (candidate, policy, sink) in sinks {
+        let id = match place_of(sink) {
+            Some(setting) => Some(BucketId::of_setting(setting)),
+            None => collector(&sink.config.target)
+                .and_then(|collector| collectors.get(&collector).cloned()),
+        };
+        let custody = id.and_then(|id| custodies.buckets.get_mut(&id));
+        let Some(custody) = custody else {
+            continue;
+        };
+        let known = established(candidate, sink, &custody.id.location(""));
+        let place = custody
+            .places
+            .entry(String::new())
+            .or_insert_with(|| Place {
+                rule: setting::ID.to_owned(),
+                ..Place::default()
+            });
+        let retention = policy.retention();
+        place.claims.push(Claim {
+            policy: candidate.name.clone(),
+            retention,
+            acknowledged: candidate.acknowledges(retention),
+        });
+        place.established = place.established.max(known);
+    }
+}
+
 /// What the status of a policy says of a sink's place, if it is still about this place.
-fn established(candidate: &Candidate, sink: &Sink, id: &BucketId, s3: &S3) -> Option<Retention> {
+fn established(candidate: &Candidate, sink: &Sink, location: &str) -> Option<Retention> {
     let sinks = &candidate.status.as_ref()?.sinks;
     let told = sinks.iter().find(|told| told.name == sink.config.name)?;
     let retention = told.retention.as_ref()?;
-    let is_here = retention.location.as_ref() == Some(&id.location(s3.prefix.as_str()));
+    let is_here = retention.location.as_deref() == Some(location);
     let kept = retention.kept.as_ref().filter(|_| is_here)?;
     kept.parse().ok()
 }
@@ -229,11 +451,9 @@ fn established(candidate: &Candidate, sink: &Sink, id: &BucketId, s3: &S3) -> Op
 fn access(
     keyring: &Keyring,
     sink: &Sink,
-    s3: &S3,
+    of_agents: &[&CredentialKey],
     management: &Management,
 ) -> Result<Access, Refusal> {
-    let of_agents = s3.access_key.iter();
-    let of_agents: Vec<&CredentialKey> = of_agents.flat_map(|key| [&key.id, &key.secret]).collect();
     let sources = sink.needs.sources.iter();
     let needs = Needs {
         sources: sources
@@ -255,9 +475,27 @@ fn access(
             )
         })
     };
+    let identity = match &management.keys {
+        ManagementKeys::AccessKey { id, secret } => Identity::AccessKey {
+            id: take(id)?,
+            secret: take(secret)?,
+        },
+        ManagementKeys::ServiceAccount(key) => Identity::ServiceAccount(take(key)?),
+        ManagementKeys::ServicePrincipal {
+            tenant,
+            client,
+            secret,
+            account,
+        } => Identity::ServicePrincipal {
+            tenant: take(tenant)?,
+            client: take(client)?,
+            secret: take(secret)?,
+            account: Box::new(account.clone()),
+        },
+        ManagementKeys::Setting { secret, .. } => Identity::Secret(take(secret)?),
+    };
     Ok(Access {
-        access_key_id: take(&management.access_key_id)?,
-        secret_access_key: take(&management.secret_access_key)?,
+        identity,
         connection,
     })
 }

@@ -9,19 +9,15 @@ use super::{
     Conflict, Custody, Retention,
     conflict::conflicts,
     custody::Place,
-    lifecycle::{Configuration, Expiry, Merged, Rule},
+    lifecycle::{Expiry, Lifecycle, Merged, Rule},
     xml::Malformed,
 };
-
-/// An object that has expired in a bucket with versions is hidden, and deleted after so many days more: the least that S3
-/// takes.
-const NONCURRENT_DAYS: NonZeroU32 = NonZeroU32::MIN;
 
 /// A bucket as it is.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Its lifecycle rules.
-    pub configuration: Configuration,
+    pub lifecycle: Lifecycle,
     /// Whether it keeps versions.
     pub versioning: Versioning,
     /// How long it locks each object by itself.
@@ -41,10 +37,12 @@ pub enum Versioning {
     Suspended,
 }
 
-/// How long a bucket locks each object by itself (Amazon S3: "Locking objects with Object Lock", default retention).
+/// How long a bucket locks each object by itself (Amazon S3: "Locking objects with Object Lock", default retention; Cloud Storage:
+/// "Bucket Lock", retention policy).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BucketLock {
-    /// `GOVERNANCE` or `COMPLIANCE`; none: it can lock objects and does it only where it is asked.
+    /// `GOVERNANCE` or `COMPLIANCE`, of Google's `locked` or `not locked`; none: it can lock objects and does it only where it is
+    /// asked.
     pub mode: Option<String>,
     /// For so many days.
     pub days: Option<u32>,
@@ -53,8 +51,8 @@ pub struct BucketLock {
 /// What has to be done, and how it stands then.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// The rules that have to be written; without any of them the configuration has to be deleted.
-    pub write: Option<Configuration>,
+    /// The rules that have to be written; there may be none of them.
+    pub write: Option<Lifecycle>,
     /// How it stands once they are.
     pub standing: Standing,
 }
@@ -68,6 +66,17 @@ pub struct Standing {
     pub versioning: Versioning,
     /// How long it locks each object by itself.
     pub lock: Option<BucketLock>,
+    /// What bounds how long it keeps anything.
+    pub limits: Limits,
+}
+
+/// What bounds how long anything is kept, besides rules.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Limits {
+    /// The longest that can be set, in days.
+    pub days: Option<NonZeroU32>,
+    /// Above how much what is oldest is deleted sooner, in MB.
+    pub megabytes: Option<u64>,
 }
 
 /// How it stands with a place.
@@ -85,6 +94,8 @@ pub struct PlaceStanding {
     pub unacknowledged: Option<Unacknowledged>,
     /// Whether our rule has no place among the bucket's.
     pub is_full: bool,
+    /// Whether nothing there can be kept for so long.
+    pub is_beyond_reach: bool,
     /// Rules of others that delete sooner.
     pub conflicts: Vec<Conflict>,
 }
@@ -110,10 +121,10 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn all(custody: &'a Custody, configuration: &'a Configuration) -> impl Iterator<Item = Self> {
+    fn all(custody: &'a Custody, lifecycle: &'a Lifecycle) -> impl Iterator<Item = Self> {
         custody.places.iter().filter_map(|(prefix, place)| {
             let wanted = custody.wanted(prefix)?;
-            let current = current(configuration, &place.rule, prefix);
+            let current = current(lifecycle, &place.rule, prefix);
             let was = place.established.is_some_and(|known| known <= wanted);
             let acknowledged = custody
                 .claims(prefix)
@@ -131,10 +142,8 @@ impl<'a> Asked<'a> {
 }
 
 /// What our rule makes of a place now.
-fn current(configuration: &Configuration, id: &str, prefix: &str) -> Retention {
-    let rule = configuration
-        .rule(id)
-        .filter(|facts| facts.enabled && !facts.tagged && prefix.starts_with(&facts.prefix));
+fn current(lifecycle: &Lifecycle, id: &str, prefix: &str) -> Retention {
+    let rule = lifecycle.rule(id).filter(|facts| facts.covers(prefix));
     let days = rule.and_then(|facts| match facts.expiry {
         Some(Expiry::Days(days)) => NonZeroU32::new(days),
         _ => None,
@@ -142,10 +151,41 @@ fn current(configuration: &Configuration, id: &str, prefix: &str) -> Retention {
     days.map_or(Retention::Forever, Retention::Days)
 }
 
+fn limits(lifecycle: &Lifecycle) -> Limits {
+    match lifecycle {
+        Lifecycle::Setting(setting) => Limits {
+            days: setting.most,
+            megabytes: setting.most_megabytes,
+        },
+        Lifecycle::S3(_) | Lifecycle::Gcs(_) | Lifecycle::Azure(_) => Limits::default(),
+    }
+}
+
+/// Whether nothing can be kept for so long: what has a setting keeps nothing for ever.
+fn is_beyond_reach(lifecycle: &Lifecycle, wanted: Retention) -> bool {
+    match (lifecycle, wanted) {
+        (Lifecycle::Setting(_), Retention::Forever) => true,
+        (Lifecycle::Setting(setting), Retention::Days(days)) => {
+            setting.most.is_some_and(|most| days > most)
+        }
+        (Lifecycle::S3(_) | Lifecycle::Gcs(_) | Lifecycle::Azure(_), _) => false,
+    }
+}
+
+/// After how many days more what has expired is gone where versions are kept. S3 counts them from then on, and takes no less than
+/// one; Azure counts from when the version was made, and Google's rule is for all versions already.
+fn noncurrent_days(seen: &Seen, days: NonZeroU32) -> Option<NonZeroU32> {
+    match (&seen.lifecycle, seen.versioning) {
+        (_, Versioning::Never) | (Lifecycle::Gcs(_) | Lifecycle::Setting(_), _) => None,
+        (Lifecycle::S3(_), Versioning::Enabled | Versioning::Suspended) => Some(NonZeroU32::MIN),
+        (Lifecycle::Azure(_), Versioning::Enabled | Versioning::Suspended) => Some(days),
+    }
+}
+
 /// The prefixes of which has to be known whether there are logs, before it is decided: those that would be kept shorter
 /// without anybody having said that this may delete logs.
-pub fn questions(custody: &Custody, configuration: &Configuration) -> Vec<String> {
-    Asked::all(custody, configuration)
+pub fn questions(custody: &Custody, lifecycle: &Lifecycle) -> Vec<String> {
+    Asked::all(custody, lifecycle)
         .filter(|asked| asked.lowers && !asked.acknowledged)
         .map(|asked| asked.prefix.to_owned())
         .collect()
@@ -160,10 +200,6 @@ pub fn questions(custody: &Custody, configuration: &Configuration) -> Vec<String
 /// # Errors
 /// When the merged configuration is none, which no input is known to cause.
 pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
-    let noncurrent_days = match seen.versioning {
-        Versioning::Never => None,
-        Versioning::Enabled | Versioning::Suspended => Some(NONCURRENT_DAYS),
-    };
     let ids: BTreeSet<String> = custody
         .places
         .values()
@@ -171,21 +207,26 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
         .collect();
     let mut places = BTreeMap::new();
     let mut rules = BTreeMap::new();
-    for asked in Asked::all(custody, &seen.configuration) {
+    for asked in Asked::all(custody, &seen.lifecycle) {
         let Asked { prefix, place, .. } = asked;
         // What is not known to be empty is not.
         let has_logs = seen.logs.get(prefix).copied().unwrap_or(true);
-        let waits = asked.lowers && !asked.acknowledged && has_logs;
-        let kept = if waits { asked.current } else { asked.wanted };
+        let is_beyond_reach = is_beyond_reach(&seen.lifecycle, asked.wanted);
+        let waits = asked.lowers && !asked.acknowledged && has_logs && !is_beyond_reach;
+        let stays = waits || is_beyond_reach;
+        let kept = if stays { asked.current } else { asked.wanted };
         let rule = match kept {
             Retention::Forever => None,
             Retention::Days(days) => Some(Rule {
                 prefix: prefix.to_owned(),
                 days,
-                noncurrent_days,
+                noncurrent_days: noncurrent_days(seen, days),
             }),
         };
-        rules.insert(place.rule.clone(), rule);
+        // A setting is no rule of ours to be put right as long as it stays.
+        if !(stays && matches!(seen.lifecycle, Lifecycle::Setting(_))) {
+            rules.insert(place.rule.clone(), rule);
+        }
         let unacknowledged = || match &custody.unusable {
             Some(policy) => Unacknowledged::Unusable(policy.clone()),
             None => Unacknowledged::Nobody,
@@ -200,24 +241,25 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
             longest: longest.map(|claim| claim.policy.clone()).collect(),
             unacknowledged: waits.then(unacknowledged),
             is_full: false,
-            conflicts: conflicts(&seen.configuration, &ids, prefix, asked.wanted),
+            is_beyond_reach,
+            conflicts: conflicts(&seen.lifecycle, &ids, prefix, asked.wanted),
         };
         places.insert(prefix.to_owned(), standing);
     }
-    let write = match seen.configuration.with(&rules)? {
+    let write = match seen.lifecycle.with(&rules)? {
         Merged::Same => None,
-        Merged::Changed(configuration) => Some(configuration),
+        Merged::Changed(lifecycle) => Some(lifecycle),
         Merged::TooMany => {
             // Those that are there can still be changed.
-            rules.retain(|id, _| seen.configuration.rule(id).is_some());
+            rules.retain(|id, _| seen.lifecycle.rule(id).is_some());
             for standing in places.values_mut() {
                 if !rules.contains_key(&standing.rule) && standing.kept != Retention::Forever {
                     standing.kept = Retention::Forever;
                     standing.is_full = true;
                 }
             }
-            match seen.configuration.with(&rules)? {
-                Merged::Changed(configuration) => Some(configuration),
+            match seen.lifecycle.with(&rules)? {
+                Merged::Changed(lifecycle) => Some(lifecycle),
                 Merged::Same | Merged::TooMany => None,
             }
         }
@@ -228,6 +270,7 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
             places,
             versioning: seen.versioning,
             lock: seen.lock.clone(),
+            limits: limits(&seen.lifecycle),
         },
     })
 }

@@ -1,97 +1,65 @@
-//! The lifecycle configuration of a bucket (Amazon S3: `PutBucketLifecycleConfiguration`). It is replaced as a whole or not at
-//! all; so what is not ours goes back byte for byte as it came, understood or not.
+//! The lifecycle rules of a place where objects are stored, whoever runs it: what is understood of any rule, ours, and how they
+//! are merged. What is not ours goes back as it came, understood or not.
 
+pub mod azure;
+pub mod gcs;
+mod json;
 mod rule;
+pub mod s3;
+pub mod setting;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
-pub use rule::{Expiry, Facts, Form, Rule};
+pub use rule::{Expiry, Facts, Rule};
 
-use super::xml::{Element, Malformed};
-
-/// Most rules of a bucket (Amazon S3: `PutBucketLifecycleConfiguration`; the limit cannot be raised).
-pub const MOST_RULES: usize = 1_000;
+use super::xml::Malformed;
 
 /// What the ids of our rules begin with.
 pub const OURS: &str = "katonic-logging-";
 
-const ROOT: &str = "LifecycleConfiguration";
-const RULE: &str = "Rule";
-
-/// A configuration without any rule: S3 has none then.
-const EMPTY: &str = "<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"></LifecycleConfiguration>";
-
-/// The lifecycle configuration of a bucket.
+/// All lifecycle rules of a bucket, or of a storage account.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Configuration {
-    text: String,
-    rules: Vec<(Range<usize>, Facts)>,
-    /// Where another rule would stand.
-    end: usize,
+pub enum Lifecycle {
+    /// Of a bucket of S3.
+    S3(s3::Configuration),
+    /// Of a bucket of Google's.
+    Gcs(gcs::Rules),
+    /// Of a storage account of Azure's, for all its containers.
+    Azure(azure::Rules),
+    /// Of what has one number for everything, which is always ours: an index, an account.
+    Setting(setting::Setting),
 }
 
 /// What has to be written so that the wanted rules are there.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Merged {
+pub enum Merged<T> {
     /// Nothing.
     Same,
-    /// This configuration.
-    Changed(Configuration),
-    /// It cannot be: there would be more rules than a bucket can have.
+    /// This.
+    Changed(T),
+    /// It cannot be: there would be more rules than there can be.
     TooMany,
 }
 
-impl Default for Configuration {
-    /// That of a bucket which has none.
-    fn default() -> Self {
-        Self {
-            text: EMPTY.to_owned(),
-            rules: Vec::new(),
-            end: EMPTY.len() - "</LifecycleConfiguration>".len(),
+impl<T> Merged<T> {
+    fn map<U>(self, wrap: impl FnOnce(T) -> U) -> Merged<U> {
+        match self {
+            Self::Same => Merged::Same,
+            Self::Changed(changed) => Merged::Changed(wrap(changed)),
+            Self::TooMany => Merged::TooMany,
         }
     }
 }
 
-impl Configuration {
-    /// Reads what a store answers.
-    ///
-    /// # Errors
-    /// When it is no lifecycle configuration. A rule that is not understood is no error.
-    pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let root = Element::parse(text)?;
-        let tag = text.get(root.span.start..).unwrap_or_default();
-        // Our rules would be of another namespace than those with a prefix.
-        if root.name != ROOT || !tag.starts_with("<LifecycleConfiguration") {
-            return Err(Malformed::Unexpected("lifecycle configuration"));
-        }
-        let rules: Vec<_> = root
-            .all(RULE)
-            .map(|element| (element.span.clone(), Facts::of(element)))
-            .collect();
-        match root.content_end {
-            Some(end) => Ok(Self {
-                text: text.to_owned(),
-                rules,
-                end,
-            }),
-            None => Ok(Self::default()),
-        }
-    }
-
-    /// As it is written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
+impl Lifecycle {
     /// What its rules say, in their order.
-    pub fn rules(&self) -> impl Iterator<Item = &Facts> {
-        self.rules.iter().map(|(_, facts)| facts)
-    }
-
-    /// The rules as they are written, in their order.
-    pub fn written(&self) -> impl Iterator<Item = &str> {
-        let text = |(span, _): &(Range<usize>, Facts)| self.text.get(span.clone());
-        self.rules.iter().filter_map(text)
+    pub fn rules(&self) -> Box<dyn Iterator<Item = &Facts> + '_> {
+        match self {
+            Self::S3(configuration) => Box::new(configuration.rules()),
+            Self::Gcs(rules) => Box::new(rules.facts()),
+            Self::Azure(rules) => Box::new(rules.facts()),
+            Self::Setting(setting) => Box::new(setting.facts()),
+        }
     }
 
     /// The first rule with this id.
@@ -102,70 +70,16 @@ impl Configuration {
     /// With these rules and without those of their ids that are not to be, each by its id.
     ///
     /// # Guarantees
-    /// Every other rule, and what stands between rules, is there as it was, in its order. What is there as it is wanted
-    /// stays as it is written.
+    /// Every other rule is there as it was, in its order. What is there as it is wanted stays as it is written.
     ///
     /// # Errors
     /// When the result is no configuration, which no input is known to cause.
-    pub fn with(&self, wanted: &BTreeMap<String, Option<Rule>>) -> Result<Merged, Malformed> {
-        let form = self.form(wanted);
-        let mut text = String::with_capacity(self.text.len());
-        let mut copied = 0;
-        let mut seen: Vec<&str> = Vec::new();
-        let mut changed = false;
-        for (span, facts) in &self.rules {
-            let Some((id, rule)) = facts.id.as_ref().and_then(|id| wanted.get_key_value(id)) else {
-                continue;
-            };
-            let again = seen.contains(&id.as_str());
-            seen.push(id);
-            let rule = rule.as_ref().filter(|_| !again);
-            if rule.is_some_and(|rule| facts.is(rule)) {
-                continue;
-            }
-            changed = true;
-            text.push_str(self.text.get(copied..span.start).unwrap_or_default());
-            text.extend(rule.map(|rule| rule.written(id, form)));
-            copied = span.end;
-        }
-        text.push_str(self.text.get(copied..self.end).unwrap_or_default());
-        for (id, rule) in wanted {
-            if let Some(rule) = rule
-                && !seen.contains(&id.as_str())
-            {
-                changed = true;
-                text.push_str(&rule.written(id, form));
-            }
-        }
-        text.push_str(self.text.get(self.end..).unwrap_or_default());
-        if !changed {
-            return Ok(Merged::Same);
-        }
-        let merged = Self::parse(&text)?;
-        if merged.rules.len() > MOST_RULES {
-            return Ok(Merged::TooMany);
-        }
-        Ok(Merged::Changed(merged))
-    }
-
-    /// How a rule has to be written so that it can stand beside the others: Amazon takes prefixes of the older form or
-    /// filters, and refuses both in one configuration.
-    fn form(&self, wanted: &BTreeMap<String, Option<Rule>>) -> Form {
-        let is_ours = |facts: &&Facts| {
-            let id = facts.id.as_ref();
-            id.is_some_and(|id| wanted.contains_key(id))
-        };
-        let mut forms = self
-            .rules()
-            .filter(|facts| !is_ours(facts))
-            .map(|facts| facts.form);
-        if forms.any(|form| form == Form::Prefix) {
-            Form::Prefix
-        } else {
-            Form::Filter
-        }
+    pub fn with(&self, wanted: &BTreeMap<String, Option<Rule>>) -> Result<Merged<Self>, Malformed> {
+        Ok(match self {
+            Self::S3(configuration) => configuration.with(wanted)?.map(Self::S3),
+            Self::Gcs(rules) => rules.with(wanted).map(Self::Gcs),
+            Self::Azure(rules) => rules.with(wanted).map(Self::Azure),
+            Self::Setting(setting) => setting.with(wanted).map(Self::Setting),
+        })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -26,7 +26,7 @@ pub struct Element {
 /// Nothing that S3 answers is nested any deeper.
 const DEPTH: usize = 16;
 
-/// A text that is no answer of S3.
+/// A text that is no answer of a store.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Malformed {
     /// It is no XML.
@@ -35,6 +35,16 @@ pub enum Malformed {
     /// It is XML of another kind.
     #[error("it is no {0}")]
     Unexpected(&'static str),
+    /// It is no JSON, or JSON of another kind.
+    #[error("it is not the JSON that is documented: {0}")]
+    Json(String),
+}
+
+impl Malformed {
+    /// Without what the text says: it is nobody's business.
+    pub(super) fn of_json(error: &serde_json::Error) -> Self {
+        Self::Json(format!("line {}, column {}", error.line(), error.column()))
+    }
 }
 
 impl Element {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use katonic_log_config::{ArchiveLayout, S3, Store, Target};
+use katonic_log_config::{ArchiveLayout, Store, Target};
 use katonic_logging_crds::SinkRetention;
 
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     names,
     policy::{Policy, Sink, is_splunk_cloud},
     retention::{
-        BucketId, Custody, Outcome, PlaceStanding, Retention, Standing, Trouble, Unacknowledged,
-        Versioning, prefixes,
+        BucketId, Custody, Kind, Outcome, PlaceStanding, Retention, Standing, Trouble,
+        Unacknowledged, Versioning, place_of, prefixes, root,
     },
 };
 
@@ -64,6 +64,23 @@ impl Kept {
     }
 }
 
+/// Where a sink's logs are looked after.
+struct Looked {
+    id: BucketId,
+    root: String,
+    prefixes: Vec<String>,
+}
+
+impl Looked {
+    fn at(store: &Store, layout: ArchiveLayout) -> Self {
+        Self {
+            id: BucketId::of(store),
+            root: root(store),
+            prefixes: prefixes(store, layout).collect(),
+        }
+    }
+}
+
 fn told(kept: Kept, verdict: Verdict, message: String) -> Told {
     let reason = match verdict {
         Verdict::Not(reason) | Verdict::Unknown(reason) => reason,
@@ -89,11 +106,19 @@ fn told(kept: Kept, verdict: Verdict, message: String) -> Told {
 pub(super) fn of_sinks(candidate: &Candidate, policy: &Policy, facts: Facts<'_>) -> Vec<Told> {
     let of_sink = |sink: &Sink| {
         let target = &sink.config.target;
+        if let Some(setting) = place_of(sink) {
+            let place = Looked {
+                id: BucketId::of_setting(setting),
+                root: String::new(),
+                prefixes: vec![String::new()],
+            };
+            return archive(candidate, policy, sink, &place, facts);
+        }
         match target {
-            Target::ObjectStorage(storage) => match &storage.store {
-                Store::S3(s3) => archive(candidate, policy, sink, (s3, storage.layout), facts),
-                Store::Gcs(_) | Store::Azure(_) => by_provider(policy.retention(), target),
-            },
+            Target::ObjectStorage(storage) => {
+                let place = Looked::at(&storage.store, storage.layout);
+                archive(candidate, policy, sink, &place, facts)
+            }
             target => by_provider(policy.retention(), target),
         }
     };
@@ -165,18 +190,7 @@ fn by_provider(wanted: Retention, target: &Target) -> Told {
         Target::NewRelic(_) => format!(
             "the account's retention of the namespace Log decides how long logs are kept, at most 7 years, less than the {wanted} that the policy asks: add an archive"
         ),
-        Target::ObjectStorage(storage) => {
-            let (of, place) = match &storage.store {
-                Store::S3(s3) => ("the bucket", s3.bucket.as_str()),
-                Store::Gcs(gcs) => ("the bucket", gcs.bucket.as_str()),
-                Store::Azure(azure) => ("the storage account of the container", azure.container.as_str()),
-            };
-            format!(
-                "the lifecycle rules of {of} {place} decide how long logs are kept, and the operator looks after those of S3 alone: see that they keep the logs {}",
-                wanted.in_words()
-            )
-        }
-        Target::Syslog(_) | Target::Otlp(_) | Target::Http(_) => {
+        Target::Syslog(_) | Target::Otlp(_) | Target::Http(_) | Target::ObjectStorage(_) => {
             "whoever runs the server decides how long logs are kept".to_owned()
         }
     };
@@ -187,11 +201,11 @@ fn archive(
     candidate: &Candidate,
     policy: &Policy,
     sink: &Sink,
-    (s3, layout): (&S3, ArchiveLayout),
+    place: &Looked,
     facts: Facts<'_>,
 ) -> Told {
-    let id = BucketId::of(s3);
-    let location = id.location(s3.prefix.as_str());
+    let id = place.id.clone();
+    let location = id.location(&place.root);
     let custodies = facts.plan.map(|plan| &plan.custodies);
     let Some(custody) = custodies.and_then(|custodies| custodies.buckets.get(&id)) else {
         let key = (candidate.name.clone(), sink.config.name.clone());
@@ -202,7 +216,7 @@ fn archive(
         let mut told = told(
             Kept::Unsupported,
             Verdict::Not(Reason::Credential(*fault)),
-            format!("nobody looks after bucket {}: {message}", id.name),
+            format!("nobody looks after {id}: {message}"),
         );
         told.status.kept = known_before(candidate, sink, &location);
         told.status.location = Some(location);
@@ -216,7 +230,7 @@ fn archive(
             return told;
         }
         Some(Outcome::Known(standing)) => {
-            places(custody, standing, s3, layout).map(|places| (standing, places))
+            places(custody, standing, place).map(|places| (standing, places))
         }
         None => None,
     };
@@ -226,7 +240,7 @@ fn archive(
         let before = before(candidate, sink, &location);
         return before.unwrap_or_else(|| pending(kept, location));
     };
-    let mut told = stands(policy, s3, standing, &places);
+    let mut told = stands(policy, sink, &id, standing, &places);
     told.status.location = Some(location);
     told
 }
@@ -236,9 +250,18 @@ fn unmanaged(policy: &Policy, id: &BucketId) -> Told {
         Some(_) => Verdict::Not(Reason::NotManaged),
         None => Verdict::Fine,
     };
+    let what = match id.kind {
+        Kind::S3 => "an access key for its lifecycle rules in managementSecretRef",
+        Kind::Gcs => "a service account for its lifecycle rules in managementSecretRef",
+        Kind::SplunkEnterprise | Kind::SplunkCloud | Kind::NewRelic => {
+            "somebody who may change that in managementSecretRef"
+        }
+        Kind::Azure => {
+            "a service principal for its management policy in managementSecretRef, with subscriptionId and resourceGroup,"
+        }
+    };
     let message = format!(
-        "nobody sees to it that bucket {} keeps the logs {}: name an access key for its lifecycle rules in managementSecretRef (of an archive of the installation: in logging.logStore)",
-        id.name,
+        "nobody sees to it that {id} keeps the logs {}: name {what} (of an archive of the installation: in logging.logStore)",
         policy.retention().in_words()
     );
     told(Kept::Unsupported, verdict, message)
@@ -260,15 +283,14 @@ fn in_trouble(trouble: &Trouble) -> Told {
 fn places<'a>(
     custody: &Custody,
     standing: &'a Standing,
-    s3: &S3,
-    layout: ArchiveLayout,
+    looked: &Looked,
 ) -> Option<BTreeMap<String, &'a PlaceStanding>> {
     let place = |prefix: String| {
         let place = standing.places.get(&prefix)?;
         let is_asked = custody.wanted(&prefix) == Some(place.wanted);
         is_asked.then_some((prefix, place))
     };
-    prefixes(s3, layout).map(place).collect()
+    looked.prefixes.iter().cloned().map(place).collect()
 }
 
 /// What was told of a sink before, if it was about the same place.
@@ -315,7 +337,7 @@ fn pending(kept: Option<String>, location: String) -> Told {
     let mut told = told(
         Kept::Unknown,
         Verdict::Unknown(Reason::RetentionPending),
-        "the bucket's lifecycle rules are being looked at".to_owned(),
+        "how long it is kept there is being looked at".to_owned(),
     );
     told.status.kept = kept;
     told.status.location = Some(location);
@@ -324,44 +346,87 @@ fn pending(kept: Option<String>, location: String) -> Told {
 
 fn stands(
     policy: &Policy,
-    s3: &S3,
+    sink: &Sink,
+    id: &BucketId,
     standing: &Standing,
     places: &BTreeMap<String, &PlaceStanding>,
 ) -> Told {
-    let bucket = s3.bucket.as_str();
     let kept = places.values().map(|place| place.kept).min();
-    let unlocked = (s3.object_lock.is_some() && standing.lock.is_none()).then(|| {
+    let store = match &sink.config.target {
+        Target::ObjectStorage(storage) => Some(&storage.store),
+        _ => None,
+    };
+    let asks_for_locks = matches!(store, Some(Store::S3(s3)) if s3.object_lock.is_some());
+    let unlocked = (asks_for_locks && standing.lock.is_none()).then(|| {
         (
             Reason::LockUnsupported,
             format!(
-                "bucket {bucket} has no Object Lock, so it refuses objects that are to be locked: make it anew with Object Lock, or remove objectLock"
+                "{id} has no Object Lock, so it refuses objects that are to be locked: make it anew with Object Lock, or remove objectLock"
             ),
         )
     });
     let wrong = places
         .iter()
-        .find_map(|(prefix, place)| wrong(bucket, prefix, place));
+        .find_map(|(prefix, place)| wrong(id, standing, prefix, place));
     let wrong = unlocked.or(wrong);
     let mut told = match wrong {
+        Some((Reason::RetentionUnsupported, message)) => {
+            let verdict = match policy.asked_retention {
+                Some(_) => Verdict::Not(Reason::RetentionUnsupported),
+                None => Verdict::Fine,
+            };
+            told(Kept::Unsupported, verdict, message)
+        }
         Some((reason, message)) => told(Kept::Drifted, Verdict::Not(reason), message),
         None => told(
             Kept::Enforced,
             Verdict::Fine,
-            right(policy, s3, standing, places),
+            right(policy, id, store, standing, places),
         ),
     };
+    // Where nothing was set nobody knows.
+    let kept = kept.filter(|kept| store.is_some() || *kept != Retention::Forever);
     told.status.kept = kept.map(|kept| kept.to_string());
     told
 }
 
 /// What is not as it is asked, and what to do.
-fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, String)> {
+fn wrong(
+    id: &BucketId,
+    standing: &Standing,
+    prefix: &str,
+    place: &PlaceStanding,
+) -> Option<(Reason, String)> {
     let PlaceStanding { wanted, kept, .. } = place;
+    let (what, is_kept) = match (id.kind, kept) {
+        (Kind::S3 | Kind::Gcs | Kind::Azure, _) => (
+            format!("what begins with {prefix} in {id}"),
+            kept.in_words(),
+        ),
+        (_, Retention::Forever) => (
+            format!("what is in {id}"),
+            "for as long as it is by default".to_owned(),
+        ),
+        (_, Retention::Days(_)) => (format!("what is in {id}"), kept.in_words()),
+    };
+    if place.is_beyond_reach {
+        let most = match standing.limits.days {
+            Some(days) => format!("{id} keeps nothing for longer than {days} days"),
+            None => format!("{id} keeps nothing for ever"),
+        };
+        return Some((
+            Reason::RetentionUnsupported,
+            format!(
+                "{most}, and is to keep it {}; it is left as it is, {is_kept}: ask for less, or add an archive",
+                wanted.in_words()
+            ),
+        ));
+    }
     if !place.conflicts.is_empty() {
         return Some((
             Reason::ExpiredByOthers,
             format!(
-                "what begins with {prefix} in bucket {bucket} is to be kept {}, and {}: disable the rule, or except the prefix from it",
+                "{what} is to be kept {}, and {}: disable the rule, or except the prefix from it",
                 wanted.in_words(),
                 some_of(place.conflicts.iter().map(ToString::to_string), ", and")
             ),
@@ -373,8 +438,7 @@ fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, S
             return Some((
                 Reason::AcknowledgementNeeded,
                 format!(
-                    "what begins with {prefix} in bucket {bucket} is kept {}, and {wanted} would delete all of it that is older: if that is meant, annotate policy {} with {}={wanted}; until then it stays as it is",
-                    kept.in_words(),
+                    "{what} is kept {is_kept}, and {wanted} would delete all of it that is older: if that is meant, annotate policy {} with {}={wanted}; until then it stays as it is",
                     some_of(place.longest.iter().cloned(), " or"),
                     names::ACKNOWLEDGE_RETENTION_ANNOTATION
                 ),
@@ -384,8 +448,7 @@ fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, S
             return Some((
                 Reason::AcknowledgementNeeded,
                 format!(
-                    "what begins with {prefix} in bucket {bucket} is kept {}, and not {wanted} before it is known whether policy {policy}, which cannot be used, asks for longer: correct it, or delete it",
-                    kept.in_words()
+                    "{what} is kept {is_kept}, and not {wanted} before it is known whether policy {policy}, which cannot be used, asks for longer: correct it, or delete it"
                 ),
             ));
         }
@@ -394,7 +457,7 @@ fn wrong(bucket: &str, prefix: &str, place: &PlaceStanding) -> Option<(Reason, S
         (
             Reason::RulesFull,
             format!(
-                "bucket {bucket} has as many lifecycle rules as it can have, so what begins with {prefix} is kept for ever and not {wanted}: remove a rule, or archive into another bucket"
+                "{id} has as many lifecycle rules as it can have, so what begins with {prefix} is kept for ever and not {wanted}: remove a rule, or archive elsewhere"
             ),
         )
     })
@@ -415,11 +478,11 @@ fn some_of(all: impl ExactSizeIterator<Item = String>, between: &str) -> String 
 
 fn right(
     policy: &Policy,
-    s3: &S3,
+    id: &BucketId,
+    store: Option<&Store>,
     standing: &Standing,
     places: &BTreeMap<String, &PlaceStanding>,
 ) -> String {
-    let bucket = s3.bucket.as_str();
     let mut sentences: Vec<String> = Vec::new();
     let rules: Vec<&str> = places
         .values()
@@ -428,13 +491,18 @@ fn right(
         .collect();
     let kept = places.values().map(|place| place.kept).min();
     let kept = kept.unwrap_or(Retention::Forever);
-    if rules.is_empty() {
+    if store.is_none() {
+        sentences.push(format!("{id} keeps the logs {}", kept.in_words()));
+        sentences.extend(standing.limits.megabytes.map(|megabytes| {
+            format!("once it has more than {megabytes} MB it deletes what is oldest sooner")
+        }));
+    } else if rules.is_empty() {
         sentences.push(format!(
-            "bucket {bucket} keeps the logs for ever: none of its lifecycle rules deletes them"
+            "{id} keeps the logs for ever: none of its lifecycle rules deletes them"
         ));
     } else {
         sentences.push(format!(
-            "bucket {bucket} keeps the logs {} by its lifecycle rule {}",
+            "{id} keeps the logs {} by its lifecycle rule {}",
             kept.in_words(),
             rules.join(" and ")
         ));
@@ -454,17 +522,32 @@ fn right(
             place.wanted
         ));
     }
+    sentences.extend(store.and_then(|store| locked(store, standing)));
+    sentences.join("; ")
+}
+
+/// What holds objects, whatever the rules say.
+fn locked(store: &Store, standing: &Standing) -> Option<String> {
     let of_bucket = standing.lock.as_ref();
     let by_default = of_bucket.and_then(|lock| Some((lock.mode.as_deref()?, lock.days?)));
-    let asked = s3.object_lock.as_ref();
-    // What an object asks for goes before what the bucket does by itself (Amazon S3: "Locking objects with Object Lock").
-    let asked = asked.map(|lock| (lock.mode.as_str(), lock.days.get()));
-    if let Some((mode, days)) = asked.or(by_default) {
-        sentences.push(format!(
-            "Object Lock ({mode}) holds each object for {days} days, whatever the rules say"
-        ));
+    match store {
+        Store::S3(s3) => {
+            let asked = s3.object_lock.as_ref();
+            // What an object asks for goes before what the bucket does by itself (Amazon S3: "Locking objects with Object Lock").
+            let asked = asked.map(|lock| (lock.mode.as_str(), lock.days.get()));
+            let (mode, days) = asked.or(by_default)?;
+            Some(format!(
+                "Object Lock ({mode}) holds each object for {days} days, whatever the rules say"
+            ))
+        }
+        Store::Gcs(_) => {
+            let (mode, days) = by_default?;
+            Some(format!(
+                "the bucket's retention policy ({mode}) holds each object for {days} days, whatever the rules say"
+            ))
+        }
+        Store::Azure(_) => None,
     }
-    sentences.join("; ")
 }
 
 #[cfg(test)]

@@ -77,10 +77,12 @@ fn status_with(
     secrets: &[&str],
 ) -> LoggingPolicyStatus {
     let (candidate, plan) = planned(policy, secrets);
-    let bucket = BucketId {
+    let bucket = plan.custodies.buckets.keys().next().cloned();
+    let bucket = bucket.unwrap_or_else(|| BucketId {
+        kind: Kind::S3,
         endpoint: "https://store.example.com:9000".into(),
         name: "logs".into(),
-    };
+    });
     let outcomes = outcome
         .map(|outcome| (bucket, outcome))
         .into_iter()
@@ -111,6 +113,7 @@ fn place(wanted: &str, kept: &str) -> PlaceStanding {
         longest: ["p".to_owned()].into(),
         unacknowledged: None,
         is_full: false,
+        is_beyond_reach: false,
         conflicts: Vec::new(),
     }
 }
@@ -120,6 +123,7 @@ fn known(place: PlaceStanding) -> Outcome {
         places: [(PREFIX.to_owned(), place)].into(),
         versioning: Versioning::Never,
         lock: None,
+        limits: crate::retention::Limits::default(),
     })
 }
 
@@ -180,11 +184,9 @@ fn a_longer_retention_of_another_policy_is_told() {
     let Target::ObjectStorage(storage) = &policy.sinks[0].config.target else {
         panic!("it is an archive");
     };
-    let Store::S3(s3) = &storage.store else {
-        panic!("it is in S3");
-    };
-    let places = places(&custody, &standing, s3, storage.layout).unwrap();
-    let told = stands(policy, s3, &standing, &places);
+    let looked = Looked::at(&storage.store, storage.layout);
+    let places = places(&custody, &standing, &looked).unwrap();
+    let told = stands(policy, &policy.sinks[0], &looked.id, &standing, &places);
     assert!(
         told.status.message.contains("longer than the 30d of this policy, because policy audit asks for 90d in the same place"),
         "{}",
@@ -336,6 +338,7 @@ fn versions_and_locks_are_told() {
             mode: Some("COMPLIANCE".into()),
             days: Some(365),
         }),
+        limits: crate::retention::Limits::default(),
     });
     let (_, message) = told(&status(&archiving(Some("30d")), Some(outcome)));
     assert!(
@@ -410,6 +413,7 @@ fn a_bucket_without_locks_is_told_where_the_policy_asks_for_them() {
             mode: Some("GOVERNANCE".into()),
             days: Some(3),
         }),
+        limits: crate::retention::Limits::default(),
     });
     let (_, message) = told(&status(&policy, Some(locking)));
     assert!(

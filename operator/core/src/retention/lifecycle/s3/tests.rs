@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::OURS, *};
+use crate::retention::lifecycle::Expiry;
 
 const AMAZON: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Rule><ID>clean up</ID><Filter><And><Prefix>tmp/</Prefix><Tag><Key>a</Key><Value>&lt;b&gt;</Value></Tag></And></Filter><Status>Enabled</Status><Expiration><Days>7</Days></Expiration></Rule><!-- of the data team -->
@@ -74,11 +75,11 @@ fn what_is_understood_of_a_rule() {
     let rules: Vec<&Facts> = configuration.rules().collect();
     assert_eq!(rules[0].id.as_deref(), Some("clean up"));
     assert_eq!(
-        (rules[0].prefix.as_str(), rules[0].tagged, rules[0].enabled),
-        ("tmp/", true, true)
+        (&rules[0].prefixes, rules[0].is_elsewhere, rules[0].enabled),
+        (&vec!["tmp/".to_owned()], true, true)
     );
     assert_eq!(rules[0].expiry, Some(Expiry::Days(7)));
-    assert_eq!((rules[1].prefix.as_str(), rules[1].enabled), ("", false));
+    assert_eq!((rules[1].prefixes.len(), rules[1].enabled), (0, false));
     assert_eq!(rules[1].expiry, None);
     for (expiration, expiry) in [
         (
@@ -100,7 +101,8 @@ fn what_is_understood_of_a_rule() {
         let configuration = Configuration::parse(&text).unwrap();
         let facts = configuration.rules().next().unwrap();
         assert_eq!(facts.expiry, expiry, "{expiration}");
-        assert_eq!((facts.form, facts.prefix.as_str()), (Form::Prefix, "a"));
+        assert_eq!(facts.prefixes, ["a"]);
+        assert_eq!(configuration.rules[0].2, Form::Prefix);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Signs requests with AWS's own library. Sends nothing.
 
-use std::{fmt::Write as _, time::SystemTime};
+use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::{
@@ -12,7 +12,7 @@ use aws_sigv4::{
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, header};
-use katonic_logging_core::retention::Access;
+use katonic_logging_core::credential::Credential;
 
 /// Who gave the credentials, for the library's own messages.
 const PROVIDER: &str = "managementSecretRef";
@@ -26,10 +26,16 @@ pub enum Error {
     Unsignable(String),
 }
 
+/// An access key.
+pub struct AccessKey {
+    pub id: Credential,
+    pub secret: Credential,
+}
+
 /// Signs a request of S3 at this time, with its address and its headers as they are.
 pub fn sign(
     request: &mut Request<Bytes>,
-    access: &Access,
+    key: &AccessKey,
     region: &str,
     time: SystemTime,
 ) -> Result<(), Error> {
@@ -37,8 +43,8 @@ pub fn sign(
         let text = str::from_utf8(bytes.trim_ascii()).map_err(|_| Error::Key)?;
         Ok::<_, Error>(text.to_owned())
     };
-    let id = text(access.access_key_id.expose())?;
-    let secret = text(access.secret_access_key.expose())?;
+    let id = text(key.id.expose())?;
+    let secret = text(key.secret.expose())?;
     let unsignable = |error: &dyn std::error::Error| Error::Unsignable(error.to_string());
     let host = request
         .uri()
@@ -82,17 +88,4 @@ pub fn sign(
         request.headers_mut().insert(name, value);
     }
     Ok(())
-}
-
-/// The value of a parameter, with everything encoded but what RFC 3986 leaves unreserved, as a signature has it.
-pub fn encode(value: &str) -> String {
-    value.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
 }

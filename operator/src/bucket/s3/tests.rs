@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use katonic_log_config::{AccessKey, Connection, CredentialKey, KeyPrefix};
+use katonic_log_config::{AccessKey, Connection, CredentialKey, KeyPrefix, Store as StoreKind};
 use katonic_logging_core::{
-    credential::Credential, installation::Proxies, retention::lifecycle::Merged,
+    credential::Credential,
+    installation::Proxies,
+    retention::{Access, Identity, Subject, lifecycle::Merged},
 };
 use tokio::net::TcpListener;
 
@@ -65,23 +67,27 @@ impl Store {
     fn custody(&self) -> Custody {
         let key = |name: &str| CredentialKey::try_from(name.to_owned()).unwrap();
         let credential = |text: &str| Credential::new(text.as_bytes().to_vec());
+        let store = StoreKind::S3(S3 {
+            endpoint: format!("http://{}", self.address).try_into().unwrap(),
+            region: "eu-central-1".to_owned().try_into().unwrap(),
+            bucket: "logs".to_owned().try_into().unwrap(),
+            prefix: KeyPrefix::default(),
+            access_key: Some(AccessKey {
+                id: key("id"),
+                secret: key("secret"),
+            }),
+            object_lock: None,
+        });
         Custody {
-            s3: S3 {
-                endpoint: format!("http://{}", self.address).try_into().unwrap(),
-                region: "eu-central-1".to_owned().try_into().unwrap(),
-                bucket: "logs".to_owned().try_into().unwrap(),
-                prefix: KeyPrefix::default(),
-                access_key: Some(AccessKey {
-                    id: key("id"),
-                    secret: key("secret"),
-                }),
-                object_lock: None,
-            },
+            id: BucketId::of(&store),
+            subject: Subject::Store(store),
             connection: Connection::default(),
             proxies: Proxies::default(),
             access: Access {
-                access_key_id: credential("AKIAIOSFODNN7EXAMPLE"),
-                secret_access_key: credential("hunter2"),
+                identity: Identity::AccessKey {
+                    id: credential("AKIAIOSFODNN7EXAMPLE"),
+                    secret: credential("hunter2"),
+                },
                 connection: BTreeMap::new(),
             },
             places: BTreeMap::new(),
@@ -90,11 +96,31 @@ impl Store {
     }
 
     fn bucket(&self) -> Bucket {
-        Bucket::new(&self.custody()).unwrap()
+        of(&self.custody()).unwrap()
     }
 
     fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+fn of(custody: &Custody) -> Result<Bucket, Trouble> {
+    let (Subject::Store(StoreKind::S3(s3)), Identity::AccessKey { id, secret }) =
+        (&custody.subject, &custody.access.identity)
+    else {
+        panic!("it is not of S3");
+    };
+    Bucket::new(custody, s3, id, secret)
+}
+
+fn endpoint(custody: &mut Custody) -> &mut katonic_log_config::Endpoint {
+    let Subject::Store(store) = &mut custody.subject else {
+        panic!("it is no store");
+    };
+    match store {
+        StoreKind::S3(s3) => &mut s3.endpoint,
+        StoreKind::Gcs(gcs) => &mut gcs.endpoint,
+        StoreKind::Azure(azure) => &mut azure.endpoint,
     }
 }
 
@@ -266,8 +292,8 @@ async fn logs_of_today_are_no_earlier_ones() {
 async fn a_store_that_is_down_is_told_as_one() {
     let store = store(Vec::new()).await;
     let mut custody = store.custody();
-    custody.s3.endpoint = "http://127.0.0.1:1".to_owned().try_into().unwrap();
-    let trouble = Bucket::new(&custody).unwrap().rules().await.unwrap_err();
+    *endpoint(&mut custody) = "http://127.0.0.1:1".to_owned().try_into().unwrap();
+    let trouble = of(&custody).unwrap().rules().await.unwrap_err();
     assert!(
         trouble
             .message
@@ -280,9 +306,9 @@ async fn a_store_that_is_down_is_told_as_one() {
 async fn rules_are_not_changed_over_a_connection_that_nobody_has_verified() {
     let store = store(Vec::new()).await;
     let mut custody = store.custody();
-    custody.s3.endpoint = "https://127.0.0.1:1".to_owned().try_into().unwrap();
+    *endpoint(&mut custody) = "https://127.0.0.1:1".to_owned().try_into().unwrap();
     custody.connection.tls.insecure_skip_verify = true;
-    let trouble = Bucket::new(&custody).unwrap_err();
+    let trouble = of(&custody).unwrap_err();
     assert!(
         trouble
             .message
@@ -296,13 +322,13 @@ async fn rules_are_not_changed_over_a_connection_that_nobody_has_verified() {
 async fn a_proxy_is_used_where_the_sink_names_one_or_the_installation_does() {
     let proxy = store(vec![ok(RULES), ok(RULES)]).await;
     let mut custody = proxy.custody();
-    custody.s3.endpoint = "http://store.example.com:9000"
+    *endpoint(&mut custody) = "http://store.example.com:9000"
         .to_owned()
         .try_into()
         .unwrap();
     let url = format!("http://{}", proxy.address);
     custody.proxies.http_proxy = Some(url.clone());
-    Bucket::new(&custody).unwrap().rules().await.unwrap();
+    of(&custody).unwrap().rules().await.unwrap();
     let password = CredentialKey::try_from("proxy_password".to_owned()).unwrap();
     custody.proxies = Proxies::default();
     custody.connection.proxy = Some(katonic_log_config::Proxy {
@@ -314,7 +340,7 @@ async fn a_proxy_is_used_where_the_sink_names_one_or_the_installation_does() {
     });
     let credential = Credential::new(b"hunter2".to_vec());
     custody.access.connection.insert(password, credential);
-    Bucket::new(&custody).unwrap().rules().await.unwrap();
+    of(&custody).unwrap().rules().await.unwrap();
     let asked = proxy.asked();
     for request in &asked {
         assert_eq!(
@@ -329,9 +355,9 @@ async fn a_proxy_is_used_where_the_sink_names_one_or_the_installation_does() {
     );
     // An exception of the installation's own.
     custody.connection.proxy = None;
-    custody.s3.endpoint = "http://127.0.0.1:1".to_owned().try_into().unwrap();
+    *endpoint(&mut custody) = "http://127.0.0.1:1".to_owned().try_into().unwrap();
     custody.proxies.http_proxy = Some(format!("http://{}", proxy.address));
     custody.proxies.no_proxy = Some("127.0.0.1".into());
-    let trouble = Bucket::new(&custody).unwrap().rules().await.unwrap_err();
+    let trouble = of(&custody).unwrap().rules().await.unwrap_err();
     assert!(!trouble.message.contains("proxy"), "{trouble:?}");
 }
