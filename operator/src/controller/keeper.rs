@@ -7,7 +7,7 @@ use std::{
 };
 
 use katonic_logging_core::retention::{
-    BucketId, Custodies, Custody, Outcome, Seen, Standing, Trouble, decide, questions,
+    BucketId, Custodies, Custody, Outcome, Retention, Seen, Standing, Trouble, decide, questions,
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -111,8 +111,13 @@ impl Keeper {
         let handle = tokio::spawn(async move {
             let (mut retry, mut found_changed) = (RETRY, 0);
             let mut is_settled = false;
+            // The status says so, too, a little later: what somebody changes meanwhile is put right without asking.
+            let mut kept = BTreeMap::new();
             loop {
-                let custody = asked.borrow_and_update().clone();
+                let mut custody = asked.borrow_and_update().clone();
+                for (prefix, place) in &mut custody.places {
+                    place.established = kept.get(prefix).copied().or(place.established);
+                }
                 let looked = {
                     // Closed by nobody.
                     let _permit = permits.acquire().await;
@@ -135,6 +140,7 @@ impl Keeper {
                             found_changed = 0;
                         }
                         is_settled = true;
+                        kept.extend(established(&standing));
                         if found_changed < CONTESTED {
                             (Outcome::Known(standing), interval)
                         } else {
@@ -167,6 +173,14 @@ impl Keeper {
             handle,
         }
     }
+}
+
+/// How long each place is kept, where that is as it is asked.
+fn established(standing: &Standing) -> impl Iterator<Item = (String, Retention)> {
+    let places = standing.places.iter();
+    places
+        .filter(|(_, place)| place.kept == place.wanted)
+        .map(|(prefix, place)| (prefix.clone(), place.kept))
 }
 
 fn lock(outcomes: &Outcomes) -> std::sync::MutexGuard<'_, BTreeMap<BucketId, Outcome>> {
