@@ -467,7 +467,16 @@ async fn what_a_vendor_refuses_is_told_with_what_to_do_and_looked_after_once_it_
             Vendor::Azure => rights("Azure")?,
         };
         // The last rule is deleted with it, and there is none yet.
-        let needed = rights.iter().filter(|right| !right.ends_with("/delete"));
+        let (writing, mut reading): (Vec<&String>, Vec<&String>) = rights
+            .iter()
+            .filter(|right| !right.ends_with("/delete"))
+            .partition(|right| right.ends_with("update") || right.ends_with("/write"));
+        reading.sort_by_key(|right| {
+            let is_of_logs = right.contains("objects") || right.contains("blobs");
+            (is_of_logs, right.contains("blobServices"))
+        });
+        // What is needed first comes first: a look that has come further than that would end with what is granted next.
+        let needed = reading.into_iter().chain(writing);
         for (index, right) in needed.enumerate() {
             cloud.grant_all_but(&rights, right);
             if index == 0 {

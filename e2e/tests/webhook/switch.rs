@@ -267,12 +267,15 @@ async fn while_a_changed_agent_is_held_up_namespaces_and_authorities_are_told_as
     )
     .await
     .unwrap();
+    // By the selector at once; the operator takes it out a little later.
+    eventually("it is no longer named", SOON, async || {
+        let configuration = world.configuration().await;
+        let bound = configuration.as_ref().map(bound_namespaces);
+        Ok((bound == Some([PLATFORM.to_owned()].into())).then_some(()))
+    })
+    .await
+    .unwrap();
     assert_eq!(revision(&world).await, before);
-    let configuration = world.configuration().await.unwrap();
-    assert_eq!(
-        bound_namespaces(&configuration),
-        [PLATFORM.to_owned()].into()
-    );
 }
 
 /// Somebody's policy that refuses trial pods with an agent of these sizes: what only the webhook itself can show.
