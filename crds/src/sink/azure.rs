@@ -82,7 +82,7 @@ pub struct AzureStore {
     pub management_secret_ref: Option<ServicePrincipalSecretRef>,
     /// Subscription of the storage account: with `managementSecretRef`. Example: `00000000-1111-2222-3333-444444444444`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 36, max = 36))]
+    #[schemars(length(max = 64))]
     #[x_kube(validation = (r"self.matches('^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$')", "subscriptionId is not the id of a subscription: write its UUID, for example 00000000-1111-2222-3333-444444444444"))]
     pub subscription_id: Option<String>,
     /// Resource group of the storage account: with `managementSecretRef`. Example: `platform`.
