@@ -126,8 +126,9 @@ pub async fn is_killed_and_archives_each_line_once(cloud: Cloud) -> Result<()> {
     cloud.receiver.behave();
     end(start(&pod).await?, &pod).await?;
     cloud.assert_whole(&pod, LINES)?;
+    // Kills came between objects and not before the only one; how many there are goes by how fast the machine is.
     let objects = cloud.look(|bucket| bucket.objects().len());
-    assert!(objects > Some(20), "{objects:?} objects");
+    assert!(objects >= Some(10), "{objects:?} objects");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use katonic_log_config::Store;
 use katonic_logging_e2e::{
+    eventually::eventually,
     receiver::{
         Fault, Protocol, Times,
         gcs::{self, Account, Rules},
@@ -150,7 +151,10 @@ async fn a_token_is_used_until_it_is_refused_and_then_asked_for_anew() -> Result
     let agent = start(&pod).await?;
     let load = Load::start(pod.container(CONTAINER, 400_000)?, LINES, 3_000.try_into()?);
     load.until(LINES / 2, LIMIT).await?;
-    assert_eq!(given(&google), Some(1));
+    eventually("a token is given", LIMIT, async || {
+        Ok((given(&google) == Some(1)).then_some(()))
+    })
+    .await?;
     change(&google, Rules::revoke);
     load.finish().await?;
     end(agent, &pod).await?;
