@@ -1,21 +1,14 @@
 //! Tokens for the operator: a service account of Google's, a service principal of Microsoft Entra. None is kept longer than a look.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, Method, StatusCode};
 use katonic_log_config::{Endpoint, ServiceAccountKey};
 use katonic_logging_core::{
     credential::Credential,
     retention::{BucketId, Custody, Trouble},
 };
-use ring::{
-    rand::SystemRandom,
-    signature::{RSA_PKCS1_SHA256, RsaKeyPair},
-};
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde::Deserialize;
-use serde_json::json;
 
 use super::{
     encode,
@@ -24,9 +17,6 @@ use super::{
 
 /// What Google's token is for: buckets with their settings (Cloud Storage: "OAuth 2.0 scopes").
 const FULL_CONTROL: &str = "https://www.googleapis.com/auth/devstorage.full_control";
-
-/// How long what is signed may be used, in seconds: the longest that Google takes.
-const LIFETIME: u64 = 3600;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -71,38 +61,14 @@ impl Google {
 
     /// Asks for one.
     pub async fn ask(&self, bucket: &BucketId) -> Result<Credential, Trouble> {
-        let assertion = self.assertion(SystemTime::now()).ok_or_else(|| {
-            Trouble::unusable(bucket, "private_key in the key file is no RSA key")
-        })?;
+        let assertion = self.key.assertion(FULL_CONTROL, SystemTime::now());
+        let assertion = assertion
+            .map_err(|_| Trouble::unusable(bucket, "private_key in the key file is no RSA key"))?;
         let form = [
             ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
             ("assertion", &assertion),
         ];
         read(&post(&self.service, &self.path, &form).await?, bucket)
-    }
-
-    /// A claim to be this service account, signed (RFC 7515, RFC 7519).
-    fn assertion(&self, now: SystemTime) -> Option<String> {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut header = json!({"alg": "RS256", "typ": "JWT"});
-        if let Some(id) = &self.key.private_key_id {
-            header["kid"] = id.as_str().into();
-        }
-        let claims = json!({
-            "iss": self.key.client_email,
-            "scope": FULL_CONTROL,
-            "aud": String::from(self.key.token_uri.clone()),
-            "iat": now,
-            "exp": now + LIFETIME,
-        });
-        let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
-        let unsigned = format!(
-            "{}.{}",
-            encode(header.to_string().as_bytes()),
-            encode(claims.to_string().as_bytes())
-        );
-        let signature = sign(self.key.private_key.as_bytes(), unsigned.as_bytes())?;
-        Some(format!("{unsigned}.{}", encode(&signature)))
     }
 }
 
@@ -182,19 +148,4 @@ fn split(address: &Endpoint) -> Option<(Endpoint, String)> {
     let server = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
     let path = uri.path_and_query()?.as_str().to_owned();
     Some((Endpoint::try_from(server).ok()?, path))
-}
-
-/// RSASSA-PKCS1-v1_5 with SHA-256; none where the key is no RSA key in PEM.
-fn sign(pem: &[u8], message: &[u8]) -> Option<Vec<u8>> {
-    let key = match PrivateKeyDer::from_pem_slice(pem).ok()? {
-        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
-        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
-        _ => return None,
-    };
-    let key = key.ok()?;
-    let mut signature = vec![0; key.public().modulus_len()];
-    let random = SystemRandom::new();
-    key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-        .ok()?;
-    Some(signature)
 }

@@ -1,8 +1,18 @@
 //! Google Cloud Storage.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use ring::{
+    rand::SystemRandom,
+    signature::{RSA_PKCS1_SHA256, RsaKeyPair},
+};
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::object_storage::{InvalidStore, KeyPrefix};
 use crate::{CredentialKey, Endpoint};
@@ -62,6 +72,9 @@ impl From<GcsBucketName> for String {
     }
 }
 
+/// How long what a service account has signed may be used, in seconds: the longest that Google takes.
+const LIFETIME: u64 = 3600;
+
 /// What is used of a service account's key file (Google: "Using OAuth 2.0 for Server to Server Applications").
 #[derive(Clone, Deserialize, Eq, PartialEq)]
 pub struct ServiceAccountKey {
@@ -99,6 +112,54 @@ impl ServiceAccountKey {
             Err(InvalidServiceAccountKey)
         }
     }
+
+    /// A claim to be this service account, signed, for which [`Self::token_uri`] gives a token that is good for `scope` (RFC 7515,
+    /// RFC 7519, RFC 7523).
+    ///
+    /// # Errors
+    /// When the private key is no RSA key in PEM.
+    pub fn assertion(
+        &self,
+        scope: &str,
+        now: SystemTime,
+    ) -> Result<String, InvalidServiceAccountKey> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut header = json!({"alg": "RS256", "typ": "JWT"});
+        if let Some(id) = &self.private_key_id {
+            header["kid"] = id.as_str().into();
+        }
+        let claims = json!({
+            "iss": self.client_email,
+            "scope": scope,
+            "aud": String::from(self.token_uri.clone()),
+            "iat": now,
+            "exp": now + LIFETIME,
+        });
+        let encode = |part: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(part);
+        let unsigned = format!(
+            "{}.{}",
+            encode(header.to_string().as_bytes()),
+            encode(claims.to_string().as_bytes())
+        );
+        let signature = sign(self.private_key.as_bytes(), unsigned.as_bytes());
+        let signature = signature.ok_or(InvalidServiceAccountKey)?;
+        Ok(format!("{unsigned}.{}", encode(&signature)))
+    }
+}
+
+/// RSASSA-PKCS1-v1_5 with SHA-256; none where the key is no RSA key in PEM.
+fn sign(pem: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+    let key = match PrivateKeyDer::from_pem_slice(pem).ok()? {
+        PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
+        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),
+        _ => return None,
+    };
+    let key = key.ok()?;
+    let mut signature = vec![0; key.public().modulus_len()];
+    let random = SystemRandom::new();
+    key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+        .ok()?;
+    Some(signature)
 }
 
 /// Not the key of a service account. Repeats nothing of it.
@@ -130,6 +191,19 @@ mod tests {
             assert!(parse(name).is_err(), "{name}");
         }
         assert!(parse(&format!("{0}.{0}.{0}", "a".repeat(63))).is_ok());
+    }
+
+    /// The key of RFC 7515, A.2.
+    const KEY: &str = include_str!("../../testdata/rfc7515-a2.pem");
+
+    #[test]
+    fn the_example_of_rfc_7515_is_signed_as_it_says() {
+        let message = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let signature = sign(KEY.as_bytes(), message.as_bytes()).unwrap();
+        assert_eq!(
+            BASE64_URL_SAFE_NO_PAD.encode(signature),
+            "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw"
+        );
     }
 
     #[test]
