@@ -2,6 +2,7 @@
 
 use crate::{
     cri::{Line, Stream},
+    process::audit::{Fault, Verdict},
     timestamp::Timestamp,
 };
 
@@ -26,6 +27,20 @@ pub struct Record<'a> {
     pub content: &'a [u8],
     /// Whether the line goes on in the next record.
     pub continues: bool,
+    /// Whether it is a further part of the line that the record before it begins.
+    pub continued: bool,
+    /// What it is to an audit policy; none: nothing was asked of it.
+    pub audit: Option<Verdict>,
+}
+
+impl Record<'_> {
+    /// Why it is no audit event, though it is meant as one.
+    pub fn fault(&self) -> Option<Fault> {
+        match self.audit {
+            Some(Verdict::Faulty(fault)) => Some(fault),
+            Some(Verdict::Event) | None => None,
+        }
+    }
 }
 
 /// Sets the log files that one process reads apart from each other.
@@ -55,6 +70,8 @@ pub enum Taken {
 #[derive(Debug, Default)]
 pub struct Assembler {
     open: [Option<Open>; 2],
+    /// Whether what comes next is a further part of a line.
+    goes_on: [bool; 2],
     is_short: bool,
 }
 
@@ -74,7 +91,7 @@ impl Open {
         }
     }
 
-    fn record(&self, stream: Stream, continues: bool) -> Record<'_> {
+    fn record(&self, stream: Stream, continues: bool, continued: bool) -> Record<'_> {
         Record {
             time: self.time,
             stream,
@@ -82,6 +99,8 @@ impl Open {
             offset: self.begin.offset,
             content: &self.content,
             continues,
+            continued,
+            audit: None,
         }
     }
 }
@@ -118,25 +137,31 @@ impl Assembler {
     ) -> Taken {
         let longest = self.longest();
         let slot = &mut self.open[line.stream.index()];
+        let goes_on = &mut self.goes_on[line.stream.index()];
         let Some(open) = slot else {
             if line.partial {
                 *slot = Some(Open::new(line, begin));
                 return Taken::Yes;
             }
-            return take(&Record {
+            let taken = take(&Record {
                 time: line.time,
                 stream: line.stream,
                 file: begin.file,
                 offset: begin.offset,
                 content: line.content,
                 continues: false,
+                continued: *goes_on,
+                audit: None,
             });
+            *goes_on &= taken == Taken::No;
+            return taken;
         };
         let before = open.content.len();
         if before + line.content.len() > longest {
-            if take(&open.record(line.stream, true)) == Taken::No {
+            if take(&open.record(line.stream, true, *goes_on)) == Taken::No {
                 return Taken::No;
             }
+            *goes_on = true;
             *slot = None;
             return self.push(line, begin, take);
         }
@@ -144,10 +169,11 @@ impl Assembler {
         if line.partial {
             return Taken::Yes;
         }
-        if take(&open.record(line.stream, false)) == Taken::No {
+        if take(&open.record(line.stream, false, *goes_on)) == Taken::No {
             open.content.truncate(before);
             return Taken::No;
         }
+        *goes_on = false;
         *slot = None;
         Taken::Yes
     }
@@ -163,9 +189,11 @@ impl Assembler {
         for stream in streams {
             let slot = &mut self.open[stream.index()];
             if let Some(open) = slot {
-                if take(&open.record(stream, false)) == Taken::No {
+                let goes_on = &mut self.goes_on[stream.index()];
+                if take(&open.record(stream, false, *goes_on)) == Taken::No {
                     return Taken::No;
                 }
+                *goes_on = false;
                 *slot = None;
             }
         }
@@ -311,6 +339,38 @@ mod tests {
         }
         let shape: Vec<_> = out.iter().map(|one| (one.1, one.2.len(), one.3)).collect();
         assert_eq!(shape, [(0, MAX_RECORD, true), (64, 1 << 14, false)]);
+    }
+
+    #[test]
+    fn further_parts_of_a_line_are_told_from_lines() {
+        let mut assembler = Assembler::default();
+        let part = vec![b'x'; 1 << 19];
+        let mut shape = Vec::new();
+        for (number, partial) in [true, true, true, true, false, false, true, false]
+            .into_iter()
+            .enumerate()
+        {
+            let line = line(Stream::Stdout, partial, &part);
+            // Each record is refused once.
+            let mut refused = false;
+            let mut take = |record: &Record<'_>| {
+                if !std::mem::replace(&mut refused, true) {
+                    return Taken::No;
+                }
+                refused = false;
+                shape.push((record.continued, record.continues));
+                Taken::Yes
+            };
+            while assembler.push(&line, at(number as u64), &mut take) == Taken::No {}
+        }
+        let expected = [
+            (false, true),
+            (true, true),
+            (true, false),
+            (false, false),
+            (false, false),
+        ];
+        assert_eq!(shape, expected);
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod json;
+pub mod mixpanel;
 pub mod new_relic;
 pub mod object;
 pub mod otlp;
@@ -16,6 +17,9 @@ use serde_json::{Map, Value};
 use crate::{
     assemble::Record, batch::Frame, cri::Stream, encode::content::Content, timestamp::Timestamp,
 };
+
+/// The field that says why a record is no audit event, though it is meant as one.
+const FAULT: &str = "audit_fault";
 
 /// Appended to a record whose line goes on in the next one.
 const CONTINUES: &str = " [katonic-log-agent: line continues]";
@@ -32,6 +36,8 @@ pub enum Format {
     Object(object::Dialect),
     /// New Relic's Log API.
     NewRelic,
+    /// Events of Mixpanel.
+    Mixpanel,
     /// OTLP.
     Otlp(OtlpEncoding),
     /// Syslog messages.
@@ -76,6 +82,7 @@ enum Head {
     Splunk(splunk::Head),
     Object(object::Head),
     NewRelic(new_relic::Head),
+    Mixpanel(mixpanel::Head),
     OtlpJson(otlp::json::Head),
     OtlpProtobuf(otlp::protobuf::Head),
     Syslog(syslog::Head),
@@ -85,7 +92,9 @@ impl Heads {
     /// Prepares the records of a file.
     pub fn new(format: &Format, parse: Parse, origin: &Origin<'_>) -> Self {
         let group = match format {
-            Format::Splunk(_) | Format::Object(_) | Format::Syslog(_) => Vec::new(),
+            Format::Splunk(_) | Format::Object(_) | Format::Mixpanel | Format::Syslog(_) => {
+                Vec::new()
+            }
             Format::NewRelic => new_relic::group(origin),
             Format::Otlp(OtlpEncoding::Json) => otlp::json::group(origin),
             Format::Otlp(OtlpEncoding::Protobuf) => otlp::protobuf::group(origin),
@@ -101,9 +110,10 @@ impl Heads {
     /// to go on in a next record.
     pub fn write(&self, record: &Record<'_>, longest: usize, now: Timestamp, out: &mut Vec<u8>) {
         let head = &self.streams[record.stream.index()];
-        if let Head::Syslog(head) = head {
-            head.write(record, out);
-            return;
+        match head {
+            Head::Syslog(head) => return head.write(record, out),
+            Head::Mixpanel(head) => return head.write(record, out),
+            _ => {}
         }
         let content = Content::of(record, self.parse, longest);
         match head {
@@ -112,7 +122,7 @@ impl Heads {
             Head::NewRelic(head) => head.write(record, &content, out),
             Head::OtlpJson(head) => head.write(record, &content, now, out),
             Head::OtlpProtobuf(head) => head.write(record, &content, now, out),
-            Head::Syslog(_) => {}
+            Head::Syslog(_) | Head::Mixpanel(_) => {}
         }
     }
 }
@@ -123,6 +133,7 @@ impl Head {
             Format::Splunk(event) => Self::Splunk(event.head(origin, stream)),
             Format::Object(dialect) => Self::Object(dialect.head(origin, stream)),
             Format::NewRelic => Self::NewRelic(new_relic::Head::new(origin, stream)),
+            Format::Mixpanel => Self::Mixpanel(mixpanel::Head::new(origin, stream)),
             Format::Otlp(OtlpEncoding::Json) => {
                 Self::OtlpJson(otlp::json::Head::new(origin, stream))
             }
@@ -141,6 +152,7 @@ impl Format {
             Self::Splunk(_) | Self::Syslog(_) => &Frame::NONE,
             Self::Object(dialect) => dialect.frame(),
             Self::NewRelic => &new_relic::FRAME,
+            Self::Mixpanel => &mixpanel::FRAME,
             Self::Otlp(OtlpEncoding::Json) => &otlp::json::FRAME,
             Self::Otlp(OtlpEncoding::Protobuf) => &otlp::protobuf::FRAME,
         }

@@ -1,6 +1,7 @@
 //! What a policy does with lines before they are sent: joins those that belong together, filters records. Reads no
 //! file and sends nothing.
 
+pub mod audit;
 pub mod filter;
 pub mod multiline;
 pub mod pattern;

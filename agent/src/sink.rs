@@ -5,6 +5,7 @@ pub mod gcs;
 mod header;
 pub mod http;
 pub mod loggly;
+pub mod mixpanel;
 pub mod new_relic;
 pub mod otlp;
 pub mod packing;
@@ -81,6 +82,8 @@ pub enum Kind {
     Loggly,
     /// New Relic's Log API.
     NewRelic,
+    /// Mixpanel's import of events.
+    Mixpanel,
     /// OTLP over HTTP.
     Otlp,
     /// JSON over HTTP.
@@ -172,6 +175,7 @@ impl Kind {
             Self::Splunk => splunk::judge(answer),
             Self::Loggly => loggly::judge(answer),
             Self::NewRelic => new_relic::judge(answer),
+            Self::Mixpanel => mixpanel::judge(answer),
             Self::Otlp => otlp::judge(answer),
             Self::Http => http::judge(answer),
             Self::ObjectStorage => judge_by_status(answer, format!("HTTP {}", answer.status)),
@@ -207,6 +211,10 @@ impl Destination {
             Target::NewRelic(sink) => (
                 new_relic::request(sink, compression, credentials)?,
                 Kind::NewRelic,
+            ),
+            Target::Mixpanel(sink) => (
+                mixpanel::request(sink, compression, credentials)?,
+                Kind::Mixpanel,
             ),
             Target::Otlp(sink) => (otlp::request(sink, compression, credentials)?, Kind::Otlp),
             Target::Http(sink) => {

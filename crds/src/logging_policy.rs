@@ -75,6 +75,7 @@ use crate::{Filter, LabelSelector, LoggingPolicyStatus, Multiline, Parse, Sink};
 #[x_kube(
     validation = ("!has(self.logs) || self.logs != 'Execution' || !has(self.planes) || self.planes.all(p, p == 'Compute')", "execution logs are those of the compute plane: write planes: [Compute], or leave planes out"),
     validation = ("!has(self.logs) || self.logs != 'Execution' || !has(self.containers) || !has(self.containers.include)", "execution logs are those of the containers that the installation names (logging.userContainers): remove containers.include; containers.exclude leaves some of them out"),
+    validation = ("self.sinks.all(s, !has(s.mixpanel))", "Mixpanel takes events and no log lines: name it in an AuditPolicy"),
     validation = ("!has(self.fallback) || self.sinks.exists(s, s.name == self.fallback)", "fallback is not the name of one of the sinks: write the `name` of a sink of this policy"),
     validation = ("!has(self.fallback) || size(self.sinks) > 1", "fallback gets only what the other sinks could not deliver: add another sink beside it, or remove fallback"),
     validation = ("(has(self.retention) ? self.retention == 'Forever' : has(self.logs) && self.logs == 'Execution') || self.sinks.all(s, !has(s.objectStorage) || !has(s.objectStorage.s3) || !has(s.objectStorage.s3.objectLock) || s.objectStorage.s3.objectLock.days <= (has(self.retention) ? int(self.retention.replace('d', '')) : 30))", "objectLock.days is more than retention, and what is locked cannot be deleted in time: raise retention (30d by default), or lower objectLock.days")

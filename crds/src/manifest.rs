@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use crate::LoggingPolicy;
+use crate::{AuditPolicy, LoggingPolicy};
 
 /// Why a definition could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +21,9 @@ pub struct Error {
 
 /// Every definition of this API.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![with_unseen_status(everywhere(
-        LoggingPolicy::crd(),
-        &for_readers,
-    ))]
+    [AuditPolicy::crd(), LoggingPolicy::crd()]
+        .map(|crd| with_unseen_status(everywhere(crd, &for_readers)))
+        .into()
 }
 
 /// One file for each definition: its name and its YAML.

@@ -4,6 +4,7 @@ mod azure;
 mod gcs;
 mod http;
 mod loggly;
+mod mixpanel;
 mod new_relic;
 mod object_storage;
 mod otlp;
@@ -19,6 +20,7 @@ pub use azure::{
 pub use gcs::{GcsStore, ServiceAccountSecretRef};
 pub use http::{HttpMethod, HttpSink, JsonFormat};
 pub use loggly::LogglySink;
+pub use mixpanel::{MixpanelAccountSecretRef, MixpanelRegion, MixpanelSink};
 pub use new_relic::{NewRelicRegion, NewRelicSink};
 pub use object_storage::{
     AccessKeySecretRef, ArchiveObjects, MAX_AGE, ObjectLock, ObjectLockMode, ObjectStorageSink,
@@ -42,12 +44,16 @@ pub const FLUSH_INTERVAL: Period = Period {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = (
-        "[has(self.splunk), has(self.loggly), has(self.newRelic), has(self.syslog), has(self.otlp), has(self.http), has(self.objectStorage)].filter(set, set).size() == 1",
-        "a sink has exactly one kind: set one of splunk, loggly, newRelic, syslog, otlp, http, objectStorage, and move a second kind into a sink of its own"
+        "[has(self.splunk), has(self.loggly), has(self.newRelic), has(self.syslog), has(self.otlp), has(self.http), has(self.objectStorage), has(self.mixpanel)].filter(set, set).size() == 1",
+        "a sink has exactly one kind: set one of splunk, loggly, newRelic, syslog, otlp, http, objectStorage (in an AuditPolicy also mixpanel), and move a second kind into a sink of its own"
     ),
     validation = (
         "!has(self.newRelic) || !has(self.batch) || !has(self.batch.maxBytes) || self.batch.maxBytes <= 1000000",
         "New Relic takes at most 1000000 bytes in a request: lower batch.maxBytes, or remove it"
+    ),
+    validation = (
+        "!has(self.mixpanel) || !has(self.batch) || ((!has(self.batch.maxBytes) || self.batch.maxBytes <= 2000000) && (!has(self.batch.maxRecords) || self.batch.maxRecords <= 2000))",
+        "Mixpanel takes at most 2000 events and 2000000 bytes in a request: lower batch.maxBytes and batch.maxRecords, or remove them"
     ),
     validation = (
         "!has(self.objectStorage) || !has(self.batch)",
@@ -81,6 +87,9 @@ pub struct Sink {
     /// A store of objects: an archive in which each line is exactly once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_storage: Option<ObjectStorageSink>,
+    /// Mixpanel, by its import of events; in audit policies only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixpanel: Option<MixpanelSink>,
     /// How records are put together into requests. Default: as its fields say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,

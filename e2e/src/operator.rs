@@ -15,7 +15,8 @@ use k8s_openapi::{
 use katonic_log_config::{Bundle, bundle::hex, layout};
 use katonic_logging_core::names;
 use katonic_logging_crds::{
-    LoggingPolicy, LoggingPolicySpec, LoggingPolicyStatus, SecretKeyRef, Sink, SplunkSink,
+    AuditPolicy, AuditPolicySpec, AuditPolicyStatus, LoggingPolicy, LoggingPolicySpec,
+    LoggingPolicyStatus, SecretKeyRef, Sink, SplunkSink,
 };
 use kube::{
     Api, Client,
@@ -377,6 +378,57 @@ impl Installed {
     /// The policies.
     pub fn policies(&self) -> Api<LoggingPolicy> {
         Api::all(self.client.clone())
+    }
+
+    /// The audit policies.
+    pub fn audit_policies(&self) -> Api<AuditPolicy> {
+        Api::all(self.client.clone())
+    }
+
+    /// Makes an audit policy; for every event if it names none.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn audit(&self, name: &str, events: &[&str]) -> Result<AuditPolicy> {
+        let named = events.iter().copied().map(str::to_owned).collect();
+        let spec = AuditPolicySpec {
+            events: (!events.is_empty()).then_some(named),
+            ..AuditPolicySpec::default()
+        };
+        let policy = AuditPolicy::new(name, spec);
+        let policies = self.audit_policies();
+        let created = policies.create(&PostParams::default(), &policy).await;
+        created.context("failed to make an audit policy")
+    }
+
+    /// Waits until the `Ready` condition of an audit policy has this status and reason for its present generation.
+    ///
+    /// # Errors
+    /// With the condition as it is.
+    pub async fn audit_ready(
+        &self,
+        policy: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<AuditPolicyStatus> {
+        let policies = self.audit_policies();
+        eventually(
+            format!("audit policy {policy} is Ready={status} because of {reason}"),
+            SOON,
+            async || {
+                let policy = policies.get(policy).await?;
+                let found = policy.status.clone().unwrap_or_default();
+                let ready = found.conditions.iter().find(|one| one.type_ == "Ready");
+                let holds = ready.is_some_and(|ready| {
+                    ready.status == status
+                        && ready.reason == reason
+                        && ready.observed_generation == policy.metadata.generation
+                });
+                anyhow::ensure!(holds, "it is {ready:?}");
+                Ok(Some(found))
+            },
+        )
+        .await
     }
 
     /// Secrets of a namespace.

@@ -18,6 +18,7 @@ pub mod json;
 pub mod jwt;
 pub mod loggly;
 pub mod minio;
+pub mod mixpanel;
 pub mod new_relic;
 pub mod objects;
 pub mod openid;
@@ -67,6 +68,8 @@ pub enum Protocol {
     Loggly(loggly::Rules),
     /// New Relic's Log API.
     NewRelic(new_relic::Rules),
+    /// Mixpanel's import of events.
+    Mixpanel(mixpanel::Rules),
     /// Google Cloud Storage, and the server that gives tokens for it.
     Gcs(gcs::Rules),
     /// Azure Blob Storage.
@@ -200,6 +203,7 @@ impl Protocol {
             Self::Splunk(rules) => Ok(rules.judge(request)),
             Self::Loggly(rules) => Ok(rules.judge(request)),
             Self::NewRelic(rules) => Ok(rules.judge(request)),
+            Self::Mixpanel(rules) => Ok(rules.judge(request)),
             Self::Gcs(rules) => Ok(rules.judge(request)),
             Self::Azure(rules) => Ok(rules.judge(request)),
             Self::OpenId(rules) => Ok(rules.judge(request)),

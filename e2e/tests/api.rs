@@ -24,9 +24,13 @@ struct Refused {
 }
 
 fn policy(spec: &Value) -> Value {
+    policy_of("LoggingPolicy", spec)
+}
+
+fn policy_of(kind: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "logging.katonic.ai/v1alpha1",
-        "kind": "LoggingPolicy",
+        "kind": kind,
         "metadata": {"name": "p"},
         "spec": spec,
     })
@@ -57,12 +61,17 @@ async fn cluster_with_definitions() -> Cluster {
 async fn every_mistake_is_refused_with_what_to_write_instead() {
     let cluster = cluster_with_definitions().await;
     let mut wrong = Vec::new();
-    let refused: Vec<Refused> =
-        serde_saphyr::from_str(include_str!("policies/refused.yaml")).unwrap();
-    for Refused { what, spec, says } in refused {
+    let read = |yaml: &str| -> Vec<Refused> { serde_saphyr::from_str(yaml).unwrap() };
+    let logging = read(include_str!("policies/refused.yaml"));
+    let audit = read(include_str!("policies/refused-audit.yaml"));
+    let logging = logging
+        .into_iter()
+        .map(|refused| ("LoggingPolicy", refused));
+    let audit = audit.into_iter().map(|refused| ("AuditPolicy", refused));
+    for (kind, Refused { what, spec, says }) in logging.chain(audit) {
         let apply = ["apply", "--dry-run=server", "-f", "-"];
         let answer = cluster
-            .kubectl_with(&apply, &policy(&spec).to_string())
+            .kubectl_with(&apply, &policy_of(kind, &spec).to_string())
             .await
             .unwrap();
         if answer.success || !answer.stderr.contains(&says) {

@@ -15,6 +15,7 @@ use katonic_logging_e2e::{
     eventually::eventually,
     images::{self, Image},
     operator::{COMPUTE, Installed, PLATFORM, splunk_policy},
+    program,
     receiver::{
         Fault, Protocol, Receiver, Record, Tally, Times,
         splunk::{Rules, Token},
@@ -302,6 +303,78 @@ async fn running_pods_follow_a_new_policy_and_a_rotated_token_without_a_restart(
     assert!(tally.is_complete(3000), "{tally}");
     assert_eq!((tally.duplicates, tally.out_of_order), (0, 0), "{tally}");
     assert_eq!(agent_process(&pod), Some(agent), "it is the same process");
+}
+
+/// An administrator enables auditing by applying one policy; the tracker that runs follows, and its events arrive as any line of
+/// its log does.
+#[tokio::test]
+async fn audit_events_are_written_and_shipped_while_a_policy_enables_them() {
+    let Some(world) = world().await else { return };
+    world.in_force(&world.policy("application-logs")).await;
+    let tracker = json!({
+        "metadata": {"name": "event-tracker", "labels": {"app": "event-tracker"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 5,
+            "containers": [{
+                "name": "event-tracker",
+                "image": images::WORKLOAD,
+                "args": ["tracker", "/etc/event-tracker", "--rate", "50"],
+                "volumeMounts": [{"name": "settings", "mountPath": "/etc/event-tracker"}],
+            }],
+            "volumes": [{"name": "settings", "configMap": {"name": names::EVENT_TRACKER, "optional": true}}],
+        },
+    });
+    let tracker: Pod = serde_json::from_value(tracker).unwrap();
+    world.create_pod(PLATFORM, &tracker).await;
+    let lines = || -> Vec<String> {
+        let records = world.records_of("event-tracker");
+        records.into_iter().map(|record| record.line).collect()
+    };
+    let is_event = |line: &&String| line.starts_with('{');
+    eventually("actions arrive", WITHIN, async || {
+        Ok((lines().len() >= 20).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(lines().iter().filter(is_event).count(), 0);
+
+    let enabled = ["ModelArchived", "ModelCreated"];
+    world.installed.audit("some", &enabled).await.unwrap();
+    let events = || -> Vec<Value> {
+        let read = |line: &String| serde_json::from_str(line).unwrap();
+        lines().iter().filter(is_event).map(read).collect()
+    };
+    eventually("events arrive", WITHIN, async || {
+        Ok((events().len() >= 20).then_some(()))
+    })
+    .await
+    .unwrap();
+    let schema = fs::read_to_string(program::workspace().join("manifests/audit-event.schema.json"));
+    let schema: Value = serde_json::from_str(&schema.unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut ids = std::collections::BTreeSet::new();
+    for event in events() {
+        assert!(validator.is_valid(&event), "{event}");
+        assert!(
+            enabled.contains(&event["event"].as_str().unwrap()),
+            "{event}"
+        );
+        assert!(ids.insert(event["id"].to_string()), "{event} came twice");
+    }
+
+    let policies = world.installed.audit_policies();
+    policies
+        .delete("some", &DeleteParams::default())
+        .await
+        .unwrap();
+    // Of ten actions each event is one.
+    eventually("no more events arrive", WITHIN, async || {
+        let lines = lines();
+        let last = lines.iter().rev().take(40);
+        Ok((last.filter(is_event).count() == 0).then_some(()))
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

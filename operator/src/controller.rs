@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_logging_core::{
+    audit,
     bundle::LastGood,
     credential::Lookup,
     installation::{Installation, Problem},
@@ -40,6 +41,7 @@ mod refused;
 mod restart;
 mod sources;
 mod switch;
+mod tracker;
 mod webhook;
 
 use apply::Applier;
@@ -51,6 +53,7 @@ use prober::{Checked, Prober};
 use publish::Publisher;
 use restart::{Roller, Told};
 use sources::{PlaneSources, Sources};
+use tracker::Trackers;
 
 /// How long changes that only the status tells of are gathered.
 const GATHER: Duration = Duration::from_secs(1);
@@ -178,12 +181,15 @@ struct Controller {
     census: Census,
     roller: Roller,
     keeper: Keeper,
+    trackers: Trackers,
     /// When restarts and statuses have to be looked at again though nothing has changed.
     wake: Option<Timestamp>,
     last_good: BTreeMap<String, LastGood>,
     /// Namespaces that were planes once and may still hold a bundle of ours.
     former: BTreeSet<String>,
     plan: Option<Plan>,
+    /// What the event tracker is told, and whether the platform's namespace is there.
+    audit: Option<(audit::Plan, bool)>,
     report: Report,
 }
 
@@ -211,6 +217,7 @@ impl Next {
             .bundles
             .values()
             .chain(&report.admission)
+            .chain(&report.tracker)
             .any(|failure| !failure.name_taken);
         let unreadable = observed
             .credentials
@@ -233,13 +240,14 @@ impl Controller {
     fn new(client: Client, args: &ControllerArgs, health: Arc<Health>) -> Self {
         let namespace = args.namespace.clone();
         let signal = Arc::new(Signal::default());
-        let tenure = Tenure::new(client.clone(), &namespace, &args.identity);
+        let tenure = Arc::new(Tenure::new(client.clone(), &namespace, &args.identity));
         Self {
             sources: Sources::watch(&client, &namespace, &signal),
             sink_secrets: SinkSecrets::new(client.clone(), &namespace),
             prober: Prober::new(client.clone()),
             injection: Injection::new(&client, args, &signal),
-            applier: Applier::new(client.clone(), tenure, health.clone()),
+            applier: Applier::new(client.clone(), tenure.clone(), health.clone()),
+            trackers: Trackers::new(client.clone(), tenure, health.clone(), signal.clone()),
             publisher: Publisher::new(client.clone(), &namespace, health.clone()),
             census: Census::new(client.clone()),
             roller: Roller::new(client.clone(), health.clone(), signal.clone()),
@@ -254,6 +262,7 @@ impl Controller {
             last_good: BTreeMap::new(),
             former: BTreeSet::new(),
             plan: None,
+            audit: None,
             report: Report::default(),
             client,
             namespace,
@@ -330,10 +339,19 @@ impl Controller {
             census: &self.census,
             restarts: &restarts.standing,
             retention: &self.keeper.outcomes(),
+            audit: self.audit.as_ref(),
         };
         let published = self.publisher.publish(&self.sources, facts, now).await;
+        let audit_published = self
+            .publisher
+            .publish_audit(&self.sources, facts, now)
+            .await;
         self.wake = restarts.wake.into_iter().chain(published.due).min();
-        if published.all { next } else { Next::Retry }
+        if published.all && audit_published {
+            next
+        } else {
+            Next::Retry
+        }
     }
 
     /// Counts the pods, and restarts the owner whose turn it is.
@@ -387,7 +405,7 @@ impl Controller {
         let Some(planes) = &self.planes else {
             return Ok(Next::Settled);
         };
-        if !planes.are_listed() {
+        if !planes.are_listed() || !self.trackers.are_settled() {
             // What is not known yet would be told as missing.
             return Ok(Next::Settled);
         }
@@ -425,6 +443,17 @@ impl Controller {
         let plan = plan?;
         // Bundles before admission, so that the first pod that is injected finds its configuration.
         let mut report = self.applier.apply(&plan, planes, &mut self.former).await;
+        // While the audit policies cannot be listed, nobody knows that there are none: what the tracker was told stays.
+        let vocabulary = installation.vocabulary();
+        if let Some(candidates) = self.sources.audit_policies.all() {
+            let told = self.trackers.told();
+            let audit = audit::plan(vocabulary, candidates.into_values(), told.as_ref());
+            let namespace = observed.namespaces.get(&installation.platform_namespace);
+            let has_namespace = namespace.is_some_and(|namespace| !namespace.terminating);
+            report.tracker = self.trackers.apply(&audit, has_namespace).await;
+            self.report.tracker.clone_from(&report.tracker);
+            self.audit = Some((audit, has_namespace));
+        }
         let known = switch::Known {
             sources: &self.sources,
             agent: &installation.agent,
@@ -474,7 +503,7 @@ impl Controller {
         Ok(Next::after(
             &self.report,
             &observed,
-            self.former.is_empty(),
+            self.former.is_empty() && self.trackers.have_left(),
             soon,
         ))
     }
@@ -512,6 +541,7 @@ impl Controller {
             .installation
             .take()
             .or_else(|| self.sources.installation_in_force());
+        self.trackers.follow(&installation, before.as_ref());
         if let Some(before) = before {
             self.former
                 .extend([before.platform_namespace, before.compute_namespace]);

@@ -9,6 +9,7 @@
 //! reported, never applied in part, because a field that is ignored could have been a redaction.
 
 pub mod archive;
+pub mod audit;
 pub mod bundle;
 pub mod connection;
 pub mod credential;
@@ -20,6 +21,7 @@ pub mod processing;
 pub mod selector;
 pub mod sink;
 
+pub use audit::Audit;
 pub use bundle::{Bundle, DecodeError, Decoded, Revision, Unsupported};
 pub use connection::{
     BasicAuth, ClientCertificate, Compression, Connection, Header, HeaderName, HeaderValue, Proxy,
@@ -36,7 +38,7 @@ pub use selector::{Expression, Operator, Selector};
 pub use sink::{
     AccessKey, Acknowledgement, AppName, ArchiveLayout, Authorization, Azure, AzureAccount,
     AzureContainer, AzureCredential, Batching, BucketName, Facility, Gcs, GcsBucketName, Http,
-    HttpMethod, JsonFormat, KeyPrefix, LockMode, Loggly, LogglyTag, NewRelic, NewRelicRegion,
-    ObjectLock, ObjectStorage, Otlp, OtlpEncoding, Region, S3, ServiceAccountKey, Sink, Splunk,
-    Store, Syslog, SyslogTransport, Target,
+    HttpMethod, JsonFormat, KeyPrefix, LockMode, Loggly, LogglyTag, Mixpanel, MixpanelCredential,
+    MixpanelRegion, NewRelic, NewRelicRegion, ObjectLock, ObjectStorage, Otlp, OtlpEncoding,
+    Region, S3, ServiceAccountKey, Sink, Splunk, Store, Syslog, SyslogTransport, Target,
 };

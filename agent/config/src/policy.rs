@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CredentialKey, Filter, Multiline, Selector, Sink};
+use crate::{Audit, CredentialKey, Filter, Multiline, Selector, Sink};
 
 /// Labels that say which component a pod is, in the order in which they are asked.
 pub const COMPONENT_LABELS: [&str; 2] = ["app.kubernetes.io/name", "app"];
@@ -26,6 +26,9 @@ pub struct Policy {
     /// The containers.
     #[serde(default)]
     pub containers: ContainerFilter,
+    /// Of their logs the audit events are meant, and nothing else; none: every line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
     /// How lines that belong together are found; none: each line is a record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multiline: Option<Multiline>,
@@ -89,6 +92,7 @@ impl Policy {
             selector: Selector::default(),
             components: BTreeSet::new(),
             containers: ContainerFilter::default(),
+            audit: None,
             multiline: None,
             filters: Vec::new(),
             parse: Parse::Text,

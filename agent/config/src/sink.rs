@@ -4,6 +4,7 @@ mod azure;
 mod gcs;
 mod http;
 mod loggly;
+mod mixpanel;
 mod new_relic;
 mod object_storage;
 mod otlp;
@@ -18,6 +19,7 @@ pub use azure::{Azure, AzureAccount, AzureContainer, AzureCredential};
 pub use gcs::{Gcs, GcsBucketName, InvalidServiceAccountKey, ServiceAccountKey};
 pub use http::{Authorization, Http, HttpMethod, JsonFormat};
 pub use loggly::{InvalidTag, Loggly, LogglyTag};
+pub use mixpanel::{Mixpanel, MixpanelCredential, MixpanelRegion};
 pub use new_relic::{NewRelic, NewRelicRegion};
 pub use object_storage::{
     AccessKey, ArchiveLayout, BucketName, InvalidStore, KeyPrefix, LockMode, MAX_PREFIX,
@@ -73,6 +75,8 @@ pub enum Target {
     Loggly(Loggly),
     /// New Relic's Log API.
     NewRelic(NewRelic),
+    /// Mixpanel's import of events.
+    Mixpanel(Mixpanel),
     /// A syslog server.
     Syslog(Syslog),
     /// OTLP over HTTP.
@@ -90,6 +94,7 @@ impl Target {
             Self::Splunk(sink) => Some(&sink.connection),
             Self::Loggly(sink) => Some(&sink.connection),
             Self::NewRelic(sink) => Some(&sink.connection),
+            Self::Mixpanel(sink) => Some(&sink.connection),
             Self::Otlp(sink) => Some(&sink.connection),
             Self::Http(sink) => Some(&sink.connection),
             Self::ObjectStorage(sink) => Some(&sink.connection),
@@ -125,6 +130,7 @@ impl Sink {
             Target::Splunk(sink) => vec![&sink.token],
             Target::Loggly(sink) => vec![&sink.token],
             Target::NewRelic(sink) => vec![&sink.license_key],
+            Target::Mixpanel(sink) => sink.credential.keys(),
             Target::Syslog(_) => Vec::new(),
             Target::Otlp(sink) => of(&sink.headers).collect(),
             Target::Http(sink) => of(&sink.headers)

@@ -25,6 +25,7 @@ pub fn folder(
         (ArchiveLayout::Executions, Some(id)) => Top::Execution(id.to_owned()),
         (ArchiveLayout::Executions, None) => Top::Unidentified(pod.namespace.clone()),
         (ArchiveLayout::Application, _) => Top::Application(pod.namespace.clone()),
+        (ArchiveLayout::Audit, _) => Top::Audit(pod.namespace.clone()),
     };
     let folder = Folder {
         top,
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn an_execution_without_an_id_has_a_place_of_its_own() {
-        use ArchiveLayout::{Application, Executions};
+        use ArchiveLayout::{Application, Audit, Executions};
         assert_eq!(
             folder(Executions, Some("63d1")),
             "executions/63d1/run-1_u-1/run/"
@@ -93,5 +94,6 @@ mod tests {
             folder(Application, Some("63d1")),
             "application/compute/run-1_u-1/run/"
         );
+        assert_eq!(folder(Audit, Some("63d1")), "audit/compute/run-1_u-1/run/");
     }
 }

@@ -1,11 +1,11 @@
 //! What a delivery says of itself: changes of state, and what became of records. Never a line's content.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use crate::{
-    process::filter::Dropped,
+    process::{audit::Fault, filter::Dropped},
     route::{Declined, Ends, Losses, Route, Trouble},
     tell::{Level, tell},
 };
@@ -44,6 +44,8 @@ pub struct Voice {
     stale: u64,
     /// Records that the policy's filters left out.
     dropped: Dropped,
+    /// Records that are meant as audit events and are none.
+    faults: BTreeMap<Fault, u64>,
     /// Containers that write more than the policy's rate limit lets pass.
     limited: BTreeSet<String>,
 }
@@ -139,6 +141,26 @@ impl Voice {
             details["container"] = container.into();
             details["dropped"] = json!(self.dropped);
             tell(level, message, details);
+        }
+    }
+
+    /// Of each reason why something that is meant as an audit event is none the first one, and then each time their number has at
+    /// least doubled.
+    pub fn faulty(&mut self, route: &Route, ends: &Ends) {
+        for (fault, records) in ends.faults() {
+            let known = self.faults.entry(*fault).or_default();
+            let before = *known;
+            *known += records;
+            if before.checked_ilog2() != known.checked_ilog2() {
+                let mut details = describe(route);
+                details["reason"] = fault.as_str().into();
+                details["records"] = (*known).into();
+                tell(
+                    Level::Warn,
+                    "audit events are not as the contract has them; they are sent as they are, marked",
+                    details,
+                );
+            }
         }
     }
 

@@ -182,6 +182,8 @@ mod tests {
             offset: 0,
             content,
             continues: false,
+            continued: false,
+            audit: None,
         }
     }
 

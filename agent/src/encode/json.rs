@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::FAULT;
+use crate::assemble::Record;
+
 /// How many bytes are looked at together: what the compiler turns into vector instructions.
 const BLOCK: usize = 16;
 
@@ -18,6 +21,17 @@ pub fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
         if !chunk.invalid().is_empty() {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
+    }
+}
+
+/// Appends behind the last text of an object, before its closing quotation mark, why the record is no audit event, if it is meant as
+/// one.
+pub fn write_fault(record: &Record<'_>, out: &mut Vec<u8>) {
+    if let Some(fault) = record.fault() {
+        out.extend_from_slice(b"\",\"");
+        out.extend_from_slice(FAULT.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        out.extend_from_slice(fault.as_str().as_bytes());
     }
 }
 

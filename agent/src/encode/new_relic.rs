@@ -9,10 +9,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
-    CUT, Origin,
+    CUT, FAULT, Origin,
     content::{Content, utf8_prefix},
     fields,
-    json::{inside, write_escaped},
+    json::{inside, write_escaped, write_fault},
 };
 use crate::{assemble::Record, batch::Frame, cri::Stream, timestamp::write_decimal};
 
@@ -30,7 +30,7 @@ const MAX_VALUE: usize = 4094;
 pub const MAX_MESSAGE: usize = MAX_VALUE + 128_000 - CUT.len();
 
 /// What every record has besides the attributes of its file.
-const OF_RECORD: [&str; 4] = ["timestamp", "message", "stream", "record_id"];
+const OF_RECORD: [&str; 5] = ["timestamp", "message", "stream", "record_id", FAULT];
 
 /// What New Relic drops, or understands in a way of its own.
 const RESERVED: [&str; 5] = [
@@ -110,6 +110,7 @@ impl Head {
         write_decimal(out, record.time.millis());
         out.extend_from_slice(&self.before_offset);
         write_decimal(out, record.offset);
+        write_fault(record, out);
         out.push(b'"');
         let (text, marker) = match content {
             Content::Text(text, marker) => {

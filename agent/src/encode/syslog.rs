@@ -6,10 +6,11 @@
 
 use katonic_log_config::{Facility, Syslog};
 
-use super::{CONTINUES, Origin};
+use super::{CONTINUES, FAULT, Origin};
 use crate::{
     assemble::Record,
     cri::Stream,
+    process::audit::{self, Line, Verdict},
     timestamp::{Timestamp, YEARS, write_decimal},
 };
 
@@ -50,27 +51,43 @@ const LEAST_TEXT: usize = 64;
 /// Everything of the messages of one stream of a file that is always the same.
 #[derive(Clone, Debug)]
 pub struct Head {
+    /// To TIMESTAMP, of a line.
     before_time: Vec<u8>,
-    /// From HOSTNAME to the beginning of the record's id.
-    after_time: Vec<u8>,
+    /// The same of an audit event.
+    before_time_of_event: Vec<u8>,
+    /// From HOSTNAME to MSGID.
+    before_id: Vec<u8>,
+    /// MSGID of a line.
+    id: &'static str,
+    /// From the element after those of an audit event to the beginning of the record's id.
+    after_id: Vec<u8>,
+    enterprise_id: u32,
     longest: usize,
 }
+
+/// Severities (RFC 5424 §6.2.1): of what is printed to stdout, of audit events, of what is printed to stderr.
+const INFORMATIONAL: u64 = 6;
+const NOTICE: u64 = 5;
+const ERROR: u64 = 3;
 
 impl Head {
     /// Prepares the messages of one stream.
     pub fn new(form: &Form, origin: &Origin<'_>, stream: Stream) -> Self {
         let severity = match stream {
-            Stream::Stdout => 6,
-            Stream::Stderr => 3,
+            Stream::Stdout => INFORMATIONAL,
+            Stream::Stderr => ERROR,
         };
-        let mut before_time = vec![b'<'];
-        write_decimal(
-            &mut before_time,
-            u64::from(form.facility.code()) * 8 + severity,
-        );
-        before_time.extend_from_slice(b">1 ");
+        let before_time = |severity: u64| {
+            let mut before_time = vec![b'<'];
+            let facility = u64::from(form.facility.code());
+            write_decimal(&mut before_time, facility * 8 + severity);
+            before_time.extend_from_slice(b">1 ");
+            before_time
+        };
+        let before_time_of_event = before_time(NOTICE);
+        let before_time = before_time(severity);
 
-        let mut after_time = Vec::new();
+        let mut before_id = Vec::new();
         let app_name = form.app_name.as_deref().unwrap_or(origin.container);
         // Another PROCID tells a reader that the program was started again (RFC 5424 §6.2.6).
         let restart = origin.restart.to_string();
@@ -78,43 +95,98 @@ impl Head {
             (origin.pod, HOSTNAME),
             (app_name, APP_NAME),
             (&restart, PROCID),
-            (stream.as_str(), MSGID),
         ] {
-            after_time.push(b' ');
-            write_field(value, most, &mut after_time);
+            before_id.push(b' ');
+            write_field(value, most, &mut before_id);
         }
-        after_time.extend_from_slice(b" [k8s@");
-        write_decimal(&mut after_time, u64::from(form.enterprise_id));
+        before_id.push(b' ');
+        let mut after_id = b"[k8s@".to_vec();
+        write_decimal(&mut after_id, u64::from(form.enterprise_id));
 
-        let fixed = before_time.len() + TIMESTAMP + after_time.len() + RECORD_ID.len();
+        let id = stream.as_str();
+        let fixed = before_time.len()
+            + TIMESTAMP
+            + before_id.len()
+            + id.len()
+            + 1
+            + after_id.len()
+            + RECORD_ID.len();
         let room = form
             .longest
             .saturating_sub(form.longest.min(2 * TEXT) / 2)
             .saturating_sub(fixed + origin.file_id.len() + OFFSET);
         for (name, value) in parameters(origin, stream, room) {
-            write_parameter(name, value, &mut after_time);
+            write_parameter(name, value, &mut after_id);
         }
-        after_time.extend_from_slice(RECORD_ID);
-        write_escaped(origin.file_id, &mut after_time);
-        after_time.push(b'-');
+        after_id.extend_from_slice(RECORD_ID);
+        write_escaped(origin.file_id, &mut after_id);
+        after_id.push(b'-');
         Self {
             before_time,
-            after_time,
+            before_time_of_event,
+            before_id,
+            id,
+            after_id,
+            enterprise_id: form.enterprise_id,
             longest: form.longest,
         }
+    }
+
+    /// MSGID and SD-ELEMENT of what an audit policy takes: the event's name, and who did what.
+    fn audit(&self, record: &Record<'_>, verdict: Verdict) -> (Vec<u8>, Vec<u8>) {
+        let mut id = Vec::new();
+        let mut element = b"[audit@".to_vec();
+        write_decimal(&mut element, u64::from(self.enterprise_id));
+        match (verdict, audit::read(record)) {
+            (Verdict::Event, Line::Event(event)) => {
+                write_field(&event.name, MSGID, &mut id);
+                let project = event.project.as_deref();
+                for (name, value) in [
+                    ("event", Some(&*event.name)),
+                    ("id", Some(&*event.id)),
+                    ("actor", Some(&*event.actor)),
+                    ("target", Some(&*event.target)),
+                    ("project", project),
+                ] {
+                    if let Some(value) = value {
+                        write_parameter(name, value, &mut element);
+                    }
+                }
+            }
+            (Verdict::Faulty(fault), _) => {
+                id.extend_from_slice(self.id.as_bytes());
+                write_parameter(FAULT, fault.as_str(), &mut element);
+            }
+            // A step after it has changed the text.
+            (Verdict::Event, _) => id.extend_from_slice(self.id.as_bytes()),
+        }
+        element.push(b']');
+        (id, element)
     }
 
     /// Appends a record as one message, or as several where its text is too long for one.
     pub fn write(&self, record: &Record<'_>, out: &mut Vec<u8>) {
         let marker = if record.continues { CONTINUES } else { "" };
         let time = Time(record.time);
+        let audit = record.audit.map(|verdict| self.audit(record, verdict));
+        let (before_time, (id, element)) = match &audit {
+            Some((id, element)) => (&self.before_time_of_event, (&id[..], &element[..])),
+            None => (&self.before_time, (self.id.as_bytes(), &b""[..])),
+        };
         let message = Message {
             head: self,
+            before_time,
             time,
+            id,
+            element,
             offset: record.offset,
-            bytes: self.before_time.len()
+            bytes: before_time.len()
                 + time.bytes()
-                + self.after_time.len()
+                + self.before_id.len()
+                + id.len()
+                + 1
+                + element.len()
+                + self.after_id.len()
                 + digits(record.offset)
                 + END.len(),
         };
@@ -171,7 +243,10 @@ impl Time {
 /// A message without its text.
 struct Message<'a> {
     head: &'a Head,
+    before_time: &'a [u8],
     time: Time,
+    id: &'a [u8],
+    element: &'a [u8],
     offset: u64,
     bytes: usize,
 }
@@ -182,9 +257,13 @@ impl Message<'_> {
         let length = self.bytes + part_bytes + text.len() + marker.len();
         write_decimal(out, length as u64);
         out.push(b' ');
-        out.extend_from_slice(&self.head.before_time);
+        out.extend_from_slice(self.before_time);
         self.time.write(out);
-        out.extend_from_slice(&self.head.after_time);
+        out.extend_from_slice(&self.head.before_id);
+        out.extend_from_slice(self.id);
+        out.push(b' ');
+        out.extend_from_slice(self.element);
+        out.extend_from_slice(&self.head.after_id);
         write_decimal(out, self.offset);
         if let Some((number, count)) = part {
             out.extend_from_slice(b"\" part=\"");

@@ -2,7 +2,7 @@ mod logs_proto;
 
 use std::io::Read;
 
-use katonic_log_config::{Compression, JsonFormat};
+use katonic_log_config::{Compression, Facility, HostName, JsonFormat, Syslog, SyslogTransport};
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     assemble::{FileNumber, Taken},
     batch::{Body, Limits, Packer},
+    process::audit::{Fault, Member, Verdict},
 };
 use logs_proto::{AnyValue, ExportLogsServiceRequest, KeyValue, LogRecord, any_value::Value as Is};
 
@@ -54,6 +55,8 @@ fn record(stream: Stream, offset: u64, content: &[u8]) -> Record<'_> {
         offset,
         content,
         continues: false,
+        continued: false,
+        audit: None,
     }
 }
 
@@ -64,6 +67,18 @@ fn splunk() -> Format {
         source: None,
         sourcetype: None,
     })
+}
+
+fn syslog() -> Format {
+    Format::Syslog(syslog::Form::from(&Syslog {
+        host: HostName::try_from("siem.example".to_owned()).unwrap(),
+        port: 6514.try_into().unwrap(),
+        transport: SyslogTransport::Tcp,
+        facility: Facility::Local0,
+        app_name: None,
+        enterprise_id: 32473.try_into().unwrap(),
+        max_message_bytes: 8192.try_into().unwrap(),
+    }))
 }
 
 const LINES: Format = Format::Object(object::Dialect::Any(JsonFormat::Lines));
@@ -244,8 +259,8 @@ fn new_relic_gets_no_more_attributes_than_it_takes() {
     let attributes = made[0]["logs"][0]["attributes"].as_object().unwrap();
     assert_eq!(
         common.len() + attributes.len() + 2,
-        255,
-        "with time and message"
+        254,
+        "with time and message, and room for one that marks audit events"
     );
     assert_eq!(attributes["member_000"].as_str().unwrap().len(), 4094);
     assert!(!attributes.contains_key("accountId"));
@@ -563,7 +578,7 @@ fn said(format: &Format, body: &[u8]) -> Vec<(String, String)> {
                 })
                 .collect()
         }
-        Format::Syslog(_) => Vec::new(),
+        Format::Syslog(_) | Format::Mixpanel => Vec::new(),
     }
 }
 
@@ -644,4 +659,153 @@ fn a_compressed_body_holds_the_same() {
     assert_eq!(plain.len(), body.size);
     let said = said(&OTLP_PROTOBUF, &plain);
     assert_eq!((said.len(), said[1999].0.as_str()), (2000, "f00d-1999"));
+}
+
+const EVENT: &[u8] = br#"{"audit":1,"event":"ModelCreated","time":"2026-11-30T09:12:44Z","id":"e-1","actor":"ada \"A\" [x]","target":"churn","project":"forecast"}"#;
+
+#[test]
+fn an_audit_event_says_by_syslog_who_did_what() {
+    let event = Record {
+        audit: Some(Verdict::Event),
+        ..record(Stream::Stdout, 0, EVENT)
+    };
+    let text = text(&syslog(), Parse::Text, &[("tracker", event)]);
+    let message = text.split_once(' ').unwrap().1;
+    let expected = concat!(
+        r#"<133>1 2026-11-23T10:15:07.123456Z web-1 tracker 2 ModelCreated "#,
+        r#"[audit@32473 event="ModelCreated" id="e-1" actor="ada \"A\" [x\]" target="churn" project="forecast"]"#,
+        r#"[k8s@32473 namespace="compute""#
+    );
+    assert!(message.starts_with(expected), "{message}");
+    assert!(message.ends_with(std::str::from_utf8(EVENT).unwrap()));
+    let length: usize = text.split_once(' ').unwrap().0.parse().unwrap();
+    assert_eq!(length, message.len());
+}
+
+#[test]
+fn what_is_meant_as_an_audit_event_is_marked_wherever_it_goes() {
+    let faulty = Record {
+        audit: Some(Verdict::Faulty(Fault::Missing(Member::Actor))),
+        ..record(Stream::Stdout, 3, br#"{"audit":1,"event":"ModelCreated"}"#)
+    };
+    for (format, mark) in [
+        (
+            splunk(),
+            r#""record_id":"f00d-3","audit_fault":"missing actor"}"#,
+        ),
+        (
+            LINES,
+            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+        ),
+        (
+            ARRAY,
+            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+        ),
+        (
+            LOGGLY,
+            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+        ),
+        (
+            Format::NewRelic,
+            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+        ),
+        (
+            OTLP_JSON,
+            r#"{"key":"audit_fault","value":{"stringValue":"missing actor"}}"#,
+        ),
+        (
+            syslog(),
+            r#" stdout [audit@32473 audit_fault="missing actor"][k8s@32473 "#,
+        ),
+    ] {
+        let text = text(&format, Parse::Json, &[("tracker", faulty)]);
+        assert!(text.contains(mark), "{text}");
+        if !matches!(
+            format,
+            Format::Syslog(_) | Format::Object(_) | Format::Splunk(_)
+        ) {
+            serde_json::from_str::<Value>(&text).unwrap();
+        }
+    }
+    let body = body(
+        &OTLP_PROTOBUF,
+        Parse::Json,
+        Limits::NONE,
+        &[("tracker", faulty)],
+    );
+    let request = ExportLogsServiceRequest::decode(&body.bytes[..]).unwrap();
+    let record = &request.resource_logs[0].scope_logs[0].log_records[0];
+    let marked = record
+        .attributes
+        .iter()
+        .find(|one| one.key == "audit_fault");
+    assert_eq!(
+        marked
+            .and_then(|one| one.value.clone())
+            .and_then(|one| one.value),
+        Some(Is::String("missing actor".to_owned()))
+    );
+}
+
+#[test]
+fn mixpanel_is_told_when_and_by_whom_and_what_it_would_refuse_goes_as_text() {
+    let read = |content: &[u8]| -> Value {
+        let record = Record {
+            audit: Some(Verdict::Event),
+            ..record(Stream::Stdout, 7, content)
+        };
+        serde_json::from_str(&text(
+            &Format::Mixpanel,
+            Parse::Json,
+            &[("tracker", record)],
+        ))
+        .unwrap()
+    };
+    let events = read(EVENT);
+    let event = &events[0];
+    assert_eq!(event["event"], "ModelCreated");
+    let properties = &event["properties"];
+    // The event's time, and not that of the line.
+    assert_eq!(properties["time"], 1_796_029_964_000_u64);
+    assert_eq!(properties["distinct_id"], r#"ada "A" [x]"#);
+    assert_eq!(
+        (&properties["ip"], &properties["event_id"]),
+        (&json!(0), &json!("e-1"))
+    );
+    assert_eq!(
+        (&properties["pod"], &properties["record_id"]),
+        (&json!("web-1"), &json!("f00d-7"))
+    );
+    let insert_id = properties["$insert_id"].as_str().unwrap();
+    assert!(insert_id.len() == 36 && insert_id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let changed = |from: &str, to: &str| {
+        let event = std::str::from_utf8(EVENT).unwrap().replace(from, to);
+        read(event.as_bytes())[0]["properties"].clone()
+    };
+    let nobody = changed(r#"ada \"A\" [x]"#, "Anonymous");
+    assert_eq!(
+        (&nobody["distinct_id"], &nobody["actor"]),
+        (&json!(""), &json!("Anonymous"))
+    );
+    let shallow = changed("}", r#","details":{"from":["a"],"to":{"b":1}}}"#);
+    assert_eq!(shallow["details"], json!({"from": ["a"], "to": {"b": 1}}));
+    let deep = changed("}", r#","details":{"a":{"b":{"c":1}}}}"#);
+    assert_eq!(deep["details"], r#"{"a":{"b":{"c":1}}}"#);
+
+    let faulty = Record {
+        audit: Some(Verdict::Faulty(Fault::Missing(Member::Actor))),
+        ..record(Stream::Stdout, 3, br#"{"audit":1,"event":"ModelCreated"}"#)
+    };
+    let told: Value = serde_json::from_str(&text(
+        &Format::Mixpanel,
+        Parse::Json,
+        &[("tracker", faulty)],
+    ))
+    .unwrap();
+    assert_eq!(told[0]["event"], "AuditEventFaulty");
+    assert_eq!(told[0]["properties"]["audit_fault"], "missing actor");
+    assert_eq!(
+        told[0]["properties"]["line"],
+        r#"{"audit":1,"event":"ModelCreated"}"#
+    );
 }

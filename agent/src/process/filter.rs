@@ -1,14 +1,15 @@
 //! The steps that decide which records are sent and what is seen of them. Counts and encodes nothing.
 
-use std::{ops::AddAssign, rc::Rc};
+use std::{collections::BTreeMap, ops::AddAssign, rc::Rc};
 
-use katonic_log_config::{CredentialKey, Filter, Pattern, Replacement};
+use katonic_log_config::{Audit, CredentialKey, Filter, Pattern, Policy, Replacement};
 use ring::hmac;
 use serde::Serialize;
 
 pub use super::sample::RecordId;
 use super::{
     Ready,
+    audit::{self, Fault, Line, Verdict},
     pattern::Matcher,
     rate_limit::Passed,
     redact::{With, redact},
@@ -31,6 +32,8 @@ pub(super) struct Filters {
 
 #[derive(Debug)]
 enum Step {
+    /// Before every other one.
+    Audit(Audit),
     Drop(Rc<Matcher>),
     Keep(Rc<Matcher>),
     Redact(Rc<Matcher>, With),
@@ -41,6 +44,7 @@ enum Step {
 /// What kind of filter dropped a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
+    Other,
     Drop,
     Keep,
     Sample,
@@ -51,6 +55,9 @@ enum Kind {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dropped {
+    /// They are no audit events, or none that the policy wants.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub other: u64,
     /// They match what is dropped.
     pub drop: u64,
     /// They do not match what is kept.
@@ -59,6 +66,11 @@ pub struct Dropped {
     pub sample: u64,
     /// There were too many of them in their second.
     pub rate_limit: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Buffers for filtering.
@@ -77,6 +89,8 @@ pub struct Sieve<'a> {
     scratch: &'a mut Scratch,
     /// What was dropped so far.
     pub dropped: Dropped,
+    /// What was meant as an audit event and is none, by reason; it is sent all the same.
+    pub faults: BTreeMap<Fault, u64>,
     bytes: usize,
     /// So many bytes of dropped records are read at once.
     most: usize,
@@ -96,11 +110,12 @@ impl Filters {
     /// # Errors
     /// Those of `matcher`: a step that is left out would show what it is there to hide.
     pub(super) fn new<E>(
-        filters: &[Filter],
+        policy: &Policy,
         matcher: impl Fn(&Pattern) -> Result<Rc<Matcher>, E>,
     ) -> Result<Self, E> {
         let mut made = Self::default();
-        for filter in filters {
+        made.steps.extend(policy.audit.clone().map(Step::Audit));
+        for filter in &policy.filters {
             let step = match filter {
                 Filter::Drop(pattern) => Step::Drop(matcher(pattern)?),
                 Filter::Keep(pattern) => Step::Keep(matcher(pattern)?),
@@ -142,6 +157,7 @@ impl Ready {
             keys: &self.keys,
             scratch,
             dropped: Dropped::default(),
+            faults: BTreeMap::new(),
             bytes: 0,
             most,
         })
@@ -182,6 +198,11 @@ impl Sieve<'_> {
                 if taken == Taken::Yes && limits > 0 {
                     passed.add(limits, seconds);
                 }
+                if taken == Taken::Yes
+                    && let Some(fault) = left.fault()
+                {
+                    *self.faults.entry(fault).or_default() += 1;
+                }
                 taken
             }
             Err(kind) => {
@@ -220,9 +241,21 @@ fn pass<'a>(
     let Scratch { text, next, shown } = scratch;
     let mut redacted = false;
     let mut limits = 0;
+    let mut verdict = None;
     for step in steps {
         let content = if redacted { &text[..] } else { record.content };
         let dropped_by = match step {
+            Step::Audit(audit) => match audit::read(record) {
+                Line::Other => Some(Kind::Other),
+                Line::Event(event) => {
+                    verdict = Some(Verdict::Event);
+                    (!audit.wants(&event.name)).then_some(Kind::Other)
+                }
+                Line::Faulty(fault) => {
+                    verdict = Some(Verdict::Faulty(fault));
+                    None
+                }
+            },
             Step::Drop(pattern) => pattern
                 .is_match(visible(content, shown))
                 .then_some(Kind::Drop),
@@ -260,7 +293,11 @@ fn pass<'a>(
     }
     let content = if redacted { &text[..] } else { record.content };
     Passage {
-        outcome: Ok(Record { content, ..*record }),
+        outcome: Ok(Record {
+            content,
+            audit: verdict,
+            ..*record
+        }),
         limits,
     }
 }
@@ -284,6 +321,7 @@ fn visible<'a>(content: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
 impl Dropped {
     fn add(&mut self, kind: Kind) {
         *match kind {
+            Kind::Other => &mut self.other,
             Kind::Drop => &mut self.drop,
             Kind::Keep => &mut self.keep,
             Kind::Sample => &mut self.sample,
@@ -294,17 +332,19 @@ impl Dropped {
     /// Of all kinds.
     pub fn total(self) -> u64 {
         let Self {
+            other,
             drop,
             keep,
             sample,
             rate_limit,
         } = self;
-        drop + keep + sample + rate_limit
+        other + drop + keep + sample + rate_limit
     }
 }
 
 impl AddAssign for Dropped {
     fn add_assign(&mut self, other: Self) {
+        self.other += other.other;
         self.drop += other.drop;
         self.keep += other.keep;
         self.sample += other.sample;

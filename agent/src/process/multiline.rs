@@ -233,6 +233,9 @@ impl Open {
             offset: self.begin.offset,
             content: &self.content,
             continues,
+            // No rule joins the lines of audit events.
+            continued: false,
+            audit: None,
         }
     }
 }

@@ -143,7 +143,7 @@ impl Filling {
         });
         Ok(Processing {
             multiline: multiline.transpose()?,
-            filters: Filters::new(&policy.filters, |pattern| self.matcher(pattern))?,
+            filters: Filters::new(policy, |pattern| self.matcher(pattern))?,
             waits: None,
         })
     }

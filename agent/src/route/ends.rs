@@ -1,9 +1,9 @@
 //! What a batch means once the sink has it. Knows no body and no cursor.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::track::End;
-use crate::process::{filter::Dropped, rate_limit::Passed};
+use crate::process::{audit::Fault, filter::Dropped, rate_limit::Passed};
 
 /// How far each file is settled, and how many records are delivered, once a batch is acknowledged.
 ///
@@ -18,6 +18,8 @@ pub struct Ends {
     pub(super) lost: u64,
     /// What the policy's filters left out.
     pub(super) dropped: Dropped,
+    /// How many of the records are meant as audit events and are none, by reason.
+    pub(super) faults: BTreeMap<Fault, u64>,
     /// What has passed the rate limits of the containers that were read, if there are limits.
     pub(super) passed: Vec<(Arc<str>, Passed)>,
     pub(super) places: Vec<End>,
@@ -34,6 +36,11 @@ impl Ends {
         self.dropped
     }
 
+    /// How many of the records are meant as audit events and are none, by reason.
+    pub fn faults(&self) -> &BTreeMap<Fault, u64> {
+        &self.faults
+    }
+
     /// Which containers have written more than a rate limit lets pass, and which have not.
     pub fn limited(&self) -> impl Iterator<Item = (&str, bool)> {
         self.passed
@@ -47,6 +54,9 @@ impl Ends {
         self.stale += later.stale;
         self.lost += later.lost;
         self.dropped += later.dropped;
+        for (fault, records) in later.faults {
+            *self.faults.entry(fault).or_default() += records;
+        }
         for (container, passed) in later.passed {
             match self
                 .passed

@@ -126,11 +126,16 @@ impl<'a> Making<'a> {
     /// The finished batch.
     pub(super) fn finish(self, places: Vec<End>, lost: u64) -> Filled {
         let body = self.pack.packer.finish();
+        let (dropped, faults) = self
+            .sieve
+            .map(|mut sieve| (sieve.dropped, std::mem::take(&mut sieve.faults)))
+            .unwrap_or_default();
         let ends = Ends {
             records: body.as_ref().map_or(0, |body| body.records as u64),
             stale: self.pack.stale,
             lost,
-            dropped: self.sieve.map(|sieve| sieve.dropped).unwrap_or_default(),
+            dropped,
+            faults,
             passed: self.passed,
             places,
         };

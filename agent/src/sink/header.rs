@@ -70,6 +70,21 @@ pub(super) fn basic(basic: &BasicAuth, credentials: &Path) -> Result<HeaderValue
     sensitive(value.as_bytes(), &basic.password)
 }
 
+/// Name and password that are credentials both; without a password an empty one.
+pub(super) fn basic_of(
+    username: &CredentialKey,
+    password: Option<&CredentialKey>,
+    credentials: &Path,
+) -> Result<HeaderValue, CredentialError> {
+    let name = credential::read(credentials, username)?;
+    let mut pair = [name.reveal(), b":"].concat();
+    if let Some(password) = password {
+        pair.extend_from_slice(credential::read(credentials, password)?.reveal());
+    }
+    let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
+    sensitive(value.as_bytes(), username)
+}
+
 fn sensitive(value: &[u8], key: &CredentialKey) -> Result<HeaderValue, CredentialError> {
     let mut value =
         HeaderValue::from_bytes(value).map_err(|_| CredentialError::NotAHeader(key.clone()))?;

@@ -40,6 +40,8 @@ impl Packing {
             horizon: match &sink.target {
                 // New Relic: "Introduction to the Log API", limits.
                 Target::NewRelic(_) => Some(Duration::from_hours(48)),
+                // Mixpanel: "Import Events", events of the last five years.
+                Target::Mixpanel(_) => Some(Duration::from_hours(5 * 365 * 24)),
                 _ => None,
             },
         }
@@ -56,6 +58,7 @@ fn format(target: &Target) -> Format {
         }),
         Target::Loggly(_) => Format::Object(Dialect::Loggly),
         Target::NewRelic(_) => Format::NewRelic,
+        Target::Mixpanel(_) => Format::Mixpanel,
         Target::Syslog(syslog) => Format::Syslog(syslog.into()),
         Target::Otlp(otlp) => Format::Otlp(otlp.encoding),
         Target::Http(http) => Format::Object(Dialect::Any(http.format)),
@@ -72,7 +75,7 @@ pub(super) fn compression(target: &Target) -> Compression {
         // Loggly documents no content coding, and would answer that all is well if it took one for plain text.
         (Target::Loggly(_), _) => Compression::None,
         // What is kept for ever should be read by everything.
-        (Target::Splunk(_) | Target::NewRelic(_), Compression::Zstd)
+        (Target::Splunk(_) | Target::NewRelic(_) | Target::Mixpanel(_), Compression::Zstd)
         | (Target::ObjectStorage(_), _) => Compression::Gzip,
         _ => wanted,
     }
@@ -97,6 +100,12 @@ fn limits(target: &Target, batch: &Batching) -> Limits {
             bytes: 1_000_000,
             single: 1_000_000,
             content: MAX_MESSAGE,
+            ..Limits::NONE
+        },
+        // Mixpanel: "Import Events"; 2 MB is what an older edition says, and never too much.
+        Target::Mixpanel(_) => Limits {
+            bytes: 2_000_000,
+            records: 2_000,
             ..Limits::NONE
         },
         // OpenTelemetry: "OpenTelemetry Protocol Specification", default size limit.

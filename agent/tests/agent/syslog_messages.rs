@@ -60,6 +60,8 @@ fn record(content: &[u8]) -> Record<'_> {
         offset: 4711,
         content,
         continues: false,
+        continued: false,
+        audit: None,
     }
 }
 
@@ -240,7 +242,7 @@ proptest! {
         let stream = Stream::ALL[usize::from(stderr)];
         let head = Head::new(&form(longest, None), &origin, stream);
         let time = Timestamp { seconds, nanos: 999_999_999 };
-        let record = Record { time, stream, file: FileNumber::default(), offset, content: &content, continues };
+        let record = Record { time, stream, file: FileNumber::default(), offset, content: &content, continues, continued: false, audit: None };
         let out = written(&head, &record);
         let messages = parsed(&out);
         let marker = if continues { " [katonic-log-agent: line continues]" } else { "" };

@@ -152,6 +152,8 @@ impl Archive {
                 offset,
                 content,
                 continues: false,
+                continued: false,
+                audit: None,
             };
             heads.write(&record, usize::MAX, record.time, &mut out);
             out.push(b'\n');

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 use katonic_log_config::{
     AccessKey, ArchiveLayout, Azure, AzureAccount, AzureContainer, AzureCredential, BucketName,
     Bundle, ClientCertificate, Connection, CredentialKey, Endpoint, Facility, Gcs, GcsBucketName,
-    HostName, Http, JsonFormat, KeyPrefix, Loggly, LogglyTag, NewRelic, NewRelicRegion,
-    ObjectStorage, Otlp, OtlpEncoding, Policy, Region, S3, Sink, Splunk, Store, Syslog,
-    SyslogTransport, Target, Tls,
+    HostName, Http, JsonFormat, KeyPrefix, Loggly, LogglyTag, Mixpanel, MixpanelCredential,
+    MixpanelRegion, NewRelic, NewRelicRegion, ObjectStorage, Otlp, OtlpEncoding, Policy, Region,
+    S3, Sink, Splunk, Store, Syslog, SyslogTransport, Target, Tls,
 };
 
 /// The credential that [`splunk`] names: the token's file in the mounted Secret.
@@ -218,6 +218,17 @@ pub fn tls_with_client_certificate() -> Result<Tls> {
         client_certificate: Some(client_certificate),
         ..tls()?
     })
+}
+
+/// Mixpanel at this address, by the project's token in [`TOKEN_FILE`].
+pub fn mixpanel(name: &str, url: &str) -> Result<Sink> {
+    let sink = Mixpanel {
+        region: MixpanelRegion::Us,
+        endpoint: Some(endpoint(url)?),
+        credential: MixpanelCredential::ProjectToken(key(TOKEN_FILE)?),
+        connection: connection(url)?,
+    };
+    Ok(Sink::new(name, Target::Mixpanel(sink)))
 }
 
 /// A bundle with one policy, `application-logs`, that takes every container to these sinks.

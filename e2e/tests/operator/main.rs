@@ -6,6 +6,7 @@
 )]
 
 mod archive;
+mod audit;
 mod change;
 mod claim;
 mod credential;

@@ -18,6 +18,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// The time from one line to the next, if there is one.
+    pub fn pause(&self) -> Duration {
+        self.rate
+            .map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1))
+    }
+
     pub fn parse(words: &[&str], rate: Option<u32>) -> io::Result<Self> {
         let mut options = Self {
             rate,

@@ -16,6 +16,7 @@ mod end;
 mod lines;
 mod raw;
 mod serve;
+mod tracker;
 
 const USAGE: &str = "usage: katonic-e2e-workload COMMAND
   pause                                       do nothing until SIGTERM
@@ -30,6 +31,8 @@ const USAGE: &str = "usage: katonic-e2e-workload COMMAND
   hoard N [--rate N] [--stderr-every N]       print N numbered lines, then take memory until killed
   serve PORT                                  print the path of every HTTP request as a line, until SIGTERM
   get HOST:PORT PATH                          send one HTTP request and print the answer's body
+  tracker FOLDER [--rate N]                   be an event tracker: of one action after the other, N a second (10), write the audit
+                                              events that FOLDER enables, until SIGTERM
   raw                                         print what is hard to read: see the source
   exit CODE                                   exit with this code";
 
@@ -86,6 +89,10 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
             serve::serve(port)?;
         }
         ["get", address, path] => serve::get(address, path)?,
+        ["tracker", folder, ref options @ ..] => {
+            exit_on_sigterm()?;
+            tracker::track(folder.as_ref(), &lines::Options::parse(options, Some(10))?)?;
+        }
         ["raw"] => raw::print()?,
         ["exit", code] => return Ok(ExitCode::from(number::<u8>(code)?)),
         _ => return Err(io::Error::other(USAGE)),

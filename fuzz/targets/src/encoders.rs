@@ -68,6 +68,8 @@ impl<'a> Case<'a> {
             offset,
             content,
             continues,
+            continued: false,
+            audit: None,
         };
         Self {
             parse: if flags & 1 == 0 {

@@ -76,6 +76,8 @@ pub fn multiline(bytes: &[u8]) {
                 offset,
                 content,
                 continues: false,
+                continued: false,
+                audit: None,
             };
             while joiner.push(processing.joining().unwrap(), &line, &mut take) == Taken::No {}
         }
@@ -113,6 +115,8 @@ pub fn filters(bytes: &[u8]) {
         offset: 0,
         content,
         continues: false,
+        continued: false,
+        audit: None,
     };
     let mut left = Vec::new();
     let id = RecordId { file: 0, offset: 0 };

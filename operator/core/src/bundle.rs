@@ -1,6 +1,6 @@
 //! The bundle Secret of one plane namespace: which sinks of which policies are told to its agents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString,
@@ -10,8 +10,7 @@ use k8s_openapi::{
 };
 use katonic_log_config as config;
 use katonic_log_config::{Bundle, CredentialKey, layout};
-use katonic_logging_crds::{LoggingPolicy, Logs, Plane};
-use kube_core::Resource;
+use katonic_logging_crds::{Logs, Plane};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -264,6 +263,7 @@ pub fn selection(
         selector: policy.selector.clone(),
         components: policy.components.clone(),
         containers,
+        audit: policy.audit.clone(),
         multiline: policy.processing.multiline.clone(),
         filters: policy.processing.filters.clone(),
         parse: policy.processing.parse,
@@ -398,17 +398,10 @@ fn size(data: &BTreeMap<String, ByteString>) -> usize {
 }
 
 fn secret(namespace: &str, entries: &[Entry<'_>], data: BTreeMap<String, ByteString>) -> Secret {
-    let owners: BTreeSet<(&str, &str)> = entries
+    let owners: BTreeMap<&str, OwnerReference> = entries
         .iter()
-        .map(|entry| (entry.candidate.name.as_str(), entry.candidate.uid.as_str()))
+        .map(|entry| (entry.candidate.name.as_str(), entry.candidate.owner()))
         .collect();
-    let owner = |(name, uid): (&str, &str)| OwnerReference {
-        api_version: LoggingPolicy::api_version(&()).into_owned(),
-        kind: LoggingPolicy::kind(&()).into_owned(),
-        name: name.to_owned(),
-        uid: uid.to_owned(),
-        ..OwnerReference::default()
-    };
     Secret {
         metadata: ObjectMeta {
             name: Some(names::BUNDLE.to_owned()),
@@ -422,7 +415,7 @@ fn secret(namespace: &str, entries: &[Entry<'_>], data: BTreeMap<String, ByteStr
             ),
             annotations: Some([(names::REVISION_ANNOTATION.to_owned(), digest(&data))].into()),
             // The Secret goes with the last of them, even while no operator runs.
-            owner_references: Some(owners.into_iter().map(owner).collect()),
+            owner_references: Some(owners.into_values().collect()),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),

@@ -1,7 +1,11 @@
 //! A policy as the cluster has it, usable or not.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
-use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    jiff::Timestamp,
+};
+use katonic_logging_crds::{AuditPolicy, LoggingPolicy, LoggingPolicyStatus};
+use kube_core::Resource;
 
 use crate::{
     installation::Installation,
@@ -10,10 +14,24 @@ use crate::{
     retention::Retention,
 };
 
+/// What kind of resource ships logs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A `LoggingPolicy`.
+    Logging,
+    /// An `AuditPolicy` with sinks.
+    Audit,
+}
+
+/// What an audit policy is called where it stands beside logging policies: none of these can be called so.
+const AUDIT: &str = "audit/";
+
 /// A custom resource and what validation says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// Name of the resource.
+    /// What it is.
+    pub kind: Kind,
+    /// Name among all that ship logs: that of the resource, behind `audit/` for an audit policy.
     pub name: String,
     /// UID of the resource.
     pub uid: String,
@@ -30,6 +48,42 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// The owner of what is written for it.
+    pub fn owner(&self) -> OwnerReference {
+        let (api_version, kind) = match self.kind {
+            Kind::Logging => (LoggingPolicy::api_version(&()), LoggingPolicy::kind(&())),
+            Kind::Audit => (AuditPolicy::api_version(&()), AuditPolicy::kind(&())),
+        };
+        OwnerReference {
+            api_version: api_version.into_owned(),
+            kind: kind.into_owned(),
+            name: self
+                .name
+                .strip_prefix(AUDIT)
+                .unwrap_or(&self.name)
+                .to_owned(),
+            uid: self.uid.clone(),
+            ..OwnerReference::default()
+        }
+    }
+
+    /// What an audit policy ships.
+    pub(crate) fn of_audit(resource: &AuditPolicy, policy: Result<Policy, Vec<Violation>>) -> Self {
+        let unreadable = Self::unreadable(&resource.metadata, String::new());
+        let status = resource.status.clone();
+        Self {
+            kind: Kind::Audit,
+            name: format!("{AUDIT}{}", unreadable.name),
+            policy,
+            status: status.map(|status| LoggingPolicyStatus {
+                sinks: status.sinks,
+                conditions: status.conditions,
+                ..LoggingPolicyStatus::default()
+            }),
+            ..unreadable
+        }
+    }
+
     /// Validates a resource that could be read; takes over from `previous` what was said of the same spec already.
     ///
     /// A change of the status is a change of the resource too, and there are more of them than of the spec: the patterns
@@ -83,6 +137,7 @@ impl Candidate {
     /// A resource that does not have the form of its definition.
     pub fn unreadable(metadata: &ObjectMeta, error: String) -> Self {
         Self {
+            kind: Kind::Logging,
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),

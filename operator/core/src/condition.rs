@@ -1,5 +1,10 @@
 //! Conditions of a policy: their types, and the reasons that one of them can have.
 
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+
 /// What is asked of a policy. `Ready` is the conjunction of those before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Type {
@@ -11,6 +16,8 @@ pub enum Type {
     Injected,
     /// Its logs are kept for as long as it asks, where anybody can see to that.
     RetentionEnforced,
+    /// The event tracker is told which audit events to write.
+    TrackerConfigured,
     /// It is in force.
     Ready,
     /// The operator is at it, or waits for something that may come by itself. Only while true (kstatus).
@@ -27,6 +34,7 @@ impl Type {
             Self::SecretsResolved => "SecretsResolved",
             Self::Injected => "Injected",
             Self::RetentionEnforced => "RetentionEnforced",
+            Self::TrackerConfigured => "TrackerConfigured",
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
@@ -41,6 +49,8 @@ pub enum Reason {
     Valid,
     /// The policy cannot be used as it is written.
     Invalid,
+    /// The platform does not have an audit event that the policy names.
+    UnknownEvent,
     /// The bundle has no room for it.
     OverBudget,
     /// Every credential is there.
@@ -123,6 +133,10 @@ pub enum Reason {
     StoreMisconfigured,
     /// The operator's clock and the store's differ.
     ClockSkewed,
+    /// What the policy asks for is written.
+    Configured,
+    /// The event tracker's ConfigMap could not be written.
+    TrackerNotWritten,
     /// The user has suspended the policy.
     Suspended,
     /// Everything holds.
@@ -135,6 +149,7 @@ impl Reason {
         match self {
             Self::Valid => "Valid",
             Self::Invalid => "Invalid",
+            Self::UnknownEvent => "UnknownEvent",
             Self::OverBudget => "OverBudget",
             Self::Resolved => "Resolved",
             Self::Credential(fault) => fault.reason(),
@@ -176,6 +191,8 @@ impl Reason {
             Self::StoreUnreachable => "StoreUnreachable",
             Self::StoreMisconfigured => "StoreMisconfigured",
             Self::ClockSkewed => "ClockSkewed",
+            Self::Configured => "Configured",
+            Self::TrackerNotWritten => "TrackerNotWritten",
             Self::Suspended => "Suspended",
             Self::InForce => "InForce",
         }
@@ -215,6 +232,7 @@ impl Reason {
         matches!(
             self,
             Self::Invalid
+                | Self::UnknownEvent
                 | Self::OverBudget
                 | Self::RolloutStopped
                 | Self::Unsupported
@@ -302,4 +320,49 @@ impl Answer {
             message: message.into(),
         }
     }
+
+    /// The answer as it stands in a status after `previous` ones. The time moves only when the state does (Kubernetes API
+    /// conventions).
+    pub(crate) fn condition(
+        self,
+        previous: &[Condition],
+        generation: i64,
+        now: Timestamp,
+    ) -> Condition {
+        let (type_, state) = (self.type_.as_str(), self.state.as_str());
+        let same = previous
+            .iter()
+            .find(|condition| condition.type_ == type_ && condition.status == state);
+        Condition {
+            type_: type_.to_owned(),
+            status: state.to_owned(),
+            reason: self.reason.as_str().to_owned(),
+            message: truncate(self.message),
+            observed_generation: Some(generation),
+            last_transition_time: same.map_or(Time(now), |same| same.last_transition_time.clone()),
+        }
+    }
+}
+
+/// Kubernetes' kstatus: both are there only while true, and say whether waiting helps.
+pub(crate) fn progress(ready: &Answer) -> Option<Answer> {
+    if ready.state == State::True {
+        return None;
+    }
+    let type_ = if ready.reason.needs_a_person() {
+        Type::Stalled
+    } else {
+        Type::Reconciling
+    };
+    Some(Answer::yes(type_, ready.reason, ready.message.clone()))
+}
+
+/// The API server takes 32,768 characters; nobody reads more than a few.
+fn truncate(mut message: String) -> String {
+    const MOST: usize = 2048;
+    if let Some((end, _)) = message.char_indices().nth(MOST) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }

@@ -1,6 +1,6 @@
 //! What is worth an Event: what a person acts on, and that it is over.
 
-use katonic_logging_crds::LoggingPolicyStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::condition::Type;
 
@@ -18,12 +18,11 @@ pub struct Event {
 /// The longest note that the API takes (events.k8s.io/v1), in bytes.
 const NOTE_LIMIT: usize = 1024;
 
-/// What the change from one status to the next is worth telling. A policy that becomes ready for the first time is
+/// What the change from some conditions to the next is worth telling. A policy that becomes ready for the first time is
 /// not: its status says so.
-pub fn event(previous: Option<&LoggingPolicyStatus>, next: &LoggingPolicyStatus) -> Option<Event> {
-    let ready = |status: &LoggingPolicyStatus| {
-        let ready = status
-            .conditions
+pub fn event(previous: &[Condition], next: &[Condition]) -> Option<Event> {
+    let ready = |conditions: &[Condition]| {
+        let ready = conditions
             .iter()
             .find(|condition| condition.type_ == Type::Ready.as_str())?;
         Some((
@@ -33,7 +32,7 @@ pub fn event(previous: Option<&LoggingPolicyStatus>, next: &LoggingPolicyStatus)
         ))
     };
     let (is_ready, reason, note) = ready(next)?;
-    let before = previous.and_then(ready);
+    let before = ready(previous);
     if before
         .as_ref()
         .is_some_and(|(was_ready, was, _)| *was_ready == is_ready && *was == reason)
@@ -79,37 +78,36 @@ mod tests {
 
     use super::*;
 
-    fn status(state: &str, reason: &str) -> LoggingPolicyStatus {
-        let ready = Condition {
+    fn conditions(state: &str, reason: &str) -> [Condition; 1] {
+        [Condition {
             type_: "Ready".into(),
             status: state.into(),
             reason: reason.into(),
             message: "ä".repeat(2000),
             observed_generation: None,
             last_transition_time: Time(Timestamp::UNIX_EPOCH),
-        };
-        LoggingPolicyStatus {
-            conditions: vec![ready],
-            ..LoggingPolicyStatus::default()
-        }
+        }]
     }
 
     #[test]
     fn a_fault_and_its_end_are_told_once() {
-        let (good, bad) = (status("True", "InForce"), status("False", "SecretMissing"));
-        assert_eq!(event(None, &good), None);
-        assert!(event(None, &bad).unwrap().warning);
-        assert!(event(Some(&good), &bad).unwrap().warning);
-        assert_eq!(event(Some(&bad), &bad), None);
-        assert!(!event(Some(&bad), &good).unwrap().warning);
+        let (good, bad) = (
+            conditions("True", "InForce"),
+            conditions("False", "SecretMissing"),
+        );
+        assert_eq!(event(&[], &good), None);
+        assert!(event(&[], &bad).unwrap().warning);
+        assert!(event(&good, &bad).unwrap().warning);
+        assert_eq!(event(&bad, &bad), None);
+        assert!(!event(&bad, &good).unwrap().warning);
     }
 
     #[test]
     fn pods_that_come_and_go_are_no_news() {
         assert_eq!(
             event(
-                Some(&status("True", "InForce")),
-                &status("False", "PodsWithoutAgent")
+                &conditions("True", "InForce"),
+                &conditions("False", "PodsWithoutAgent")
             ),
             None
         );
@@ -117,6 +115,12 @@ mod tests {
 
     #[test]
     fn a_note_fits_into_an_event() {
-        assert!(event(None, &status("False", "Invalid")).unwrap().note.len() <= NOTE_LIMIT);
+        assert!(
+            event(&[], &conditions("False", "Invalid"))
+                .unwrap()
+                .note
+                .len()
+                <= NOTE_LIMIT
+        );
     }
 }

@@ -13,7 +13,14 @@ use katonic_logging_crds::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{names, policy::archive, quantity::Quantity, restart::Window, way::Mode};
+use crate::{
+    audit::{EventName, TrackerName, Vocabulary},
+    names,
+    policy::archive,
+    quantity::Quantity,
+    restart::Window,
+    way::Mode,
+};
 
 /// What every plan needs to know of the platform.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -45,6 +52,36 @@ pub struct Installation {
     /// The platform's own store of logs.
     #[serde(default, skip_serializing_if = "LogStore::is_none")]
     pub log_store: LogStore,
+    /// The platform's audit events and their tracker.
+    #[serde(default, skip_serializing_if = "Audit::is_default")]
+    pub audit: Audit,
+}
+
+/// The platform's audit events and their tracker.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Audit {
+    /// Events that this platform's tracker has besides those of every platform.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub events: BTreeSet<EventName>,
+    /// How the tracker is told.
+    #[serde(default)]
+    pub tracker: Tracker,
+}
+
+/// How the event tracker is told.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tracker {
+    /// Its ConfigMap in the platform's namespace.
+    #[serde(default)]
+    pub config_map: TrackerName,
+}
+
+impl Audit {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The platform's own store of logs.
@@ -395,6 +432,23 @@ struct Logging {
     rollout: Rollout,
     #[serde(default)]
     log_store: Option<LogStoreFile>,
+    #[serde(default)]
+    audit: AuditFile,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditFile {
+    #[serde(default)]
+    events: Vec<String>,
+    #[serde(default)]
+    tracker: TrackerFile,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TrackerFile {
+    config_map: Option<String>,
 }
 
 fn default_execution_id_label() -> String {
@@ -510,7 +564,13 @@ impl Installation {
             user_containers,
             rollout: file.logging.rollout,
             log_store: LogStore::of(&file.blob_storage, file.logging.log_store),
+            audit: check_audit(file.logging.audit)?,
         })
+    }
+
+    /// The audit events that the platform has.
+    pub fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::with(&self.audit.events)
     }
 
     /// The namespace of a plane.
@@ -524,6 +584,22 @@ impl Installation {
 
 fn problem<T>(message: String) -> Result<T, Problem> {
     Err(Problem(message))
+}
+
+fn check_audit(file: AuditFile) -> Result<Audit, Problem> {
+    let events = file.events.into_iter().map(EventName::try_from);
+    let events = events
+        .collect::<Result<_, _>>()
+        .map_err(|error| Problem(format!("logging.audit.events: {error}")))?;
+    let config_map = match file.tracker.config_map {
+        Some(name) => TrackerName::try_from(name)
+            .map_err(|error| Problem(format!("logging.audit.tracker.configMap: {error}")))?,
+        None => TrackerName::default(),
+    };
+    Ok(Audit {
+        events,
+        tracker: Tracker { config_map },
+    })
 }
 
 /// Each has to find something.
@@ -714,6 +790,39 @@ logging:
                 .iter()
                 .any(|pattern| pattern.matches("run"))
         );
+    }
+
+    #[test]
+    fn the_event_tracker_may_have_another_name_and_more_events() {
+        let installation = validate(GOOD).unwrap();
+        assert_eq!(installation.audit, Audit::default());
+        assert_eq!(installation.vocabulary().all().len(), 9);
+        let written = serde_json::to_string(&installation).unwrap();
+        assert!(!written.contains("audit"), "{written}");
+        let yaml = format!(
+            "{GOOD}  audit: {{events: [DatasetDeleted], tracker: {{configMap: tracker-config}}}}\n"
+        );
+        let installation = validate(&yaml).unwrap();
+        let tracker = &installation.audit.tracker;
+        assert_eq!(tracker.config_map.as_str(), "tracker-config");
+        assert_eq!(installation.vocabulary().all().len(), 10);
+        let json = serde_json::to_string(&installation).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Installation>(&json).unwrap(),
+            installation
+        );
+        for (audit, expected) in [
+            ("events: [dataset]", "logging.audit.events: `dataset`"),
+            (
+                "tracker: {configMap: A_B}",
+                "logging.audit.tracker.configMap: `A_B`",
+            ),
+            ("evnts: []", "evnts"),
+        ] {
+            let yaml = format!("{GOOD}  audit: {{{audit}}}\n");
+            let message = validate(&yaml).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 
     #[test]

@@ -45,6 +45,15 @@ pub const WEBHOOK_CERTIFICATE: &str = "katonic-logging-webhook-tls";
 /// The definition that owns what is cluster-wide and belongs to no single policy.
 pub const POLICY_DEFINITION: &str = "loggingpolicies.logging.katonic.ai";
 
+/// The ConfigMap that tells the platform's event tracker, unless the installation names another.
+pub const EVENT_TRACKER: &str = "event-tracker";
+
+/// Its key that says whether audit events are written, `true` or not.
+pub const AUDIT_ENABLED: &str = "audit.enabled";
+
+/// Its key with the names of the events that are written, with commas between them.
+pub const AUDIT_EVENTS: &str = "audit.events";
+
 /// The lease of the elected controller.
 pub const LEASE: &str = "katonic-logging-controller";
 
@@ -155,7 +164,8 @@ fn is_label_name(name: &str) -> bool {
         && outer(name.bytes().last())
 }
 
-fn is_subdomain(name: &str) -> bool {
+/// Whether a text can be the name of most objects (RFC 1123 subdomain).
+pub fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_namespace)
 }
 

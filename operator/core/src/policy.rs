@@ -20,8 +20,10 @@ pub(crate) use sinks::is_splunk_cloud;
 
 use k8s_openapi::jiff::SignedDuration;
 use katonic_log_config as config;
-use katonic_log_config::{ContainerFilter, CredentialKey, Selector};
-use katonic_logging_crds::{LoggingPolicy, Logs, Period, Plane, Rollout, SecretKeyRef};
+use katonic_log_config::{ArchiveLayout, ContainerFilter, CredentialKey, Selector};
+use katonic_logging_crds::{
+    LoggingPolicy, LoggingPolicySpec, Logs, Period, Plane, Rollout, SecretKeyRef,
+};
 
 use crate::retention::Retention;
 
@@ -44,6 +46,8 @@ pub struct Policy {
     pub components: BTreeSet<String>,
     /// Containers.
     pub containers: ContainerFilter,
+    /// Of their logs the audit events are meant, and nothing else; none: every line.
+    pub audit: Option<config::Audit>,
     /// What is done to each record.
     pub processing: Processing,
     /// Sinks, in the order of the policy.
@@ -225,8 +229,15 @@ impl Policy {
 /// # Errors
 /// Everything that is wrong, not only the first.
 pub fn validate(resource: &LoggingPolicy) -> Result<Policy, Vec<Violation>> {
+    read(&resource.spec, None)
+}
+
+/// The same of a policy's spec, or of what an audit policy ships.
+pub(crate) fn read(
+    spec: &LoggingPolicySpec,
+    audit: Option<config::Audit>,
+) -> Result<Policy, Vec<Violation>> {
     let mut reader = Reader::default();
-    let spec = &resource.spec;
     let logs = spec.logs.unwrap_or_default();
     let by_default = match logs {
         Logs::Application => &Plane::ALL[..],
@@ -248,7 +259,12 @@ pub fn validate(resource: &LoggingPolicy) -> Result<Policy, Vec<Violation>> {
     let processing = reader.processing(spec);
     let retention = spec.retention.as_ref();
     let retention = retention.map(|text| reader.take("spec.retention", text.parse()));
-    let (sinks, of_installation) = reader.sinks(spec);
+    let layout = match (&audit, logs) {
+        (Some(_), _) => ArchiveLayout::Audit,
+        (None, Logs::Application) => ArchiveLayout::Application,
+        (None, Logs::Execution) => ArchiveLayout::Executions,
+    };
+    let (sinks, of_installation) = reader.sinks(spec, layout);
     let policy = Policy {
         planes,
         logs,
@@ -258,6 +274,7 @@ pub fn validate(resource: &LoggingPolicy) -> Result<Policy, Vec<Violation>> {
         selector,
         components: spec.components.iter().flatten().cloned().collect(),
         containers,
+        audit,
         processing,
         sinks,
         of_installation,

@@ -2,17 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-    jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::layout;
 use katonic_logging_crds::{LoggingPolicyStatus, Plane, Rollout, SinkStatus};
 
 use crate::{
     bundle::{PolicyOutcome, SinkOutcome},
     candidate::Candidate,
-    condition::{Answer, Reason, State, Type},
+    condition::{Answer, Reason, State, Type, progress},
     coverage::Coverage,
     installation::Problem,
     names,
@@ -30,7 +27,8 @@ mod retention;
 
 use change::changing;
 pub use change::{Change, ChangeState};
-use pods::{Counted, covered, pods};
+pub(crate) use pods::pods;
+use pods::{Counted, covered};
 
 /// What writing the plan came to; what is not named was written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -45,6 +43,8 @@ pub struct Report {
     pub change: Option<Change>,
     /// How pods are injected; none before it was chosen.
     pub choice: Option<Choice>,
+    /// The event tracker's ConfigMap.
+    pub tracker: Option<Failure>,
 }
 
 /// Why something was not written.
@@ -73,8 +73,18 @@ pub struct Facts<'a> {
     pub retention: &'a BTreeMap<BucketId, Outcome>,
 }
 
-/// The status of a policy.
-pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> LoggingPolicyStatus {
+/// What is asked of a policy, with the answers.
+pub(crate) struct Answers {
+    /// Before `Ready`.
+    pub(crate) questions: Vec<Answer>,
+    /// Their conjunction.
+    pub(crate) ready: Answer,
+    /// Each sink.
+    pub(crate) sinks: Vec<SinkStatus>,
+}
+
+/// Asks everything that is asked of a policy.
+pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>) -> Answers {
     let reached = reached(candidate, facts.plan);
     let known = candidate.policy.as_ref().ok();
     let planned = known.filter(|_| facts.plan.is_some());
@@ -92,16 +102,35 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
         Err(_) => vec![rejected(candidate, &reached)],
     };
     let ready = ready(candidate, &reached, facts, &questions);
-    let progress = progress(&ready);
-    let answers = questions.into_iter().chain([ready]).chain(progress);
     let mut sinks = known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts));
     for (sink, kept) in sinks.iter_mut().zip(kept.into_iter().flatten()) {
         sink.retention = Some(kept.status);
     }
+    Answers {
+        questions,
+        ready,
+        sinks,
+    }
+}
+
+/// The status of a policy.
+pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> LoggingPolicyStatus {
+    let Answers {
+        questions,
+        ready,
+        sinks,
+    } = ask(candidate, facts);
+    let progress = progress(&ready);
+    let previous = candidate.status.iter();
+    let previous: Vec<_> = previous
+        .flat_map(|status| status.conditions.iter().cloned())
+        .collect();
+    let answers = questions.into_iter().chain([ready]).chain(progress);
+    let known = candidate.policy.as_ref().ok();
     LoggingPolicyStatus {
         observed_generation: Some(candidate.generation),
         conditions: answers
-            .map(|answer| condition(answer, candidate, now))
+            .map(|answer| answer.condition(&previous, candidate.generation, now))
             .collect(),
         planes: known.map(|policy| planes(policy).join(",")),
         logs: known.map(|policy| policy.logs.as_str().to_owned()),
@@ -450,49 +479,6 @@ fn ready(
     )
 }
 
-/// Kubernetes' kstatus: both are there only while true, and say whether waiting helps.
-fn progress(ready: &Answer) -> Option<Answer> {
-    if ready.state == State::True {
-        return None;
-    }
-    let type_ = if ready.reason.needs_a_person() {
-        Type::Stalled
-    } else {
-        Type::Reconciling
-    };
-    Some(Answer::yes(type_, ready.reason, ready.message.clone()))
-}
-
-/// The time moves only when the state does (Kubernetes API conventions).
-fn condition(answer: Answer, candidate: &Candidate, now: Timestamp) -> Condition {
-    let previous = candidate
-        .status
-        .iter()
-        .flat_map(|status| &status.conditions)
-        .find(|condition| {
-            condition.type_ == answer.type_.as_str() && condition.status == answer.state.as_str()
-        });
-    Condition {
-        type_: answer.type_.as_str().to_owned(),
-        status: answer.state.as_str().to_owned(),
-        reason: answer.reason.as_str().to_owned(),
-        message: truncate(answer.message),
-        observed_generation: Some(candidate.generation),
-        last_transition_time: previous
-            .map_or(Time(now), |previous| previous.last_transition_time.clone()),
-    }
-}
-
-/// The API server takes 32,768 characters; nobody reads more than a few.
-fn truncate(mut message: String) -> String {
-    const MOST: usize = 2048;
-    if let Some((end, _)) = message.char_indices().nth(MOST) {
-        message.truncate(end);
-        message.push('…');
-    }
-    message
-}
-
 fn planes(policy: &Policy) -> Vec<&'static str> {
     policy.planes.iter().map(|plane| plane.as_str()).collect()
 }
@@ -550,7 +536,7 @@ fn sink_outcome(reached: &[Reached<'_>], sink: &str) -> Option<SinkOutcome> {
 }
 
 /// Far more pods than a cluster can have still fit.
-fn count(number: usize) -> i32 {
+pub(crate) fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 

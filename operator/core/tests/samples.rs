@@ -12,9 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use katonic_log_config as config;
-use katonic_logging_core::{Candidate, Installation, bundle::selection, names, policy::validate};
-use katonic_logging_crds::{LoggingPolicy, Plane, manifest};
+use katonic_logging_core::{
+    Candidate, Installation, audit, bundle::selection, names, policy::validate,
+};
+use katonic_logging_crds::{AuditPolicy, LoggingPolicy, Plane, manifest};
+use kube_core::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -80,7 +84,17 @@ fn policies(yaml: &str) -> Vec<LoggingPolicy> {
 #[test]
 fn every_sample_is_a_valid_policy() {
     insta::glob!("../../../manifests/samples", "*.yaml", |path| {
-        let policies = policies(&fs::read_to_string(path).unwrap());
+        let yaml = fs::read_to_string(path).unwrap();
+        if yaml.contains("\nkind: AuditPolicy\n") {
+            let policies: Vec<AuditPolicy> = serde_saphyr::from_multiple(&yaml).unwrap();
+            let vocabulary = installation().vocabulary();
+            for policy in policies {
+                let policy = audit::validate(&policy).unwrap();
+                assert!(policy.unknown(&vocabulary).is_empty());
+            }
+            return;
+        }
+        let policies = policies(&yaml);
         let outcomes: Vec<Outcome> = policies.iter().map(outcome).collect();
         assert!(outcomes.iter().all(|one| one.warnings.is_empty()));
         insta::assert_yaml_snapshot!(outcomes);
@@ -126,13 +140,82 @@ fn the_case_with_every_field_has_every_field() {
     for one in &written {
         set("spec", &one.spec, &mut there);
     }
-    for crd in manifest::all() {
+    let is_of_logging =
+        |crd: &CustomResourceDefinition| crd.spec.names.kind == LoggingPolicy::kind(&());
+    for crd in manifest::all().into_iter().filter(is_of_logging) {
         let crd = serde_json::to_value(crd).unwrap();
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         fields("spec", schema, &mut known);
     }
+    // Audit policies alone have it.
+    known.retain(|path| !path.starts_with("spec.sinks.mixpanel"));
     let missing: Vec<_> = known.difference(&there).collect();
     assert!(missing.is_empty(), "not set in the case: {missing:?}");
+}
+
+#[test]
+fn the_agents_are_told_every_field_that_audit_policies_alone_have() {
+    insta::glob!("audit-cases/*.yaml", |path| {
+        let yaml = fs::read_to_string(path).unwrap();
+        let policies: Vec<AuditPolicy> = serde_saphyr::from_multiple(&yaml).unwrap();
+        let told: Vec<config::Policy> = policies
+            .iter()
+            .map(|policy| {
+                let candidate = audit::Candidate::readable(policy);
+                let shipping = candidate.shipping_of(&installation()).unwrap();
+                let shipped = shipping.policy.as_ref().unwrap();
+                let sinks = shipped.sinks.iter().map(|sink| sink.config.clone());
+                config::Policy {
+                    sinks: sinks.collect(),
+                    ..selection(shipped, &shipping, &installation(), Plane::Platform)
+                }
+            })
+            .collect();
+        insta::assert_yaml_snapshot!(told);
+    });
+}
+
+#[test]
+fn the_schema_of_audit_events_takes_what_the_contract_says_and_nothing_else() {
+    let schema = fs::read_to_string(manifests().join("audit-event.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    // The examples of the contract.
+    let contract = fs::read_to_string(manifests().join("../docs/audit-events.md")).unwrap();
+    let examples: Vec<Value> = contract
+        .lines()
+        .filter(|line| line.starts_with("{\"audit\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(examples.len() >= 2);
+    for example in &examples {
+        assert!(validator.is_valid(example), "{example}");
+    }
+    let event = || examples[0].as_object().unwrap().clone();
+    for member in ["audit", "event", "time", "id", "actor", "target"] {
+        let mut event = event();
+        event.remove(member).unwrap();
+        assert!(!validator.is_valid(&event.into()), "without {member}");
+    }
+    for (member, wrong) in [
+        ("audit", Value::from(2)),
+        ("audit", true.into()),
+        ("event", "model created".into()),
+        ("time", 1_764_460_800.into()),
+        ("time", "30 November 2026".into()),
+        ("id", "".into()),
+        ("actor", Value::Null),
+        ("target", "x".repeat(256).into()),
+        ("project", 7.into()),
+        ("details", "none".into()),
+    ] {
+        let mut event = event();
+        event.insert(member.to_owned(), wrong.clone());
+        assert!(!validator.is_valid(&event.into()), "{member}: {wrong}");
+    }
+    let mut later = event();
+    later.insert("session".to_owned(), "s-1".into());
+    assert!(validator.is_valid(&later.into()));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::{cache::chain, health::Health, leader::Tenure, metrics::Outcome};
 /// Writes objects, and remembers what it wrote: an object that is as it was left is not written again.
 pub struct Applier {
     client: Client,
-    tenure: Tenure,
+    tenure: Arc<Tenure>,
     health: Arc<Health>,
     written: BTreeMap<String, Written>,
 }
@@ -94,7 +94,7 @@ impl From<Error> for Failure {
 
 impl Applier {
     /// An applier that has written nothing yet.
-    pub fn new(client: Client, tenure: Tenure, health: Arc<Health>) -> Self {
+    pub fn new(client: Client, tenure: Arc<Tenure>, health: Arc<Health>) -> Self {
         Self {
             client,
             tenure,

@@ -69,10 +69,13 @@ impl Census {
             counted
                 .index
                 .follow_expected(&expected(plan, plane, revision.as_ref()));
+            let audit_policies = sources.audit_policies.all().unwrap_or_default();
             sources.policies.with(|candidates| {
+                let shipping = audit_policies.values();
+                let shipping = shipping.filter_map(|one| one.shipping.as_ref());
                 counted
                     .index
-                    .follow_policies(candidates.values(), installation);
+                    .follow_policies(candidates.values().chain(shipping), installation);
             });
             let followed = source.pods.with(|pods| counted.index.follow_pods(pods));
             counted.listed = followed.is_some();

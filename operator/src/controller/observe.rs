@@ -116,12 +116,17 @@ pub async fn observe(
     told: &BTreeMap<String, LastGood>,
     (installation, operator_namespace): (&Installation, &str),
 ) -> Observed {
+    let audit_policies = sources.audit_policies.all().unwrap_or_default();
+    let shipping = audit_policies
+        .values()
+        .filter_map(|policy| policy.shipping_of(installation));
     let candidates: Vec<Candidate> = sources
         .policies
         .all()
         .unwrap_or_default()
         .into_values()
         .map(|candidate| candidate.resolved(installation).unwrap_or(candidate))
+        .chain(shipping)
         .collect();
     let references = candidates
         .iter()

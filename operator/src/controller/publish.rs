@@ -1,14 +1,15 @@
 //! The summarize step's shell: writes statuses and Events where they have changed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::{
     api::core::v1::{ConfigMap, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::Condition,
     jiff::{SignedDuration, Timestamp},
 };
 use katonic_logging_core::{
-    Candidate, Installation,
+    Candidate, Installation, audit,
     event::event,
     installation::Problem,
     names,
@@ -17,12 +18,14 @@ use katonic_logging_core::{
     retention::{BucketId, Outcome},
     status::{Facts, Report, differs_in_counts_only, summarize},
 };
-use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
+use katonic_logging_crds::{AuditPolicy, AuditPolicyStatus, LoggingPolicy, LoggingPolicyStatus};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
+
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{census::Census, sources::Sources};
 use crate::{cache::chain, health::Health, metrics};
@@ -47,6 +50,25 @@ pub struct Known<'a> {
     pub restarts: &'a BTreeMap<Id, Standing>,
     /// What came of looking after buckets.
     pub retention: &'a BTreeMap<BucketId, Outcome>,
+    /// What the event tracker is told, and whether the platform's namespace is there.
+    pub audit: Option<&'a (audit::Plan, bool)>,
+}
+
+/// A status that has changed.
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    name: &'a str,
+    uid: &'a str,
+    before: &'a [Condition],
+    after: &'a [Condition],
+}
+
+/// What became of one status.
+enum Written {
+    Done,
+    /// There is no such policy any more.
+    Gone,
+    Failed,
 }
 
 /// What became of the statuses.
@@ -67,6 +89,7 @@ struct Changes {
 /// Tells people what is so.
 pub struct Publisher {
     policies: Api<LoggingPolicy>,
+    audit_policies: Api<AuditPolicy>,
     unreadable: BTreeMap<String, LoggingPolicyStatus>,
     /// When the status of each policy was written last, by name.
     counted: BTreeMap<String, Timestamp>,
@@ -80,6 +103,7 @@ impl Publisher {
     pub fn new(client: Client, namespace: &str, health: Arc<Health>) -> Self {
         Self {
             policies: Api::all(client.clone()),
+            audit_policies: Api::all(client.clone()),
             unreadable: BTreeMap::new(),
             counted: BTreeMap::new(),
             client,
@@ -189,40 +213,20 @@ impl Publisher {
         candidate: Candidate,
         status: LoggingPolicyStatus,
     ) -> bool {
-        let body = serde_json::json!({
-            "apiVersion": LoggingPolicy::api_version(&()),
-            "kind": LoggingPolicy::kind(&()),
-            "metadata": {"name": candidate.name, "uid": candidate.uid},
-            "status": status,
-        });
-        let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
-        let patched = self
-            .policies
-            .patch_status(&candidate.name, &parameters, &Patch::Apply(&body))
-            .await;
-        match patched {
-            // Gone meanwhile, or another one of the same name: the watch will say so.
-            Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => return true,
-            patched => {
-                self.health
-                    .metrics
-                    .wrote("LoggingPolicy", metrics::Outcome::of(&patched));
-                if let Err(error) = patched {
-                    tracing::warn!(policy = %candidate.name, error = %chain(&error), "failed to write the status");
-                    return false;
-                }
-            }
-        }
-        if let Some(event) = event(candidate.status.as_ref(), &status) {
-            tracing::info!(policy = %candidate.name, reason = %event.reason, note = %event.note, "policy");
-            self.tell(
-                &reference(&candidate),
-                event.warning,
-                event.reason,
-                event.note,
-                "Reconcile",
-            )
-            .await;
+        let before = candidate.status.as_ref();
+        let change = Change {
+            name: &candidate.name,
+            uid: &candidate.uid,
+            before: before.map_or(&[], |before| &before.conditions),
+            after: &status.conditions,
+        };
+        match self
+            .write_status(&self.policies, "LoggingPolicy", change, &status)
+            .await
+        {
+            Written::Gone => return true,
+            Written::Failed => return false,
+            Written::Done => {}
         }
         // So that the next pass does not write it again while the watch is still behind.
         sources.policies.update(&candidate.name, |known| {
@@ -231,6 +235,136 @@ impl Publisher {
             }
         });
         true
+    }
+
+    /// Writes every status of an audit policy that has changed; whether all were written that had to be.
+    pub async fn publish_audit(&self, sources: &Sources, known: Known<'_>, now: Timestamp) -> bool {
+        let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let candidates = sources.audit_policies.all().unwrap_or_default();
+        let changed = candidates.into_values().filter_map(|candidate| {
+            let shipping = known
+                .installation
+                .and_then(|installation| candidate.shipping_of(installation));
+            let is_planned = known
+                .audit
+                .is_none_or(|(plan, _)| plan.is_made_for(&candidate));
+            let is_shipping_planned = shipping
+                .as_ref()
+                .zip(known.plan)
+                .is_none_or(|(shipping, plan)| plan.is_made_for(shipping));
+            if !is_planned || !is_shipping_planned {
+                // It came after the plan was made; the next pass has it.
+                return None;
+            }
+            let coverage = shipping.as_ref().map(|shipping| known.census.of(shipping));
+            let facts = audit::Facts {
+                installation: known.installation,
+                plan: known.audit.map(|(plan, _)| plan),
+                has_namespace: known.audit.is_some_and(|(_, has_namespace)| *has_namespace),
+                shipping: Facts {
+                    plan: known.plan,
+                    report: known.report,
+                    problem: known.problem,
+                    coverage: &coverage.unwrap_or_default(),
+                    restarts: known.restarts,
+                    retention: known.retention,
+                },
+            };
+            let status = audit::summarize(&candidate, facts, seconds);
+            (candidate.status.as_ref() != Some(&status)).then_some((candidate, status))
+        });
+        let written: Vec<bool> = stream::iter(changed)
+            .map(|(candidate, status)| self.write_audit(sources, candidate, status))
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        written.into_iter().all(|written| written)
+    }
+
+    async fn write_audit(
+        &self,
+        sources: &Sources,
+        candidate: audit::Candidate,
+        status: AuditPolicyStatus,
+    ) -> bool {
+        let before = candidate.status.as_ref();
+        let change = Change {
+            name: &candidate.name,
+            uid: &candidate.uid,
+            before: before.map_or(&[], |before| &before.conditions),
+            after: &status.conditions,
+        };
+        match self
+            .write_status(&self.audit_policies, "AuditPolicy", change, &status)
+            .await
+        {
+            Written::Gone => return true,
+            Written::Failed => return false,
+            Written::Done => {}
+        }
+        sources.audit_policies.update(&candidate.name, |known| {
+            if known.uid == candidate.uid {
+                known.status = Some(status);
+            }
+        });
+        true
+    }
+
+    /// Writes a status, and tells what of its change a person has to know.
+    async fn write_status<K>(
+        &self,
+        api: &Api<K>,
+        kind: &'static str,
+        change: Change<'_>,
+        status: &impl Serialize,
+    ) -> Written
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let Change {
+            name,
+            uid,
+            before,
+            after,
+        } = change;
+        let body = serde_json::json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name, "uid": uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(names::FIELD_MANAGER).force();
+        let patched = api
+            .patch_status(name, &parameters, &Patch::Apply(&body))
+            .await;
+        match patched {
+            // Gone meanwhile, or another one of the same name: the watch will say so.
+            Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => {
+                return Written::Gone;
+            }
+            patched => {
+                self.health
+                    .metrics
+                    .wrote(kind, metrics::Outcome::of(&patched));
+                if let Err(error) = patched {
+                    tracing::warn!(kind, policy = %name, error = %chain(&error), "failed to write the status");
+                    return Written::Failed;
+                }
+            }
+        }
+        if let Some(event) = event(before, after) {
+            tracing::info!(kind, policy = %name, reason = %event.reason, note = %event.note, "policy");
+            let about = ObjectReference {
+                api_version: Some(K::api_version(&()).into_owned()),
+                kind: Some(K::kind(&()).into_owned()),
+                name: Some(name.to_owned()),
+                uid: Some(uid.to_owned()),
+                ..ObjectReference::default()
+            };
+            self.tell(&about, event.warning, event.reason, event.note, "Reconcile")
+                .await;
+        }
+        Written::Done
     }
 
     /// Tells that the installation cannot be used, or that it can be used again.
@@ -313,14 +447,4 @@ fn is_ready(status: &LoggingPolicyStatus) -> bool {
         .conditions
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-fn reference(candidate: &Candidate) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(LoggingPolicy::api_version(&()).into_owned()),
-        kind: Some(LoggingPolicy::kind(&()).into_owned()),
-        name: Some(candidate.name.clone()),
-        uid: Some(candidate.uid.clone()),
-        ..ObjectReference::default()
-    }
 }

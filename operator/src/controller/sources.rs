@@ -23,11 +23,12 @@ use k8s_openapi::{
 use katonic_logging_core::{
     Candidate, Installation,
     admission::{self, Revision, Slot},
+    audit,
     bundle::LastGood,
     coverage, names, plan,
     way::Way,
 };
-use katonic_logging_crds::{LoggingPolicy, Plane};
+use katonic_logging_crds::{AuditPolicy, LoggingPolicy, Plane};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -63,7 +64,8 @@ impl Owned {
             .and_then(|labels| labels.get(names::MANAGED_BY_LABEL))
             .is_some_and(|manager| manager == names::FIELD_MANAGER);
         let is_ours = |owner: &OwnerReference| {
-            let policy = owner.kind == LoggingPolicy::kind(&())
+            let policy = (owner.kind == LoggingPolicy::kind(&())
+                || owner.kind == AuditPolicy::kind(&()))
                 && owner.api_version == LoggingPolicy::api_version(&());
             policy
                 || (owner.kind == "CustomResourceDefinition"
@@ -178,6 +180,8 @@ impl Written {
 pub struct Sources {
     /// The policies.
     pub policies: Cache<Candidate>,
+    /// The audit policies.
+    pub audit_policies: Cache<audit::Candidate>,
     /// The admission policies, each under its name.
     pub admission_policies: [(Slot, Cache<AdmissionPolicy>); 2],
     /// The binding of the one in force.
@@ -193,7 +197,8 @@ pub struct Sources {
     installation: Cache<Written>,
 }
 
-fn named(name: &str) -> Config {
+/// The one object of this name.
+pub fn named(name: &str) -> Config {
     Config::default().fields(&format!("metadata.name={name}"))
 }
 
@@ -211,6 +216,19 @@ impl Sources {
             |DeserializeGuard(policy), before| match policy {
                 Ok(policy) => Candidate::read(&policy, before),
                 Err(invalid) => Candidate::unreadable(&invalid.metadata, invalid.error),
+            },
+            |old, new| match (old, new) {
+                (Some(old), Some(new)) if old.differs_in_status_only(new) => Change::Status,
+                _ => Change::Plan,
+            },
+        );
+        let audit_policies = Cache::watch(
+            Api::<DeserializeGuard<AuditPolicy>>::all(client.clone()),
+            Config::default(),
+            signal.clone(),
+            |DeserializeGuard(policy), _| match policy {
+                Ok(policy) => audit::Candidate::readable(&policy),
+                Err(invalid) => audit::Candidate::unreadable(&invalid.metadata, invalid.error),
             },
             |old, new| match (old, new) {
                 (Some(old), Some(new)) if old.differs_in_status_only(new) => Change::Status,
@@ -264,6 +282,7 @@ impl Sources {
         );
         Self {
             policies,
+            audit_policies,
             admission_policies,
             admission_binding,
             trial_binding,
@@ -275,12 +294,13 @@ impl Sources {
     }
 
     /// Whether enough has been listed to plan with. The admission objects are not part of it: a cluster that does not
-    /// serve them gets its bundles all the same.
+    /// serve them gets its bundles all the same. Nor are audit policies: their definition may be older than the operator.
     pub fn are_synced(&self) -> bool {
         self.policies.is_synced()
             && self.secrets.is_synced()
             && self.definition.is_synced()
             && self.installation.is_synced()
+            && self.audit_policies.is_settled()
             && self
                 .admission_policies
                 .iter()

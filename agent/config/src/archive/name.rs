@@ -17,6 +17,8 @@ pub enum Top {
     Unidentified(String),
     /// `application/<namespace>`.
     Application(String),
+    /// `audit/<namespace>`.
+    Audit(String),
 }
 
 /// Where the objects of a container stand, below the sink's prefix.
@@ -71,6 +73,7 @@ impl fmt::Display for Top {
             Self::Execution(id) => ("executions", id),
             Self::Unidentified(namespace) => ("unidentified", namespace),
             Self::Application(namespace) => ("application", namespace),
+            Self::Audit(namespace) => ("audit", namespace),
         };
         write!(formatter, "{top}/{}", escaped(name))
     }
@@ -103,6 +106,7 @@ impl Folder {
                 "executions" => Top::Execution(name),
                 "unidentified" => Top::Unidentified(name),
                 "application" => Top::Application(name),
+                "audit" => Top::Audit(name),
                 _ => return None,
             },
             pod: unescaped(pod)?,

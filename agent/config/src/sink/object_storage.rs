@@ -177,6 +177,8 @@ pub enum ArchiveLayout {
     Executions,
     /// `application/<namespace>/<pod>_<uid>/<container>/`.
     Application,
+    /// `audit/<namespace>/<pod>_<uid>/<container>/`.
+    Audit,
 }
 
 impl ArchiveLayout {
@@ -185,6 +187,7 @@ impl ArchiveLayout {
         match self {
             Self::Executions => &["executions/", "unidentified/"],
             Self::Application => &["application/"],
+            Self::Audit => &["audit/"],
         }
     }
 }

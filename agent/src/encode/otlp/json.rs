@@ -9,7 +9,7 @@ use crate::{
     batch::Frame,
     cri::Stream,
     encode::{
-        Origin,
+        FAULT, Origin,
         content::Content,
         json::{inside, write_escaped},
     },
@@ -82,7 +82,14 @@ impl Head {
         write_decimal(out, nanos(now));
         out.extend_from_slice(&self.before_offset);
         write_decimal(out, record.offset);
-        out.extend_from_slice(br#""}}],"body":"#);
+        if let Some(fault) = record.fault() {
+            let attribute = json!({"key": FAULT, "value": {"stringValue": fault.as_str()}});
+            out.extend_from_slice(br#""}},"#);
+            out.extend_from_slice(attribute.to_string().as_bytes());
+            out.extend_from_slice(br#"],"body":"#);
+        } else {
+            out.extend_from_slice(br#""}}],"body":"#);
+        }
         match content {
             Content::Text(text, marker) => {
                 out.extend_from_slice(br#"{"stringValue":""#);

@@ -8,7 +8,7 @@ use crate::{
     batch::{Counted, Frame},
     cri::Stream,
     encode::{
-        Origin,
+        FAULT, Origin,
         content::{Content, REPLACEMENT, utf8_length},
     },
     timestamp::{Timestamp, write_decimal},
@@ -142,6 +142,12 @@ impl Head {
                     });
                 });
             });
+            if let Some(fault) = record.fault() {
+                write_nested(ATTRIBUTES, out, |out| {
+                    write_string(KEY, FAULT, out);
+                    write_nested(VALUE, out, |out| write_string(STRING, fault.as_str(), out));
+                });
+            }
         });
     }
 }

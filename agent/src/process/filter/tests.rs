@@ -52,6 +52,8 @@ fn record(second: i64, offset: u64, content: &[u8]) -> Record<'_> {
         offset,
         content,
         continues: false,
+        continued: false,
+        audit: None,
     }
 }
 
@@ -123,6 +125,7 @@ fn every_kind_counts_what_it_drops() {
     let (out, dropped) = filter(filters, &contents);
     assert_eq!(out, [b"d", b"d"]);
     let expected = Dropped {
+        other: 0,
         drop: 1,
         keep: 1,
         sample: 2,

@@ -31,6 +31,8 @@ fn line(stream: Stream, offset: u64, content: &[u8]) -> Record<'_> {
         offset,
         content,
         continues: false,
+        continued: false,
+        audit: None,
     }
 }
 

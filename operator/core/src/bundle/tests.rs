@@ -1,6 +1,6 @@
 //! The bundle under every kind of bad input: whoever is not concerned keeps its bytes.
 
-use katonic_logging_crds::{SecretKeyRef, Tls};
+use katonic_logging_crds::{LoggingPolicy, SecretKeyRef, Tls};
 
 use super::*;
 use crate::{

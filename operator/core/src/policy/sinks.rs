@@ -20,6 +20,10 @@ use super::{
 /// Loggly's own address (Loggly: "HTTP/S Bulk Endpoint").
 const LOGGLY: &str = "https://logs-01.loggly.com";
 
+/// Keys of a Secret with a service account of Mixpanel.
+const ACCOUNT_NAME: &str = "username";
+const ACCOUNT_SECRET: &str = "secret";
+
 /// How often Splunk is asked what is indexed, in milliseconds.
 const POLL_MS: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
@@ -46,16 +50,13 @@ impl Reader {
     pub(super) fn sinks(
         &mut self,
         spec: &api::LoggingPolicySpec,
+        layout: ArchiveLayout,
     ) -> (Vec<Sink>, Vec<OfInstallation>) {
         if spec.sinks.is_empty() {
             self.violation("spec.sinks", "is empty: a policy needs at least one sink");
         }
         let mut names = BTreeSet::new();
         let (mut sinks, mut of_installation) = (Vec::new(), Vec::new());
-        let layout = match spec.logs.unwrap_or_default() {
-            api::Logs::Application => ArchiveLayout::Application,
-            api::Logs::Execution => ArchiveLayout::Executions,
-        };
         for (index, sink) in spec.sinks.iter().enumerate() {
             let path = format!("spec.sinks[{index}]");
             if !names.insert(&sink.name) {
@@ -127,8 +128,27 @@ impl Reader {
             otlp,
             http,
             object_storage,
+            mixpanel,
             ..
         } = sink;
+        if let Some(mixpanel) = mixpanel {
+            let alone = api::Sink {
+                name: sink.name.clone(),
+                mixpanel: Some(mixpanel.clone()),
+                batch: sink.batch.clone(),
+                ..api::Sink::default()
+            };
+            if *sink == alone && layout == ArchiveLayout::Audit {
+                let target = self.mixpanel(&format!("{path}.mixpanel"), mixpanel, findings)?;
+                return Ok(("mixpanel", Target::Mixpanel(target)));
+            }
+            if layout != ArchiveLayout::Audit {
+                return Err(self.violation(
+                    format!("{path}.mixpanel"),
+                    "takes events and no log lines: name it in an AuditPolicy",
+                ));
+            }
+        }
         match (splunk, loggly, new_relic, syslog, otlp, http, object_storage) {
             (Some(sink), None, None, None, None, None, None) => {
                 let target = self.splunk(&format!("{path}.splunk"), sink, findings)?;
@@ -322,6 +342,69 @@ impl Reader {
             },
             endpoint: endpoint?,
             license_key: license_key?,
+            connection: connection?,
+        })
+    }
+
+    fn mixpanel(
+        &mut self,
+        path: &str,
+        sink: &api::MixpanelSink,
+        findings: &mut Findings,
+    ) -> Result<config::Mixpanel, Told> {
+        let endpoint = sink
+            .endpoint
+            .as_ref()
+            .map(|endpoint| self.endpoint(format!("{path}.endpoint"), endpoint, findings))
+            .transpose();
+        let credential = match (
+            &sink.project_token_secret_ref,
+            &sink.service_account_secret_ref,
+            &sink.project_id,
+        ) {
+            (Some(token), None, None) => self
+                .credential(
+                    format!("{path}.projectTokenSecretRef"),
+                    token,
+                    Usage::Token,
+                    &mut findings.needs,
+                )
+                .map(config::MixpanelCredential::ProjectToken),
+            (None, Some(account), Some(project))
+                if !project.is_empty() && project.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                let mut part = |key: &str, usage| {
+                    let secret = api::SecretKeyRef {
+                        name: account.name.clone(),
+                        key: key.to_owned(),
+                    };
+                    let path = format!("{path}.serviceAccountSecretRef");
+                    self.credential(path, &secret, usage, &mut findings.needs)
+                };
+                let username = part(ACCOUNT_NAME, Usage::Token);
+                let secret = part(ACCOUNT_SECRET, Usage::Password);
+                username.and_then(|username| {
+                    Ok(config::MixpanelCredential::ServiceAccount {
+                        username,
+                        secret: secret?,
+                        project_id: project.clone(),
+                    })
+                })
+            }
+            _ => Err(self.violation(
+                path,
+                "is shown exactly one credential: set projectTokenSecretRef, or serviceAccountSecretRef with the digits of projectId",
+            )),
+        };
+        let connection = self.connection(path, &sink.connection, gzip(sink.compression), findings);
+        Ok(config::Mixpanel {
+            region: match sink.region {
+                None | Some(api::MixpanelRegion::Us) => config::MixpanelRegion::Us,
+                Some(api::MixpanelRegion::Eu) => config::MixpanelRegion::Eu,
+                Some(api::MixpanelRegion::In) => config::MixpanelRegion::In,
+            },
+            endpoint: endpoint?,
+            credential: credential?,
             connection: connection?,
         })
     }

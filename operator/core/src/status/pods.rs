@@ -116,7 +116,7 @@ fn shortened(words: &str) -> String {
 }
 
 /// The counts as the status has them; `None` while the pods of a plane have not been listed.
-pub(super) fn pods(policy: &Policy, coverage: &BTreeMap<Plane, Coverage>) -> Option<PodCount> {
+pub(crate) fn pods(policy: &Policy, coverage: &BTreeMap<Plane, Coverage>) -> Option<PodCount> {
     if policy.suspend {
         return None;
     }

@@ -18,6 +18,9 @@ use crate::{
 
 use super::Facts;
 
+/// What Mixpanel keeps of events, in days (Mixpanel: "Data Retention").
+const MIXPANEL_DAYS: u32 = 2 * 365;
+
 /// Days that Loggly's smaller plans keep (Loggly: "Retention", Lite and Standard).
 const LOGGLY_DAYS: u32 = 7;
 
@@ -189,6 +192,12 @@ fn by_provider(wanted: Retention, target: &Target) -> Told {
         }
         Target::NewRelic(_) => format!(
             "the account's retention of the namespace Log decides how long logs are kept, at most 7 years, less than the {wanted} that the policy asks: add an archive"
+        ),
+        Target::Mixpanel(_) if least(MIXPANEL_DAYS) => {
+            "Mixpanel decides how long events are kept, at most 2 years".to_owned()
+        }
+        Target::Mixpanel(_) => format!(
+            "Mixpanel deletes events after 2 years, less than the {wanted} that the policy asks: add an archive as the record"
         ),
         Target::Syslog(_) | Target::Otlp(_) | Target::Http(_) | Target::ObjectStorage(_) => {
             "whoever runs the server decides how long logs are kept".to_owned()

@@ -1,5 +1,6 @@
 //! Each state of the world and the one line that a person sees of it.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use katonic_logging_crds::{LoggingPolicy, Rollout, SecretKeyRef};
 
 use super::*;

@@ -1,0 +1,216 @@
+//! The status of an audit policy, from what is so.
+
+use k8s_openapi::jiff::Timestamp;
+use katonic_logging_crds::AuditPolicyStatus;
+
+use super::{Candidate, Plan, Policy, event::joined};
+use crate::{
+    condition::{Answer, Reason, State, Type, progress},
+    installation::{Installation, Problem},
+    status::{self, ask, count, pods},
+};
+
+/// What a status is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The installation in force; none when there has never been one.
+    pub installation: Option<&'a Installation>,
+    /// What the event tracker should be told; none before that was decided.
+    pub plan: Option<&'a Plan>,
+    /// Whether the platform's namespace is there and not being deleted.
+    pub has_namespace: bool,
+    /// What is known of everything that ships logs.
+    pub shipping: status::Facts<'a>,
+}
+
+/// The status of an audit policy.
+pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> AuditPolicyStatus {
+    let policy = candidate.policy.as_ref().ok();
+    let accepted = accepted(candidate, facts);
+    let usable = policy.filter(|_| accepted.state == State::True);
+    let shipping = facts
+        .installation
+        .filter(|_| usable.is_some())
+        .and_then(|installation| candidate.shipping_of(installation));
+    let shipped = shipping
+        .as_ref()
+        .map(|shipping| ask(shipping, facts.shipping));
+    let mut questions = vec![accepted];
+    if let Some(policy) = usable {
+        questions.push(tracker_configured(policy, facts));
+    }
+    let mut shipped_ready = None;
+    let mut sinks = Vec::new();
+    if let Some(shipped) = shipped {
+        let mut answers = shipped.questions.into_iter();
+        // What is true of the sinks besides: a warning, say.
+        questions.splice(..1, answers.next());
+        questions.extend(answers);
+        shipped_ready = Some(shipped.ready);
+        sinks = shipped.sinks;
+    }
+    let ready = ready(candidate, facts, &questions, shipped_ready.as_ref());
+    let progress = progress(&ready);
+    let previous = candidate.status.iter();
+    let previous: Vec<_> = previous
+        .flat_map(|status| status.conditions.iter().cloned())
+        .collect();
+    let answers = questions.into_iter().chain([ready]).chain(progress);
+    let conditions = answers
+        .map(|answer| answer.condition(&previous, candidate.generation, now))
+        .collect();
+    let in_force = usable.filter(|policy| !policy.suspend);
+    let vocabulary = facts.plan.map(|plan| &plan.vocabulary);
+    let events = in_force.zip(vocabulary);
+    let events = events.map(|(policy, vocabulary)| policy.events(vocabulary));
+    let log = shipping
+        .as_ref()
+        .and_then(|shipping| shipping.policy.as_ref().ok());
+    AuditPolicyStatus {
+        observed_generation: Some(candidate.generation),
+        conditions,
+        event_count: events.map(|events| count(events.len())),
+        events: events
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect(),
+        tracker: facts.installation.map(tracker),
+        pods: log.and_then(|log| pods(log, facts.shipping.coverage)),
+        retention: log.map(|log| log.retention().to_string()),
+        sink_count: usable.map(|_| count(sinks.len())),
+        sinks,
+    }
+}
+
+/// Namespace and name of the ConfigMap.
+fn tracker(installation: &Installation) -> String {
+    let name = installation.audit.tracker.config_map.as_str();
+    format!("{}/{name}", installation.platform_namespace)
+}
+
+fn accepted(candidate: &Candidate, facts: Facts<'_>) -> Answer {
+    let no = |reason, message: String| {
+        let stays = "what is enabled stays enabled until this is mended";
+        Answer::no(Type::Accepted, reason, format!("{message}; {stays}"))
+    };
+    let policy = match &candidate.policy {
+        Ok(policy) => policy,
+        Err(violations) => {
+            let sentences: Vec<String> = violations
+                .iter()
+                .map(|one| format!("{}: {}", one.path, one.message))
+                .collect();
+            return no(Reason::Invalid, sentences.join("; "));
+        }
+    };
+    let Some(plan) = facts.plan else {
+        return unplanned(Type::Accepted, facts);
+    };
+    let unknown = policy.unknown(&plan.vocabulary);
+    if !unknown.is_empty() {
+        return no(
+            Reason::UnknownEvent,
+            format!(
+                "spec.events: the platform has no event {}: write some of {}, or add it to logging.audit.events of the installation if the event tracker has it",
+                joined(&unknown, " and no event "),
+                joined(plan.vocabulary.all(), ", "),
+            ),
+        );
+    }
+    Answer::yes(
+        Type::Accepted,
+        Reason::Valid,
+        "the policy can be used as it is written",
+    )
+}
+
+fn tracker_configured(policy: &Policy, facts: Facts<'_>) -> Answer {
+    let type_ = Type::TrackerConfigured;
+    if policy.suspend {
+        return Answer::unknown(type_, Reason::Suspended, "the policy is suspended");
+    }
+    let (Some(installation), Some(plan)) = (facts.installation, facts.plan) else {
+        return unplanned(type_, facts);
+    };
+    if !facts.has_namespace {
+        let namespace = &installation.platform_namespace;
+        return Answer::no(
+            type_,
+            Reason::NamespaceMissing,
+            format!(
+                "namespace {namespace} of plane Platform does not exist yet: create it, or name another in ConfigMap {}",
+                crate::names::INSTALLATION
+            ),
+        );
+    }
+    if let Some(failure) = &facts.shipping.report.tracker {
+        return Answer::no(type_, Reason::TrackerNotWritten, failure.message.clone());
+    }
+    let count = policy.events(&plan.vocabulary).len();
+    let plural = if count == 1 { "event is" } else { "events are" };
+    Answer::yes(
+        type_,
+        Reason::Configured,
+        format!(
+            "{count} {plural} enabled in ConfigMap {}: the event tracker writes them into its log",
+            tracker(installation)
+        ),
+    )
+}
+
+/// There is no plan: nobody has ever said where the platform is.
+fn unplanned(type_: Type, facts: Facts<'_>) -> Answer {
+    let message = facts.shipping.problem.map_or_else(
+        || "the installation has not been read yet".to_owned(),
+        Problem::to_string,
+    );
+    Answer::unknown(type_, Reason::InstallationInvalid, message)
+}
+
+fn ready(
+    candidate: &Candidate,
+    facts: Facts<'_>,
+    questions: &[Answer],
+    shipped: Option<&Answer>,
+) -> Answer {
+    let no = |reason, message| Answer::no(Type::Ready, reason, message);
+    if let Some(problem) = facts.shipping.problem {
+        let consequence = if facts.plan.is_some() {
+            "; the last good installation stays in force"
+        } else {
+            ""
+        };
+        return no(
+            Reason::InstallationInvalid,
+            format!("{problem}{consequence}"),
+        );
+    }
+    let is_open =
+        |answer: &&Answer| answer.state != State::True && answer.reason != Reason::Suspended;
+    // That of what ships has looked at what is written for it, too.
+    if let Some(answer) = questions.iter().chain(shipped).find(is_open) {
+        return no(answer.reason, answer.message.clone());
+    }
+    if candidate.policy.as_ref().is_ok_and(|policy| policy.suspend) {
+        return Answer::yes(
+            Type::Ready,
+            Reason::Suspended,
+            "the policy is suspended: no event is enabled for it",
+        );
+    }
+    let told = |type_: Type| {
+        let answer = questions.iter().find(|answer| answer.type_ == type_);
+        answer.map(|answer| answer.message.as_str())
+    };
+    let sentences = [told(Type::TrackerConfigured), told(Type::Injected)];
+    let sentences: Vec<&str> = sentences.into_iter().flatten().collect();
+    Answer::yes(
+        Type::Ready,
+        Reason::InForce,
+        format!("the policy is in force; {}", sentences.join("; ")),
+    )
+}
+
+#[cfg(test)]
+mod tests;
