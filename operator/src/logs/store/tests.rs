@@ -7,7 +7,9 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use katonic_log_config::{BasicAuth, ClientCertificate, Endpoint, Proxy, Tls};
 use katonic_logging_core::policy::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
-use object_store::{azure::AzureConfigKey, gcp::GoogleConfigKey};
+use object_store::{
+    ClientOptions, azure::AzureConfigKey, client::HttpConnector as _, gcp::GoogleConfigKey,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -201,6 +203,24 @@ async fn a_store_that_is_another_one_is_not_read() {
         "{mistrusted}"
     );
     assert!(nobody.contains("gave no answer"), "{nobody}");
+}
+
+/// The name that a store's certificate must have is not that of whoever gives tokens for it.
+#[tokio::test]
+async fn who_gives_tokens_is_known_by_its_own_name() {
+    let authority = Authority::new();
+    let behind = behind(&authority, "login.example.com").await;
+    let way = way(&authority, &behind);
+    let endpoint = "https://10.0.0.1:9000".to_owned().try_into().unwrap();
+    let connector = Connector::new(&endpoint, &way).unwrap();
+    let client = connector.connect(&ClientOptions::new()).unwrap();
+    let ask = async |address: &str| {
+        let request = http::Request::get(address).body(Bytes::new().into());
+        let answer = client.execute(request.unwrap()).await;
+        answer.map(|answer| answer.status())
+    };
+    assert_eq!(ask("https://login.example.com/").await.unwrap(), 200);
+    assert!(ask("https://10.0.0.1:9000/").await.is_err());
 }
 
 #[test]
