@@ -104,13 +104,13 @@ pub struct StoreArgs {
     #[arg(long, value_name = "CONTAINER", requires = "azure_account", value_parser = |text: &str| AzureContainer::try_from(text.to_owned()))]
     pub azure_container: Option<AzureContainer>,
     /// Storage account of that container.
-    #[arg(long, value_name = "ACCOUNT", requires = "azure_container", value_parser = |text: &str| AzureAccount::try_from(text.to_owned()))]
+    #[arg(long, value_name = "ACCOUNT", requires = "azure_container", conflicts_with_all = ["bucket", "gcs_bucket"], value_parser = |text: &str| AzureAccount::try_from(text.to_owned()))]
     pub azure_account: Option<AzureAccount>,
     /// Address of the store, where it is not the vendor's own, for example <https://minio.example.com:9000>.
     #[arg(long, value_name = "URL", requires = "named", value_parser = |text: &str| Endpoint::try_from(text.to_owned()))]
     pub endpoint: Option<Endpoint>,
     /// Region of a bucket in S3.
-    #[arg(long, requires = "bucket", value_parser = |text: &str| Region::try_from(text.to_owned()))]
+    #[arg(long, requires = "bucket", conflicts_with_all = ["gcs_bucket", "azure_container"], value_parser = |text: &str| Region::try_from(text.to_owned()))]
     pub region: Option<Region>,
     /// What the sink's prefix is, if it has one.
     #[arg(long, requires = "named", value_parser = |text: &str| KeyPrefix::try_from(text.to_owned()))]

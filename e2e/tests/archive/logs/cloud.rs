@@ -619,8 +619,13 @@ async fn a_store_is_named_once_and_with_what_belongs_to_it() -> Result<()> {
         ),
         (
             2,
-            "--bucket",
+            "cannot be used with",
             vec!["--gcs-bucket", BUCKET, "--region", "eu-central-1"],
+        ),
+        (
+            2,
+            "cannot be used with",
+            vec!["--bucket", BUCKET, "--azure-account", ACCOUNT],
         ),
         (
             2,
