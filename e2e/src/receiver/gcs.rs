@@ -467,7 +467,7 @@ impl Listing {
             let mark = objects::mark(last.key);
             format!("<NextContinuationToken>{mark}</NextContinuationToken>")
         });
-        let contents: String = listed
+        let contents: Vec<String> = listed
             .iter()
             .map(|object| {
                 let stored = Timestamp::try_from(object.stored).unwrap_or_default();
@@ -480,11 +480,12 @@ impl Listing {
             })
             .collect();
         format!(
-            "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult xmlns='http://doc.s3.amazonaws.com/2006-03-01'><Name>{name}</Name><Prefix>{}</Prefix><KeyCount>{}</KeyCount><MaxKeys>{}</MaxKeys><IsTruncated>{has_more}</IsTruncated>{}{contents}</ListBucketResult>",
+            "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult xmlns='http://doc.s3.amazonaws.com/2006-03-01'><Name>{name}</Name><Prefix>{}</Prefix><KeyCount>{}</KeyCount><MaxKeys>{}</MaxKeys><IsTruncated>{has_more}</IsTruncated>{}{}</ListBucketResult>",
             objects::escape(&self.prefix),
             listed.len(),
             self.most,
             next.unwrap_or_default(),
+            contents.concat(),
         )
     }
 }

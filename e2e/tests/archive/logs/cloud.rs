@@ -15,14 +15,13 @@ use katonic_logging_e2e::{
     },
     simulated::{
         Load,
-        archive::Archive,
         load::numbered_line,
         policy::{self, SAS_TOKEN_FILE, SERVICE_ACCOUNT_FILE},
     },
 };
 use tempfile::TempDir;
 
-use super::{Said, archive_in, command, whole};
+use super::{Said, archive_in, command, pod_named, whole};
 use crate::{BUCKET, CONTAINER, EXECUTION, cloud::Cloud, end, execution, start};
 
 const ACCOUNT: &str = "platformlogs";
@@ -242,14 +241,9 @@ impl Library {
         Ok(said)
     }
 
-    /// A pod of the execution.
-    fn pod(&self, name: &str) -> Archive {
-        Archive::new(BUCKET, "logs/", EXECUTION, name)
-    }
-
     /// A pod with so many lines, each an object, and with its completeness record; gives the objects' keys.
     async fn archived(&self, name: &str, lines: usize) -> Result<Vec<String>> {
-        let mut pod = self.pod(name);
+        let mut pod = pod_named(name);
         let keys = archive_in(self.receiver(), &mut pod, 1..=lines, lines, 1).await?;
         pod.record(self.receiver()).await?;
         Ok(keys)
