@@ -112,6 +112,8 @@ pub struct Verdict {
     pub status: u16,
     /// Content type of the answer.
     pub content_type: HeaderValue,
+    /// What else stands in its head.
+    pub headers: HeaderMap,
     /// Body of the answer.
     pub body: Bytes,
     /// What was taken; empty when the request was refused.
@@ -125,6 +127,7 @@ impl Verdict {
         Self {
             status,
             content_type: HeaderValue::from_static("application/json; charset=UTF-8"),
+            headers: HeaderMap::new(),
             body: body.into(),
             records,
             warnings: Vec::new(),
@@ -197,6 +200,15 @@ pub(crate) struct Shared {
 }
 
 impl Protocol {
+    /// A bucket of Google's or a container of Azure's.
+    pub fn bucket(&mut self, name: &str) -> Option<&mut objects::Bucket> {
+        match self {
+            Self::Gcs(rules) => rules.buckets.get_mut(name),
+            Self::Azure(rules) => rules.containers.get_mut(name),
+            _ => None,
+        }
+    }
+
     /// The verdict, or the address of the server that has one.
     fn judge(&mut self, request: &Request<'_>) -> Result<Verdict, SocketAddr> {
         match self {

@@ -1,9 +1,9 @@
 //! Azure Blob Storage, Azure Resource Manager ([`Managed`]), and Microsoft Entra, which gives tokens for both, as strict as they
 //! document themselves.
 //!
-//! Sources: Azure "Put Blob", "Authorize with Shared Key", "Specifying conditional headers for Blob service operations", "Status
-//! and error codes", "Blob Storage error codes", "Naming and Referencing Containers, Blobs, and Metadata", "Create a service
-//! SAS" (permissions); Microsoft identity platform "OAuth 2.0 client credentials flow". The signature is worked out here from the request as it came, by code of its own.
+//! Sources: Azure "Put Blob", "Get Blob", "List Blobs", "Specifying the range header for Blob service operations", "Authorize with
+//! Shared Key", "Specifying conditional headers for Blob service operations", "Status and error codes", "Blob Storage error codes",
+//! "Naming and Referencing Containers, Blobs, and Metadata", "Create a service SAS" (permissions, times); Microsoft identity platform "OAuth 2.0 client credentials flow". The signature is worked out here from the request as it came, by code of its own.
 
 mod manager;
 
@@ -14,6 +14,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{Method, header};
+use k8s_openapi::jiff::Timestamp;
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -32,6 +33,12 @@ pub const AUDIENCE: &str = "api://AzureADTokenExchange";
 
 /// The first version that takes a blob of 5000 MiB in one request.
 const OLDEST: &str = "2019-12-12";
+
+/// Most blobs of a page.
+const PAGE: usize = 5000;
+
+/// What tokens for blobs are for.
+const STORAGE: &str = "https://storage.azure.com/.default";
 
 /// A storage account.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +59,9 @@ pub struct Rules {
     pub principal: Option<Box<Principal>>,
     /// Address of Resource Manager: what tokens for it are for.
     pub resource_manager: String,
+    /// A listing goes on after so many blobs, and before the first one, although more would be allowed, as it does where the account
+    /// keeps them in several places.
+    pub page: Option<usize>,
     /// Tokens that are good.
     tokens: BTreeSet<String>,
     /// Tokens of the service principal, and what each is for.
@@ -72,10 +82,13 @@ pub struct Federated {
 }
 
 /// What a request may do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a right of its own")]
 struct Rights {
     create: bool,
     replace: bool,
+    read: bool,
+    list: bool,
 }
 
 type Refusal = (u16, &'static str, &'static str);
@@ -85,6 +98,13 @@ const FAILED: Refusal = (
     403,
     "AuthenticationFailed",
     "Server failed to authenticate the request. Make sure the value of Authorization header is formed correctly including the signature.",
+);
+
+/// What every lack of a right says.
+const MISMATCH: Refusal = (
+    403,
+    "AuthorizationPermissionMismatch",
+    "This request is not authorized to perform this operation using this permission.",
 );
 
 impl Rules {
@@ -119,20 +139,7 @@ impl Rules {
         if request.uri.path().starts_with("/subscriptions/") {
             return self.manage(request);
         }
-        if request
-            .uri
-            .query()
-            .is_some_and(|query| query.contains("comp=list"))
-        {
-            return match self.list(request) {
-                Ok(listing) => Verdict {
-                    content_type: http::HeaderValue::from_static("application/xml"),
-                    ..Verdict::refused(200, listing)
-                },
-                Err((status, code, message)) => objects::refused(status, code, message),
-            };
-        }
-        self.put(request)
+        self.blob(request)
             .unwrap_or_else(|(status, code, message)| objects::refused(status, code, message))
     }
 
@@ -156,7 +163,7 @@ impl Rules {
         {
             return Err((400, "unsupported_grant_type", "AADSTS70003"));
         }
-        if value("scope") != "https://storage.azure.com/.default" {
+        if value("scope") != STORAGE {
             return Err((400, "invalid_scope", "AADSTS1002012"));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -207,14 +214,25 @@ impl Rules {
         }
         let scope = value("scope");
         let of_manager = format!("{}/.default", self.resource_manager);
-        if scope != of_manager && scope != "https://storage.azure.com/.default" {
+        if scope != of_manager && scope != STORAGE {
             return Err((400, "invalid_scope", "AADSTS1002012"));
         }
-        let token = format!("eyJ0.of-the-operator-{}", self.given.len());
-        self.given.insert(token.clone(), scope.to_owned());
+        let scope = scope.to_owned();
+        let token = self.give_for(scope);
         Ok(
             json!({"access_token": token, "expires_in": 3599, "ext_expires_in": 3599, "token_type": "Bearer"}),
         )
+    }
+
+    fn give_for(&mut self, scope: String) -> String {
+        let token = format!("eyJ0.of-the-principal-{}", self.given.len());
+        self.given.insert(token.clone(), scope);
+        token
+    }
+
+    /// A token for blobs with the rights of [`Self::principal`], as `az` gives one to whoever has logged in.
+    pub fn log_in(&mut self) -> String {
+        self.give_for(STORAGE.to_owned())
     }
 
     /// What a token is for.
@@ -240,47 +258,8 @@ impl Rules {
         }
     }
 
-    fn list(&self, request: &Request<'_>) -> Result<String, Refusal> {
-        if self.scope(request) != Some("https://storage.azure.com/.default") {
-            return Err((
-                401,
-                "InvalidAuthenticationInfo",
-                "Server failed to authenticate the request.",
-            ));
-        }
-        if !request.headers.contains_key("x-ms-version") {
-            return Err((400, "MissingRequiredHeader", "x-ms-version"));
-        }
-        let principal = self.principal.clone().unwrap_or_default();
-        if !principal
-            .actions
-            .contains("blobServices/containers/blobs/read")
-        {
-            return Err((
-                403,
-                "AuthorizationPermissionMismatch",
-                "This request is not authorized to perform this operation using this permission.",
-            ));
-        }
-        let container = request.uri.path().trim_start_matches('/');
-        if !self.containers.contains_key(container) {
-            return Err((
-                404,
-                "ContainerNotFound",
-                "The specified container does not exist.",
-            ));
-        }
-        let query = request.uri.query().unwrap_or_default();
-        let prefix = query.strip_prefix("restype=container&comp=list&prefix=");
-        let prefix = prefix.ok_or((400, "InvalidQueryParameterValue", "restype"))?;
-        let prefix = percent_encoding::percent_decode_str(prefix).decode_utf8_lossy();
-        let managed = self.managed.as_ref();
-        Ok(managed
-            .map(|managed| managed.list(container, &prefix))
-            .unwrap_or_default())
-    }
-
-    fn put(&mut self, request: &Request<'_>) -> Result<Verdict, Refusal> {
+    /// A request for a blob, or for a listing of them.
+    fn blob(&mut self, request: &Request<'_>) -> Result<Verdict, Refusal> {
         let header = |name: &str| request.headers.get(name)?.to_str().ok();
         let missing = (
             400,
@@ -297,17 +276,89 @@ impl Rules {
         } else {
             String::new()
         };
-        let path = request.uri.path().strip_prefix(&before);
-        let (name, blob) =
-            path.and_then(objects::read_path)
-                .ok_or((400, "InvalidUri", "The URI is not one."))?;
-        if *request.method != Method::PUT {
-            return Err((405, "UnsupportedHttpVerb", "Only PUT here."));
+        let invalid = (400, "InvalidUri", "The URI is not one.");
+        let path = request.uri.path().strip_prefix(&before).ok_or(invalid)?;
+        let path = path.trim_end_matches('/');
+        if *request.method == Method::GET && path.matches('/').count() == 1 {
+            return self.list(request, &path[1..], rights);
         }
+        let (name, blob) = objects::read_path(path).ok_or(invalid)?;
         let is_part = |part: &str| !part.is_empty() && !part.ends_with('.');
         if blob.len() > LONGEST_KEY || !blob.split('/').all(is_part) {
             return Err((400, "InvalidUri", "Not the name of a blob."));
         }
+        match *request.method {
+            Method::PUT => self.put(request, &name, &blob, rights),
+            Method::GET => self.get(request, &name, &blob, rights),
+            _ => Err((405, "UnsupportedHttpVerb", "Only PUT and GET here.")),
+        }
+    }
+
+    fn container(&self, name: &str) -> Result<&Bucket, Refusal> {
+        let missing = (
+            404,
+            "ContainerNotFound",
+            "The specified container does not exist.",
+        );
+        self.containers.get(name).ok_or(missing)
+    }
+
+    fn list(&self, request: &Request<'_>, name: &str, rights: Rights) -> Result<Verdict, Refusal> {
+        let listing = Listing::read(request.uri.query(), self.page)?;
+        if !rights.list {
+            return Err(MISMATCH);
+        }
+        let container = self.container(name)?;
+        let old = self.managed.as_ref();
+        let old = old.map(|managed| managed.stored(name, &listing.prefix));
+        Ok(objects::listing(listing.of(
+            name,
+            container,
+            &old.unwrap_or_default(),
+        )))
+    }
+
+    fn get(
+        &self,
+        request: &Request<'_>,
+        name: &str,
+        blob: &str,
+        rights: Rights,
+    ) -> Result<Verdict, Refusal> {
+        if !rights.read {
+            return Err(MISMATCH);
+        }
+        let range = ["x-ms-range", "range"]
+            .iter()
+            .find_map(|header| request.headers.get(*header)?.to_str().ok());
+        match self.container(name)?.get(blob, range) {
+            None => Err((404, "BlobNotFound", "The specified blob does not exist.")),
+            Some(Err(objects::Unsatisfiable)) => Err((
+                416,
+                "InvalidRange",
+                "The range specified is invalid for the current size of the resource.",
+            )),
+            Some(Ok(mut blob)) => {
+                let kind = http::HeaderValue::from_static("BlockBlob");
+                blob.headers.insert("x-ms-blob-type", kind);
+                Ok(blob)
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        request: &Request<'_>,
+        name: &str,
+        blob: &str,
+        rights: Rights,
+    ) -> Result<Verdict, Refusal> {
+        let header = |name: &str| request.headers.get(name)?.to_str().ok();
+        let missing = (
+            400,
+            "MissingRequiredHeader",
+            "An HTTP header that's mandatory for this request is not specified.",
+        );
         if header("x-ms-blob-type").ok_or(missing)? != "BlockBlob" {
             return Err((400, "InvalidHeaderValue", "x-ms-blob-type"));
         }
@@ -318,7 +369,7 @@ impl Rules {
                 "The Content-Length header was not specified.",
             ));
         }
-        let container = self.containers.get_mut(&name).ok_or((
+        let container = self.containers.get_mut(name).ok_or((
             404,
             "ContainerNotFound",
             "The specified container does not exist.",
@@ -328,15 +379,10 @@ impl Rules {
             Some("*") => true,
             Some(_) => return Err((400, "InvalidHeaderValue", "If-None-Match")),
         };
-        let mismatch = (
-            403,
-            "AuthorizationPermissionMismatch",
-            "This request is not authorized to perform this operation using this permission.",
-        );
         if !rights.create {
-            return Err(mismatch);
+            return Err(MISMATCH);
         }
-        let is_there = container.has(&blob, request.body);
+        let is_there = container.has(blob, request.body);
         if is_there && once {
             return Err((
                 409,
@@ -351,18 +397,21 @@ impl Rules {
                 "This request is not authorized to perform blob overwrites.",
             ));
         }
-        container.put(&blob, request.body);
+        container.put(blob, request.body);
         Ok(objects::stored(201))
     }
 
     fn rights(&self, request: &Request<'_>) -> Result<Rights, Refusal> {
         let header = |name: &str| request.headers.get(name)?.to_str().ok();
-        if let Some(query) = request.uri.query().filter(|query| query.contains("sig=")) {
-            let permissions = self.signatures.get(query).ok_or(FAILED)?;
+        let query = objects::read_query(request.uri.query()).ok_or(FAILED)?;
+        if query.iter().any(|(name, _)| name == "sig") {
+            let permissions = self.signed(&query).ok_or(FAILED)?;
             let has = |permission| permissions.contains(permission);
             return Ok(Rights {
                 create: has('c') || has('w'),
                 replace: has('w'),
+                read: has('r'),
+                list: has('l'),
             });
         }
         let Some(authorization) = header(header::AUTHORIZATION.as_str()) else {
@@ -373,19 +422,34 @@ impl Rules {
             ));
         };
         if let Some(token) = authorization.strip_prefix("Bearer ") {
-            if !self.tokens.contains(token) {
-                return Err((
-                    401,
-                    "InvalidAuthenticationInfo",
-                    "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.",
-                ));
+            if self.tokens.contains(token) {
+                return Ok(Rights {
+                    create: true,
+                    ..Rights::default()
+                });
             }
-            return Ok(Rights {
-                create: true,
-                replace: false,
-            });
+            if self.scope(request) == Some(STORAGE) {
+                let actions = self.principal.as_ref().map(|principal| &principal.actions);
+                let may = |action: &str| {
+                    let action = format!("blobServices/containers/blobs/{action}");
+                    actions.is_some_and(|actions| actions.contains(&action))
+                };
+                return Ok(Rights {
+                    create: may("add/action") || may("write"),
+                    replace: may("write"),
+                    // There is no action of its own for a listing.
+                    read: may("read"),
+                    list: may("read"),
+                });
+            }
+            return Err((
+                401,
+                "InvalidAuthenticationInfo",
+                "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.",
+            ));
         }
-        let date = header("x-ms-date").and_then(|date| httpdate::parse_http_date(date).ok());
+        let date = header("x-ms-date").or_else(|| header(header::DATE.as_str()));
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let age = date.map(|date| {
             let age = SystemTime::now().duration_since(date);
             age.unwrap_or_else(|error| error.duration())
@@ -408,7 +472,109 @@ impl Rules {
         Ok(Rights {
             create: true,
             replace: true,
+            read: true,
+            list: true,
         })
+    }
+
+    /// What a shared access signature allows that stands in a query beside what the operation asks for; none where it was not given,
+    /// or is over.
+    fn signed(&self, query: &[(String, String)]) -> Option<&str> {
+        let (pairs, permissions) =
+            self.signatures
+                .iter()
+                .find_map(|(signature, permissions)| {
+                    let pairs = objects::read_query(Some(signature))?;
+                    let is_it = pairs.iter().all(|pair| query.contains(pair));
+                    is_it.then_some((pairs, permissions))
+                })?;
+        let end = pairs.iter().find(|(name, _)| name == "se");
+        let end = end.and_then(|(_, time)| time.parse::<Timestamp>().ok())?;
+        (end > Timestamp::now()).then_some(permissions)
+    }
+}
+
+/// What of a container is listed.
+#[derive(Debug)]
+struct Listing {
+    prefix: String,
+    marker: Option<String>,
+    after: Option<String>,
+    most: usize,
+}
+
+impl Listing {
+    /// `page` is after how many blobs a listing goes on.
+    fn read(query: Option<&str>, page: Option<usize>) -> Result<Self, Refusal> {
+        let invalid = |what| (400, "InvalidQueryParameterValue", what);
+        let query = objects::read_query(query).ok_or_else(|| invalid("query"))?;
+        let has = |wanted: (&str, &str)| {
+            let mut pairs = query.iter();
+            pairs.any(|(name, value)| (name.as_str(), value.as_str()) == wanted)
+        };
+        if !has(("restype", "container")) || !has(("comp", "list")) {
+            return Err(invalid("restype and comp"));
+        }
+        let mut listing = Self {
+            prefix: String::new(),
+            marker: None,
+            after: None,
+            most: page.unwrap_or(PAGE),
+        };
+        for (name, value) in query {
+            match name.as_str() {
+                "prefix" => listing.prefix = value,
+                "marker" => {
+                    let after = objects::read_mark(&value);
+                    listing.after = Some(after.ok_or_else(|| invalid("marker"))?);
+                    listing.marker = Some(value);
+                }
+                "maxresults" => {
+                    let most: usize = value.parse().map_err(|_| invalid("maxresults"))?;
+                    if most == 0 {
+                        return Err((400, "OutOfRangeQueryParameterValue", "maxresults"));
+                    }
+                    listing.most = listing.most.min(most);
+                }
+                "delimiter" | "include" | "startFrom" => {
+                    return Err((400, "UnsupportedQueryParameter", "not played here"));
+                }
+                // Of the operation, or of a shared access signature.
+                _ => {}
+            }
+        }
+        // The first place has none of them.
+        if page.is_some() && listing.marker.is_none() {
+            listing.most = 0;
+        }
+        Ok(listing)
+    }
+
+    /// `old` are blobs of which nothing is known but when they were stored.
+    fn of(&self, name: &str, container: &Bucket, old: &[(String, String)]) -> String {
+        let (listed, has_more) = container.page(&self.prefix, self.after.as_deref(), self.most);
+        let next = match listed.last() {
+            Some(last) if has_more => objects::mark(last.key),
+            None if has_more => objects::mark(""),
+            _ => String::new(),
+        };
+        let blob = |name: &str, stored: &str, tag: &str, size: usize| {
+            format!(
+                "<Blob><Name>{}</Name><Properties><Creation-Time>{stored}</Creation-Time><Last-Modified>{stored}</Last-Modified><Etag>{tag}</Etag><Content-Length>{size}</Content-Length><Content-Type>application/octet-stream</Content-Type><BlobType>BlockBlob</BlobType></Properties></Blob>",
+                objects::escape(name)
+            )
+        };
+        let of_container = listed.iter().map(|listed| {
+            let stored = httpdate::fmt_http_date(listed.stored);
+            blob(listed.key, &stored, &listed.tag, listed.size)
+        });
+        let old = old.iter().map(|(name, stored)| blob(name, stored, "", 0));
+        let blobs: String = of_container.chain(old).collect();
+        format!(
+            "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"{name}\"><Prefix>{}</Prefix><Marker>{}</Marker><Blobs>{blobs}</Blobs><NextMarker>{next}</NextMarker></EnumerationResults>",
+            objects::escape(&self.prefix),
+            self.marker.as_deref().unwrap_or_default(),
+        )
     }
 }
 
@@ -449,9 +615,17 @@ fn string_to_sign(account: &str, request: &Request<'_>) -> String {
         .collect();
     lines.extend(own.iter().map(|(name, value)| format!("{name}:{value}")));
     lines.push(format!("/{account}{}", request.uri.path()));
-    let query = request.uri.query().into_iter();
-    let mut query: Vec<&str> = query.flat_map(|query| query.split('&')).collect();
-    query.sort_unstable();
-    lines.extend(query.iter().map(|pair| pair.replacen('=', ":", 1)));
+    // Decoded; values of the same name in one line.
+    let mut query: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in objects::read_query(request.uri.query()).unwrap_or_default() {
+        query
+            .entry(name.to_ascii_lowercase())
+            .or_default()
+            .push(value);
+    }
+    lines.extend(query.into_iter().map(|(name, mut values)| {
+        values.sort_unstable();
+        format!("{name}:{}", values.join(","))
+    }));
     lines.join("\n")
 }

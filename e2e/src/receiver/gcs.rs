@@ -2,8 +2,10 @@
 //! as Google documents them.
 //!
 //! Sources: Google "Using OAuth 2.0 for Server to Server Applications" (assertions and their refusals), RFC 7523, RFC 7515;
-//! Cloud Storage "PUT Object", "Request preconditions", "HTTP status and error codes for XML", "IAM permissions for XML
-//! requests" (an object that is replaced is deleted); "Access VM metadata" (the header without which nothing is told).
+//! Cloud Storage "PUT Object", "GET Object", "List Objects" (version 2, pages), "Request preconditions", "HTTP status and error codes
+//! for XML", "IAM permissions for XML requests" (an object that is replaced is deleted), "Attribute reference for IAM Conditions"
+//! (`objectListPrefix`); "Access VM metadata" (the header without which nothing is told); AIP-4111 (tokens that service accounts sign
+//! for themselves).
 
 mod settings;
 
@@ -13,6 +15,7 @@ use std::{
 };
 
 use http::{Method, header};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
@@ -38,6 +41,14 @@ const LONGEST: u64 = 3600;
 /// Scopes with which objects may be written.
 const SCOPES: [&str; 3] = ["read_write", "full_control", "write_only"];
 
+/// Scopes with which they may be read, and what stands before those of the store's own.
+const READING: [&str; 3] = ["read_only", "read_write", "full_control"];
+const OF_STORAGE: &str = "https://www.googleapis.com/auth/devstorage.";
+const OF_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// Most objects of a page.
+const PAGE: usize = 1000;
+
 /// The scope of a pod's own token.
 const READ_WRITE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 
@@ -60,6 +71,8 @@ pub struct Rules {
     tokens: BTreeMap<String, (String, String)>,
     given: usize,
 }
+
+type Refusal = (u16, &'static str, String);
 
 /// A service account.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +97,16 @@ impl Account {
 }
 
 impl Account {
+    /// One with this key that may list and get objects below a prefix: a custom role with a condition.
+    pub fn reader(key: &str, prefix: &str) -> Self {
+        let permissions = ["storage.objects.get", "storage.objects.list"];
+        Self {
+            keys: [key.to_owned()].into(),
+            permissions: permissions.map(str::to_owned).into(),
+            prefix: prefix.to_owned(),
+        }
+    }
+
     /// One with this key that may look after the settings of buckets: a custom role with these permissions.
     pub fn custodian(key: &str, permissions: &[&str]) -> Self {
         Self {
@@ -157,8 +180,95 @@ impl Rules {
         if let Some(rest) = path.strip_prefix(settings::PATH) {
             return self.of_settings(request, rest);
         }
-        self.put(request)
-            .unwrap_or_else(|(status, code, details)| objects::refused(status, code, &details))
+        let answer = if *request.method == Method::GET {
+            self.read(request)
+        } else {
+            self.put(request)
+        };
+        answer.unwrap_or_else(|(status, code, details)| objects::refused(status, code, &details))
+    }
+
+    /// Whose token a request shows, and what it is for: one that was given, or one that a service account has signed for itself.
+    fn caller(&self, request: &Request<'_>) -> Option<(String, String)> {
+        let token = request.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let token = token.strip_prefix("Bearer ")?;
+        if let Some(given) = self.tokens.get(token) {
+            return Some(given.clone());
+        }
+        let jwt::Token { head, claims } = jwt::read(token)?;
+        let email = claims["iss"].as_str()?;
+        let key = head["kid"].as_str()?;
+        let is_known = self.accounts.get(email)?.keys.contains(key);
+        // Either a scope or an audience.
+        let is_scoped = claims["aud"].is_null() && claims["sub"] == email;
+        let is_now = is_short_lived(&claims);
+        let scope = claims["scope"].as_str()?;
+        (is_known && is_scoped && is_now).then(|| (email.to_owned(), scope.to_owned()))
+    }
+
+    /// A listing or an object.
+    fn read(&self, request: &Request<'_>) -> Result<Verdict, Refusal> {
+        let refused = |status, code, message: &str| Err((status, code, message.to_owned()));
+        let Some((email, scope)) = self.caller(request) else {
+            return refused(401, "AuthenticationRequired", "Authentication required.");
+        };
+        let may_read = |scope: &str| {
+            let of_storage = scope.strip_prefix(OF_STORAGE);
+            scope == OF_PLATFORM || of_storage.is_some_and(|right| READING.contains(&right))
+        };
+        if !scope.split(' ').any(may_read) {
+            let message = "Access denied. Provided scope(s) are not authorized";
+            return refused(403, "InsufficientScope", message);
+        }
+        let path = request.uri.path();
+        let path = if path[1..].contains('/') {
+            path.to_owned()
+        } else {
+            format!("{path}/")
+        };
+        let Some((name, key)) = objects::read_path(&path) else {
+            return refused(400, "InvalidURI", "Couldn't parse the specified URI.");
+        };
+        let Some(bucket) = self.buckets.get(&name) else {
+            return refused(404, "NoSuchBucket", "The specified bucket does not exist.");
+        };
+        let account = self.accounts.get(&email).cloned().unwrap_or_default();
+        let may = |permission: &str, prefix: &str| {
+            if account.permissions.contains(permission) && prefix.starts_with(&account.prefix) {
+                return Ok(());
+            }
+            let details = format!(
+                "{email} does not have {permission} access to the Google Cloud Storage object. Permission '{permission}' denied on resource (or it may not exist)."
+            );
+            Err((403, "AccessDenied", details))
+        };
+        if key.is_empty() {
+            let listing = Listing::read(request.uri.query())?;
+            may("storage.objects.list", &listing.prefix)?;
+            return Ok(objects::listing(listing.of(&name, bucket)));
+        }
+        if request.uri.query().is_some() {
+            return refused(
+                400,
+                "InvalidArgument",
+                "Only whole objects and ranges here.",
+            );
+        }
+        may("storage.objects.get", &key)?;
+        let range = request.headers.get(header::RANGE);
+        match bucket.get(&key, range.and_then(|range| range.to_str().ok())) {
+            None => refused(404, "NoSuchKey", "The specified key does not exist."),
+            Some(Err(objects::Unsatisfiable)) => refused(
+                416,
+                "InvalidRange",
+                "The requested range cannot be satisfied.",
+            ),
+            Some(Ok(mut object)) => {
+                let generation = http::HeaderValue::from_static("1");
+                object.headers.insert("x-goog-generation", generation);
+                Ok(object)
+            }
+        }
     }
 
     /// What the metadata server of a node says.
@@ -228,20 +338,14 @@ impl Rules {
         if claims["aud"] != self.audience.as_str() {
             return Err(grant("Invalid JWT: audience."));
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let time = |name: &str| claims[name].as_u64().unwrap_or_default();
-        let (issued, end) = (time("iat"), time("exp"));
-        if issued > now + TOLERANCE || end + TOLERANCE < now || end > issued + LONGEST {
+        if !is_short_lived(&claims) {
             return Err(grant(
                 "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values in the JWT claim.",
             ));
         }
         let scope = claims["scope"].as_str().unwrap_or_default();
         let is_enough = scope.split(' ').any(|scope| {
-            let of_storage = scope.strip_prefix("https://www.googleapis.com/auth/devstorage.");
+            let of_storage = scope.strip_prefix(OF_STORAGE);
             of_storage.is_some_and(|right| SCOPES.contains(&right))
         });
         if is_enough {
@@ -251,12 +355,10 @@ impl Rules {
         }
     }
 
-    fn put(&mut self, request: &Request<'_>) -> Result<Verdict, (u16, &'static str, String)> {
+    fn put(&mut self, request: &Request<'_>) -> Result<Verdict, Refusal> {
         let refused = |status, code, message: &str| Err((status, code, message.to_owned()));
         let header = |name: &str| request.headers.get(name)?.to_str().ok();
-        let token = header(header::AUTHORIZATION.as_str());
-        let token = token.and_then(|value| value.strip_prefix("Bearer "));
-        let Some((email, _)) = token.and_then(|token| self.tokens.get(token)) else {
+        let Some((email, _)) = self.caller(request) else {
             return refused(401, "AuthenticationRequired", "Authentication required.");
         };
         let Some((name, key)) = objects::read_path(request.uri.path()) else {
@@ -274,7 +376,7 @@ impl Rules {
         let Some(bucket) = self.buckets.get_mut(&name) else {
             return refused(404, "NoSuchBucket", "The specified bucket does not exist.");
         };
-        let account = self.accounts.get(email).cloned().unwrap_or_default();
+        let account = self.accounts.get(&email).cloned().unwrap_or_default();
         let may = |permission: &str| {
             account.permissions.contains(permission) && key.starts_with(&account.prefix)
         };
@@ -306,5 +408,84 @@ impl Rules {
         }
         bucket.put(&key, request.body);
         Ok(objects::stored(200))
+    }
+}
+
+/// Whether a token is good now, and for no longer than Google allows.
+fn is_short_lived(claims: &Value) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs();
+    let time = |name: &str| claims[name].as_u64().unwrap_or_default();
+    let (issued, end) = (time("iat"), time("exp"));
+    issued <= now + TOLERANCE && end + TOLERANCE >= now && end <= issued + LONGEST
+}
+
+/// What of a bucket is listed.
+#[derive(Debug)]
+struct Listing {
+    prefix: String,
+    after: Option<String>,
+    most: usize,
+}
+
+impl Listing {
+    fn read(query: Option<&str>) -> Result<Self, Refusal> {
+        let invalid = |what: &str| (400, "InvalidArgument", what.to_owned());
+        let query = objects::read_query(query).ok_or_else(|| invalid("query"))?;
+        let mut listing = Self {
+            prefix: String::new(),
+            after: None,
+            most: PAGE,
+        };
+        let mut version = None;
+        for (name, value) in query {
+            match name.as_str() {
+                "list-type" => version = Some(value),
+                "prefix" => listing.prefix = value,
+                "continuation-token" => {
+                    let after = objects::read_mark(&value);
+                    listing.after = Some(after.ok_or_else(|| invalid("continuation-token"))?);
+                }
+                "max-keys" => {
+                    let most: usize = value.parse().map_err(|_| invalid("max-keys"))?;
+                    listing.most = most.min(PAGE);
+                }
+                other => return Err(invalid(other)),
+            }
+        }
+        if version.as_deref() == Some("2") {
+            Ok(listing)
+        } else {
+            Err(invalid("only version 2 of listings here"))
+        }
+    }
+
+    fn of(&self, name: &str, bucket: &Bucket) -> String {
+        let (listed, has_more) = bucket.page(&self.prefix, self.after.as_deref(), self.most);
+        let next = listed.last().filter(|_| has_more);
+        let next = next.map(|last| {
+            let mark = objects::mark(last.key);
+            format!("<NextContinuationToken>{mark}</NextContinuationToken>")
+        });
+        let contents: Vec<String> = listed
+            .iter()
+            .map(|object| {
+                let stored = Timestamp::try_from(object.stored).unwrap_or_default();
+                format!(
+                    "<Contents><Key>{}</Key><Generation>1</Generation><MetaGeneration>1</MetaGeneration><LastModified>{stored:.3}</LastModified><ETag>\"{}\"</ETag><Size>{}</Size></Contents>",
+                    objects::escape(object.key),
+                    object.tag,
+                    object.size
+                )
+            })
+            .collect();
+        format!(
+            "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult xmlns='http://doc.s3.amazonaws.com/2006-03-01'><Name>{name}</Name><Prefix>{}</Prefix><KeyCount>{}</KeyCount><MaxKeys>{}</MaxKeys><IsTruncated>{has_more}</IsTruncated>{}{}</ListBucketResult>",
+            objects::escape(&self.prefix),
+            listed.len(),
+            self.most,
+            next.unwrap_or_default(),
+            contents.concat(),
+        )
     }
 }

@@ -220,12 +220,14 @@ async fn answer(
         Some(Fault::Answer { retry_after, .. }) => retry_after,
         _ => None,
     };
-    Ok(response(
+    let mut response = response(
         verdict.status,
         verdict.content_type,
         verdict.body,
         retry_after,
-    ))
+    );
+    response.headers_mut().extend(verdict.headers);
+    Ok(response)
 }
 
 /// The body, or as much of it as came first when that is `limit` bytes or more; nothing when the sender went away.

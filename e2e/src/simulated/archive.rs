@@ -23,7 +23,38 @@ use katonic_log_agent::{
 use katonic_log_config::{ArchiveLayout, JsonFormat, Parse, bundle::hex_digest};
 use sha2::{Digest as _, Sha256};
 
-use crate::receiver::Minio;
+use crate::receiver::{Minio, Receiver};
+
+/// A store that takes objects, and asks nobody who brings them.
+pub trait Keeps {
+    /// Keeps an object, whatever was there.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    fn keep(
+        &self,
+        bucket: &str,
+        key: &str,
+        content: Vec<u8>,
+    ) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Keeps for Minio {
+    async fn keep(&self, bucket: &str, key: &str, content: Vec<u8>) -> Result<()> {
+        put(self, bucket, key, content).await
+    }
+}
+
+impl Keeps for Receiver {
+    async fn keep(&self, bucket: &str, key: &str, content: Vec<u8>) -> Result<()> {
+        let kept = self.change_rules(|protocol| {
+            let bucket = protocol.bucket(bucket)?;
+            bucket.put(key, &content);
+            Some(())
+        });
+        kept.with_context(|| format!("there is no bucket {bucket}"))
+    }
+}
 
 /// A container whose log is archived.
 #[derive(Clone, Debug)]
@@ -169,14 +200,14 @@ impl Archive {
     /// When the store does not take it.
     pub async fn object<'l>(
         &mut self,
-        minio: &Minio,
+        store: &impl Keeps,
         lines: impl IntoIterator<Item = (Timestamp, &'l [u8])>,
     ) -> Result<String> {
         let (lines, records) = self.records(lines);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&records).context("failed to compress")?;
         let stored = gzip.finish().context("failed to compress")?;
-        self.put_object(minio, lines, records.len() as u64, stored)
+        self.put_object(store, lines, records.len() as u64, stored)
             .await
     }
 
@@ -186,7 +217,7 @@ impl Archive {
     /// When the store does not take it.
     pub async fn put_object(
         &mut self,
-        minio: &Minio,
+        store: &impl Keeps,
         lines: u64,
         bytes: u64,
         stored: Vec<u8>,
@@ -207,22 +238,22 @@ impl Archive {
             .clone()
             .with_object(addition, Sha256::digest(&stored).into(), last);
         self.offset = next;
-        self.put(minio, &key, stored).await
+        self.put(store, &key, stored).await
     }
 
     /// Says in the store that the run is whole; gives the key.
     ///
     /// # Errors
     /// When the store does not take it.
-    pub async fn record(&self, minio: &Minio) -> Result<String> {
+    pub async fn record(&self, store: &impl Keeps) -> Result<String> {
         let record = self.run.record(&self.pod, Some(&self.execution_id))?;
         let key = key::record(&self.run, &self.route);
-        self.put(minio, &key, record).await
+        self.put(store, &key, record).await
     }
 
-    async fn put(&self, minio: &Minio, key: &str, content: Vec<u8>) -> Result<String> {
+    async fn put(&self, store: &impl Keeps, key: &str, content: Vec<u8>) -> Result<String> {
         let key = format!("{}{key}", self.prefix);
-        put(minio, &self.bucket, &key, content).await?;
+        store.keep(&self.bucket, &key, content).await?;
         Ok(key)
     }
 }

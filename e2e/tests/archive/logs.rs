@@ -1,5 +1,7 @@
-//! `katonic-logging logs` on a real store of objects, as a person and a script use it.
+//! `katonic-logging logs` on a real store of objects, and on those of other clouds as they document themselves, as a person and a
+//! script use it.
 
+mod cloud;
 mod faults;
 mod read;
 mod rights;
@@ -11,7 +13,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_logging_e2e::{
     program,
     receiver::{Minio, Record, Tally, minio::User},
-    simulated::{archive::Archive, load::numbered_line},
+    simulated::{
+        archive::{Archive, Keeps},
+        load::numbered_line,
+    },
 };
 use serde_json::Value;
 use tokio::{process::Command, task::spawn_blocking};
@@ -75,17 +80,21 @@ struct Said {
 
 impl Said {
     async fn of(arguments: &[&str], user: Option<&User>) -> Result<Self> {
-        let output = command(arguments, user).await?.output().await;
-        let output = output.context("failed to run katonic-logging logs")?;
-        let said = Self {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout)?,
-            stderr: String::from_utf8(output.stderr)?,
-        };
+        let said = Self::of_command(command(arguments, user).await?).await?;
         if let Some(user) = user {
             assert!(!said.stderr.contains(&user.secret), "{said:?}");
         }
         Ok(said)
+    }
+
+    async fn of_command(mut command: Command) -> Result<Self> {
+        let output = command.output().await;
+        let output = output.context("failed to run katonic-logging logs")?;
+        Ok(Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
     }
 
     /// The last line on stderr, and the exit code.
@@ -161,6 +170,16 @@ async fn archive(
     total: usize,
     of_object: usize,
 ) -> Result<Vec<String>> {
+    archive_in(&shelf.minio, pod, lines, total, of_object).await
+}
+
+async fn archive_in(
+    store: &impl Keeps,
+    pod: &mut Archive,
+    lines: std::ops::RangeInclusive<usize>,
+    total: usize,
+    of_object: usize,
+) -> Result<Vec<String>> {
     let numbers: Vec<usize> = lines.collect();
     let mut keys = Vec::new();
     for chunk in numbers.chunks(of_object) {
@@ -169,7 +188,7 @@ async fn archive(
             .map(|number| (at(*number), numbered_line(*number, total)))
             .collect();
         let lines = lines.iter().map(|(time, line)| (*time, line.as_bytes()));
-        keys.push(pod.object(&shelf.minio, lines).await?);
+        keys.push(pod.object(store, lines).await?);
     }
     Ok(keys)
 }

@@ -295,7 +295,7 @@ impl Cloud {
             self.setup.operator.log()?,
             serde_json::to_string(status)?
         );
-        for secret in [SECRET, "PRIVATE KEY", "ya29.", "eyJ0.of-the-operator"] {
+        for secret in [SECRET, "PRIVATE KEY", "ya29.", "eyJ0.of-the-principal"] {
             ensure!(!told.contains(secret), "{told}");
         }
         Ok(())

@@ -12,9 +12,12 @@ use std::{
     num::NonZeroU32,
 };
 
-pub use archive::{ACCESS_KEY_ID, OfInstallation, SECRET_ACCESS_KEY};
+pub use archive::{
+    ACCESS_KEY_ID, OfInstallation, SAS_TOKEN, SECRET_ACCESS_KEY, SERVICE_ACCOUNT_KEY, STORAGE_KEY,
+};
 pub use management::{
-    InvalidResource, ManagedAccount, ManagedSetting, ResourceGroup, SubscriptionId,
+    CLIENT_ID, CLIENT_SECRET, InvalidResource, ManagedAccount, ManagedSetting, ResourceGroup,
+    SubscriptionId, TENANT_ID,
 };
 pub(crate) use sinks::is_splunk_cloud;
 

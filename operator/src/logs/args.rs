@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use k8s_openapi::jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use katonic_log_config::{BucketName, ContainerPattern, Endpoint, KeyPrefix, Region};
+use katonic_log_config::{
+    AzureAccount, AzureContainer, BucketName, ContainerPattern, Endpoint, GcsBucketName, KeyPrefix,
+    Region,
+};
+use katonic_logging_core::execution::{Location, location::Unlocated};
 
 use super::{archived::Since, show::Form};
 use crate::access::ClusterArgs;
@@ -19,9 +23,15 @@ Lines are merged in the order of their times. What has been archived is read fro
 printed since from the pods: without a gap, and no line twice. At the end, completeness records are checked against \
 everything that was read, and one line on stderr says what they prove, for example `verified: 1,234,567 lines, complete`.
 
-The archive is the one that the installation names (blob_storage.logs), or the one that --bucket names; with --bucket alone no \
-cluster is asked. It is read with the access key of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or of a Secret; the agents' own key \
-can only write.";
+The archive is the one that the installation names (blob_storage.logs), or the one that --bucket, --gcs-bucket or --azure-container \
+names; with one of these alone no cluster is asked. It is read with the credentials of the environment, as the vendor's own tools name \
+them, or of a Secret; those of the agents can only write.
+
+  Amazon S3             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, the machine's role
+  Google Cloud Storage  GOOGLE_APPLICATION_CREDENTIALS, what `gcloud auth application-default login` has written, \
+GOOGLE_BEARER_TOKEN, the machine's service account
+  Azure Blob Storage    AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_KEY, AZURE_TENANT_ID with AZURE_CLIENT_ID and \
+AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE, `az login`, the machine's identity";
 
 /// What follows the flags.
 pub const HELP: &str = "\
@@ -37,7 +47,9 @@ Examples:
   katonic-logging logs 63d16b3ebe3729589c5bd9d8
   katonic-logging logs 63d16b3ebe3729589c5bd9d8 --follow
   katonic-logging logs 63d16b3ebe3729589c5bd9d8 --since 2h -o json | jq -r .message
-  katonic-logging logs 63d16b3ebe3729589c5bd9d8 --bucket platform-logs --endpoint https://minio.example.com:9000 --prefix platform";
+  katonic-logging logs 63d16b3ebe3729589c5bd9d8 --bucket platform-logs --endpoint https://minio.example.com:9000 --prefix platform
+  katonic-logging logs 63d16b3ebe3729589c5bd9d8 --gcs-bucket platform-logs --prefix platform
+  katonic-logging logs 63d16b3ebe3729589c5bd9d8 --azure-account platformlogs --azure-container logs --prefix platform";
 
 /// What is read, and how it is shown.
 #[derive(Clone, Debug, clap::Args)]
@@ -80,24 +92,35 @@ pub struct LogsArgs {
 
 /// Where the archive is, instead of the installation's, and who reads it.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("named").args(["bucket", "gcs_bucket", "azure_container"]))]
 pub struct StoreArgs {
-    /// Bucket of the archive, instead of the installation's.
+    /// Bucket of the archive in S3 or a store that speaks its protocol, instead of the installation's.
     #[arg(long, value_parser = |text: &str| BucketName::try_from(text.to_owned()))]
     pub bucket: Option<BucketName>,
-    /// Address of a store that is not Amazon's, for example <https://minio.example.com:9000>.
-    #[arg(long, value_name = "URL", requires = "bucket", value_parser = |text: &str| Endpoint::try_from(text.to_owned()))]
+    /// Bucket of the archive in Google Cloud Storage, instead of the installation's.
+    #[arg(long, value_name = "BUCKET", value_parser = |text: &str| GcsBucketName::try_from(text.to_owned()))]
+    pub gcs_bucket: Option<GcsBucketName>,
+    /// Container of the archive in Azure Blob Storage, instead of the installation's.
+    #[arg(long, value_name = "CONTAINER", requires = "azure_account", value_parser = |text: &str| AzureContainer::try_from(text.to_owned()))]
+    pub azure_container: Option<AzureContainer>,
+    /// Storage account of that container.
+    #[arg(long, value_name = "ACCOUNT", requires = "azure_container", conflicts_with_all = ["bucket", "gcs_bucket"], value_parser = |text: &str| AzureAccount::try_from(text.to_owned()))]
+    pub azure_account: Option<AzureAccount>,
+    /// Address of the store, where it is not the vendor's own, for example <https://minio.example.com:9000>.
+    #[arg(long, value_name = "URL", requires = "named", value_parser = |text: &str| Endpoint::try_from(text.to_owned()))]
     pub endpoint: Option<Endpoint>,
-    /// Region of the bucket.
-    #[arg(long, requires = "bucket", value_parser = |text: &str| Region::try_from(text.to_owned()))]
+    /// Region of a bucket in S3.
+    #[arg(long, requires = "bucket", conflicts_with_all = ["gcs_bucket", "azure_container"], value_parser = |text: &str| Region::try_from(text.to_owned()))]
     pub region: Option<Region>,
     /// What the sink's prefix is, if it has one.
-    #[arg(long, requires = "bucket", value_parser = |text: &str| KeyPrefix::try_from(text.to_owned()))]
+    #[arg(long, requires = "named", value_parser = |text: &str| KeyPrefix::try_from(text.to_owned()))]
     pub prefix: Option<KeyPrefix>,
     /// File with the certificates (PEM) of the authorities to trust for the store, instead of the public ones.
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Secret in the operator's namespace with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` of a reader; otherwise
-    /// what the environment says.
+    /// Secret in the operator's namespace with the credentials of a reader, instead of the environment's: `AWS_ACCESS_KEY_ID` and
+    /// `AWS_SECRET_ACCESS_KEY`; `key.json`; `AZURE_STORAGE_SAS_TOKEN`, `AZURE_STORAGE_KEY`, or `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`
+    /// and `AZURE_CLIENT_SECRET`.
     #[arg(long, value_name = "NAME")]
     pub credentials_secret: Option<String>,
 }
@@ -151,6 +174,28 @@ fn when(text: &str) -> Result<When, String> {
             "write a time, for example 2026-11-23T10:15:07Z, or how long ago, for example 2h or 3d"
                 .to_owned(),
         ),
+    }
+}
+
+impl StoreArgs {
+    /// Whether the archive is another one than the installation's.
+    pub(super) fn is_spelled_out(&self) -> bool {
+        self.bucket.is_some() || self.gcs_bucket.is_some() || self.azure_container.is_some()
+    }
+
+    /// The archive that is spelled out, if one is.
+    pub(super) fn location(&self) -> Option<Result<Location, Unlocated>> {
+        let (endpoint, prefix) = (self.endpoint.clone(), self.prefix.clone());
+        if let Some(bucket) = &self.bucket {
+            let region = self.region.clone();
+            return Some(Location::s3(bucket.clone(), region, endpoint, prefix));
+        }
+        if let Some(bucket) = &self.gcs_bucket {
+            return Some(Location::gcs(bucket.clone(), endpoint, prefix));
+        }
+        let account = self.azure_account.clone()?;
+        let container = self.azure_container.clone()?;
+        Some(Location::azure(account, container, endpoint, prefix))
     }
 }
 

@@ -11,7 +11,7 @@ use katonic_logging_core::{
         Kind, Location,
         location::{Reach, Unlocated},
     },
-    policy::{ACCESS_KEY_ID, Needs, SECRET_ACCESS_KEY},
+    policy::Needs,
 };
 use katonic_logging_crds::SecretKeyRef;
 use kube::{Api, Client};
@@ -21,14 +21,14 @@ use super::{
     args::{KindArg, LogsArgs, Place},
     running::Pods,
     show::say,
-    store::{Credentials, Store, Way},
+    store::{Credentials, Store, Way, needs},
 };
 use crate::access::{self, Patience};
 
 /// A reader as the command line wants it.
 pub async fn reader(args: &LogsArgs, now: Timestamp) -> Result<Reader, Failure> {
     let store_args = &args.store;
-    let is_spelled_out = store_args.bucket.is_some();
+    let is_spelled_out = store_args.is_spelled_out();
     let cluster = &args.cluster;
     let is_cluster_named = cluster.kubeconfig.is_some() || cluster.context.is_some();
     let uses_pods = match args.from {
@@ -89,18 +89,9 @@ async fn store(
     installation: Option<&Installation>,
 ) -> Result<Option<Store>, Failure> {
     let store = &args.store;
-    let of_installation = installation
-        .filter(|_| store.bucket.is_none())
-        .map(|installation| &installation.log_store);
-    let location = match (&store.bucket, of_installation) {
-        (Some(bucket), _) => Location::new(
-            bucket.clone(),
-            store.region.clone(),
-            store.endpoint.clone(),
-            store.prefix.clone(),
-        )
-        .map(|location| (location, Reach::default())),
-        (None, Some(store)) => Location::of(store),
+    let location = match (store.location(), installation) {
+        (Some(location), _) => location.map(|location| (location, Reach::default())),
+        (None, Some(installation)) => Location::of(&installation.log_store),
         (None, None) => Err(Unlocated::None),
     };
     let (location, reach) = match location {
@@ -114,25 +105,20 @@ async fn store(
     let namespace = &args.cluster.namespace;
     let credentials = match (&store.credentials_secret, client) {
         (Some(name), Some(client)) => {
-            let mut secret = secret(client, namespace, name).await?.ok_or_else(|| {
+            let secret = secret(client, namespace, name).await?.ok_or_else(|| {
                 Failure::Unreadable(format!(
-                    "Secret {namespace}/{name} does not exist: it needs {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY} of a reader"
+                    "Secret {namespace}/{name} does not exist: it needs {}",
+                    needs(&location.bucket)
                 ))
             })?;
-            let mut take = |key: &str| {
-                let missing = || {
-                    Failure::Unreadable(format!(
-                        "Secret {namespace}/{name} has no key {key}: it needs {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY}"
-                    ))
-                };
-                let value = secret.data.as_mut().and_then(|data| data.remove(key));
-                let value =
-                    String::from_utf8(value.ok_or_else(missing)?.0).map_err(|_| missing())?;
-                Ok::<_, Failure>(value.trim().to_owned())
-            };
-            Credentials::of_key(take(ACCESS_KEY_ID)?, take(SECRET_ACCESS_KEY)?)
+            let data = secret.data.unwrap_or_default().into_iter();
+            // What is no text is no credential either.
+            let data =
+                data.filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?)));
+            let name = format!("{namespace}/{name}");
+            Credentials::of_secret(&location.bucket, &data.collect(), &name)?
         }
-        _ => Credentials::of_environment().await?,
+        _ => Credentials::of_environment(&location.bucket).await?,
     };
     let authorities = match &store.ca_file {
         Some(path) => Some(std::fs::read(path).map_err(|error| {
@@ -175,7 +161,7 @@ async fn resolve(
         return Ok(values);
     };
     Err(Failure::Unreadable(format!(
-        "the installation's store of logs cannot be reached: {reason}; or name the store with --bucket"
+        "the installation's store of logs cannot be reached: {reason}; or name the store with --bucket, --gcs-bucket or --azure-container"
     )))
 }
 

@@ -72,10 +72,7 @@ impl Reader {
         if let Some(store) = &self.store {
             let location = &store.location;
             let prefix = location.of_execution(&self.id);
-            places.push(format!(
-                "below {prefix} in bucket {}",
-                location.bucket.as_str()
-            ));
+            places.push(format!("below {prefix} in {}", location.bucket));
         }
         if let Some(pods) = &self.pods {
             places.push(format!("among the pods of namespace {}", pods.namespace()));

@@ -165,24 +165,14 @@ impl Managed {
         })
     }
 
-    /// The blobs below a prefix of a container, as the blob service lists them.
-    pub(super) fn list(&self, container: &str, prefix: &str) -> String {
-        let begins = format!("{container}/{prefix}");
-        let blobs = self
-            .stored
-            .iter()
-            .filter(|(key, _)| key.starts_with(&begins));
-        let blobs: Vec<String> = blobs
-            .map(|(key, time)| {
-                format!(
-                    "<Blob><Name>{key}</Name><Properties><Last-Modified>{time}</Last-Modified></Properties></Blob>"
-                )
-            })
-            .collect();
-        format!(
-            "<?xml version=\"1.0\" encoding=\"utf-8\"?><EnumerationResults ContainerName=\"{container}\"><Blobs>{}</Blobs><NextMarker /></EnumerationResults>",
-            blobs.concat()
-        )
+    /// The blobs below a prefix of a container, and when each was stored.
+    pub(super) fn stored(&self, container: &str, prefix: &str) -> Vec<(String, String)> {
+        let blobs = self.stored.iter().filter_map(|(key, time)| {
+            let blob = key.strip_prefix(container)?.strip_prefix('/')?;
+            let is_below = blob.starts_with(prefix);
+            is_below.then(|| (blob.to_owned(), time.clone()))
+        });
+        blobs.collect()
     }
 }
 

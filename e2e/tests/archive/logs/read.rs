@@ -190,7 +190,7 @@ async fn ids_that_keys_and_paths_do_not_like_are_found_and_nothing_else_is() -> 
     let said = shelf.logs_as(&shelf.reader, "a", &[]).await?;
     said.fails(
         5,
-        "nothing found of execution a below logs/executions/a/ in bucket platform-logs",
+        "nothing found of execution a below logs/executions/a/ in bucket `platform-logs`",
     );
     let said = Said::of(&["", "--bucket", BUCKET], None).await?;
     assert_eq!(said.code, Some(2), "{said:?}");

@@ -12,7 +12,7 @@ use katonic_logging_crds::{AccessKeySecretRef, SecretKeyRef, sink::MAX_AGE};
 
 use super::{Needs, Policy, Reader, Sink, Told, Usage, Violation, connection::Findings};
 use crate::{
-    execution::{Location, location::Reach},
+    execution::location::Reach,
     installation::{Installation, LogStore},
     retention::Retention,
 };
@@ -23,11 +23,12 @@ pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 
 /// Key of a Secret with the key file of a service account, as Google's documentation names the file.
-pub(super) const SERVICE_ACCOUNT_KEY: &str = "key.json";
+pub const SERVICE_ACCOUNT_KEY: &str = "key.json";
 
 /// Keys of a Secret with what opens a storage account, as Azure's own tools name them.
-pub(crate) const STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
-pub(crate) const SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
+pub const STORAGE_KEY: &str = "AZURE_STORAGE_KEY";
+/// See [`STORAGE_KEY`].
+pub const SAS_TOKEN: &str = "AZURE_STORAGE_SAS_TOKEN";
 
 /// Google's own address (Google: "XML API").
 const GOOGLE: &str = "https://storage.googleapis.com";
@@ -144,32 +145,38 @@ fn resolve(archive: &OfInstallation, store: &LogStore) -> Result<Sink, String> {
     })
 }
 
-/// Where a store is, and how it is reached.
+/// A store that the installation names, and how it is reached, for who only reads: agents and operator have credentials of their
+/// own.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(crate) fn location(store: &api::S3Store) -> Result<(Location, Reach), String> {
-    // Agents and operator have credentials of their own.
-    let store = api::S3Store {
-        credentials_secret_ref: None,
-        management_secret_ref: None,
-        ..store.clone()
+pub(crate) fn of_reader(store: &LogStore) -> Result<(Store, Reach), String> {
+    let opened_by_nobody = match store {
+        LogStore::S3(store) => LogStore::S3(Box::new(api::S3Store {
+            credentials_secret_ref: None,
+            management_secret_ref: None,
+            ..(**store).clone()
+        })),
+        LogStore::Gcs(store) => LogStore::Gcs(Box::new(api::GcsStore {
+            credentials_secret_ref: None,
+            management_secret_ref: None,
+            ..(**store).clone()
+        })),
+        LogStore::Azure(store) => LogStore::Azure(Box::new(api::AzureStore {
+            credentials_secret_ref: None,
+            management_secret_ref: None,
+            subscription_id: None,
+            resource_group: None,
+            management_endpoint: None,
+            authority_host: None,
+            ..(**store).clone()
+        })),
+        LogStore::None | LogStore::Unusable(_) => store.clone(),
     };
-    let mut reader = Reader::default();
     let mut findings = Findings::default();
-    let read = reader.s3("", &store, &mut findings);
-    let (s3, connection) = reader.outcome(read)?;
-    let location = Location {
-        endpoint: s3.endpoint,
-        region: s3.region,
-        bucket: s3.bucket,
-        prefix: s3.prefix,
-    };
-    let reach = Reach {
-        connection,
-        needs: findings.needs,
-    };
-    Ok((location, reach))
+    let (store, connection) = read(&opened_by_nobody, &mut findings)?;
+    let needs = findings.needs;
+    Ok((store, Reach { connection, needs }))
 }
 
 /// What is wrong with a store that the installation names.
@@ -438,9 +445,7 @@ impl Reader {
             AzureContainer::try_from(store.container.clone()),
         );
         let prefix = self.prefix(path, store.prefix.as_ref());
-        // Azure: "Naming and Referencing Containers, Blobs, and Metadata".
-        let ends_with_dot = |prefix: &String| prefix.split('/').any(|part| part.ends_with('.'));
-        if store.prefix.as_ref().is_some_and(ends_with_dot) {
+        if store.prefix.as_deref().is_some_and(ends_with_dot) {
             self.violation(
                 format!("{path}.prefix"),
                 "has a part that ends with a dot, which Azure does not take: remove the dot",
@@ -503,8 +508,20 @@ fn by_identity<T>(findings: &mut Findings) -> Option<T> {
     None
 }
 
+/// Whether it is the beginning of names that Azure does not take (Azure: "Naming and Referencing Containers, Blobs, and Metadata").
+pub(crate) fn ends_with_dot(prefix: &str) -> bool {
+    prefix.split('/').any(|part| part.ends_with('.'))
+}
+
+/// Google's own address.
+pub(crate) fn google() -> Result<Endpoint, config::endpoint::InvalidEndpoint> {
+    Endpoint::try_from(GOOGLE.to_owned())
+}
+
 /// Azure's own address (Azure: "Storage account endpoints").
-fn microsoft(account: &AzureAccount) -> Result<Endpoint, config::endpoint::InvalidEndpoint> {
+pub(crate) fn microsoft(
+    account: &AzureAccount,
+) -> Result<Endpoint, config::endpoint::InvalidEndpoint> {
     Endpoint::try_from(format!(
         "https://{}.blob.core.windows.net",
         account.as_str()

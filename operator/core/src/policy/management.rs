@@ -12,9 +12,11 @@ use super::{
 };
 
 /// Keys of a Secret with a service principal, as Azure's own tools name them.
-const TENANT_ID: &str = "AZURE_TENANT_ID";
-const CLIENT_ID: &str = "AZURE_CLIENT_ID";
-const CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
+pub const TENANT_ID: &str = "AZURE_TENANT_ID";
+/// See [`TENANT_ID`].
+pub const CLIENT_ID: &str = "AZURE_CLIENT_ID";
+/// See [`TENANT_ID`].
+pub const CLIENT_SECRET: &str = "AZURE_CLIENT_SECRET";
 
 /// Where accounts are managed, and who gives tokens for that, in Azure's public cloud.
 const RESOURCE_MANAGER: &str = "https://management.azure.com";

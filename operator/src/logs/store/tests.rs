@@ -5,10 +5,14 @@ use std::{convert::Infallible, net::SocketAddr, sync::Mutex};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use katonic_log_config::{BasicAuth, ClientCertificate, Endpoint};
+use katonic_log_config::{BasicAuth, ClientCertificate, Endpoint, Proxy, Tls};
+use katonic_logging_core::policy::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
+use object_store::{
+    ClientOptions, azure::AzureConfigKey, client::HttpConnector as _, gcp::GoogleConfigKey,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -141,14 +145,12 @@ fn store(way: &Way) -> Result<Store, Error> {
 }
 
 fn store_at(endpoint: Endpoint, way: &Way) -> Result<Store, Error> {
-    let location = Location::new(
-        "logs".to_owned().try_into().unwrap(),
-        None,
-        Some(endpoint),
-        None,
-    );
-    let reader = Credentials::of_key("reader".to_owned(), "hunter3".to_owned());
-    Store::new(location.unwrap(), reader, way)
+    let name = "logs".to_owned().try_into().unwrap();
+    let location = Location::s3(name, None, Some(endpoint), None).unwrap();
+    let data = [(ACCESS_KEY_ID, "reader"), (SECRET_ACCESS_KEY, "hunter3")];
+    let data = data.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let reader = Credentials::of_secret(&location.bucket, &data.into(), "reader")?;
+    Store::new(location, reader, way)
 }
 
 async fn listed(way: &Way) -> Result<Vec<String>, Error> {
@@ -177,6 +179,8 @@ async fn a_store_is_reached_as_the_installation_says() {
         "{asked}"
     );
     assert!(!format!("{way:?}").contains("hunter2"));
+    let store = store(&way).unwrap();
+    assert!(!format!("{store:?}").contains("hunter3"), "{store:?}");
 }
 
 /// Side by side: each is tried for some seconds, because a proxy may be wrong for a moment.
@@ -201,6 +205,24 @@ async fn a_store_that_is_another_one_is_not_read() {
     assert!(nobody.contains("gave no answer"), "{nobody}");
 }
 
+/// The name that a store's certificate must have is not that of whoever gives tokens for it.
+#[tokio::test]
+async fn who_gives_tokens_is_known_by_its_own_name() {
+    let authority = Authority::new();
+    let behind = behind(&authority, "login.example.com").await;
+    let way = way(&authority, &behind);
+    let endpoint = "https://10.0.0.1:9000".to_owned().try_into().unwrap();
+    let connector = Connector::new(&endpoint, &way).unwrap();
+    let client = connector.connect(&ClientOptions::new()).unwrap();
+    let ask = async |address: &str| {
+        let request = http::Request::get(address).body(Bytes::new().into());
+        let answer = client.execute(request.unwrap()).await;
+        answer.map(|answer| answer.status())
+    };
+    assert_eq!(ask("https://login.example.com/").await.unwrap(), 200);
+    assert!(ask("https://10.0.0.1:9000/").await.is_err());
+}
+
 #[test]
 fn what_cannot_be_used_is_said_before_anything_is_asked() {
     let mut way = Way {
@@ -219,6 +241,28 @@ fn what_cannot_be_used_is_said_before_anything_is_asked() {
         error.contains("the client certificate and its key cannot be used"),
         "{error}"
     );
+}
+
+/// A server that answers everything with this.
+async fn answering(status: u16, body: String) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let body = body.clone();
+            let service = service_fn(move |_: http::Request<Incoming>| {
+                let answer = http::Response::builder().status(status);
+                let answer = answer.body(Full::new(Bytes::from(body.clone()))).unwrap();
+                async { Ok::<_, Infallible>(answer) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    format!("http://{address}").try_into().unwrap()
+}
+
+fn refusal(code: &str) -> String {
+    format!("<Error><Code>{code}</Code><Message>hunter3</Message></Error>")
 }
 
 /// The code of its answer says what to do, and nothing else of the answer is repeated.
@@ -240,20 +284,7 @@ async fn a_store_that_refuses_says_what_to_do() {
         ),
         (400, "SomethingElse", "gave no answer: SomethingElse"),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = service_fn(move |_: http::Request<Incoming>| async move {
-                    let body =
-                        format!("<Error><Code>{code}</Code><Message>hunter3</Message></Error>");
-                    let answer = http::Response::builder().status(status);
-                    Ok::<_, Infallible>(answer.body(Full::new(Bytes::from(body))).unwrap())
-                });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-        });
-        let endpoint = format!("http://{address}").try_into().unwrap();
+        let endpoint = answering(status, refusal(code)).await;
         let error = listed_at(endpoint, &Way::default()).await.unwrap_err();
         let error = error.to_string();
         assert!(
@@ -261,4 +292,111 @@ async fn a_store_that_refuses_says_what_to_do() {
             "{error}"
         );
     }
+    let page = "<html>hunter3: reader is not allowed here</html>".to_owned();
+    let endpoint = answering(418, page).await;
+    let error = listed_at(endpoint, &Way::default()).await.unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.ends_with("gave no answer: HTTP 418 I'm a teapot"),
+        "{error}"
+    );
+}
+
+/// What is asked of a store of another vendor's, with a credential that is in each answer.
+async fn refused_by(
+    location: impl Fn(Endpoint) -> Location,
+    reader: impl Fn() -> Credentials,
+    (status, code, words): (u16, &str, &str),
+) {
+    let location = location(answering(status, refusal(code)).await);
+    let store = Store::new(location, reader(), &Way::default()).unwrap();
+    assert!(!format!("{store:?}").contains("hunter3"), "{store:?}");
+    let listed: Result<Vec<Listed>, Error> = store.list("executions/x/").try_collect().await;
+    let error = listed.unwrap_err().to_string();
+    assert!(
+        error.contains(words) && !error.contains("hunter3"),
+        "{code}: {error}"
+    );
+}
+
+#[tokio::test]
+async fn googles_store_that_refuses_says_what_to_do() {
+    let name = || "logs".to_owned().try_into().unwrap();
+    let location = |endpoint| Location::gcs(name(), Some(endpoint), None).unwrap();
+    let token = || (GoogleConfigKey::BearerToken, "hunter3".to_owned());
+    for answer in [
+        (
+            404,
+            "NoSuchBucket",
+            "there is no bucket `logs` at http://127.0.0.1:",
+        ),
+        (
+            401,
+            "AuthenticationRequired",
+            "does not take these credentials (AuthenticationRequired): set GOOGLE_APPLICATION_CREDENTIALS",
+        ),
+        (401, "", "does not take these credentials"),
+        (
+            403,
+            "AccessDenied",
+            "allow these credentials storage.objects.list on gs://logs/executions/*",
+        ),
+        (400, "UserProjectMissing", "name one without requester pays"),
+        (403, "UserProjectAccountProblem", "mend its billing"),
+        (403, "RequestTimeTooSkewed", "set its clock"),
+        (400, "SomethingElse", "gave no answer: SomethingElse"),
+    ] {
+        refused_by(location, || Credentials::Gcs(vec![token()]), answer).await;
+    }
+}
+
+#[tokio::test]
+async fn azures_store_that_refuses_says_what_to_do() {
+    let location = |endpoint| {
+        let account = "platformlogs".to_owned().try_into().unwrap();
+        let container = "logs".to_owned().try_into().unwrap();
+        Location::azure(account, container, Some(endpoint), None).unwrap()
+    };
+    let signature = || (AzureConfigKey::SasKey, "sp=rl&sig=hunter3".to_owned());
+    for answer in [
+        (
+            404,
+            "ContainerNotFound",
+            "there is no container `logs` of the storage account `platformlogs` at http://127.0.0.1:",
+        ),
+        (
+            403,
+            "AuthenticationFailed",
+            "does not take these credentials (AuthenticationFailed): set AZURE_STORAGE_SAS_TOKEN",
+        ),
+        (
+            403,
+            "AuthorizationPermissionMismatch",
+            "or l in a shared access signature, on the container `logs`",
+        ),
+        (403, "AuthorizationFailure", "check its firewall"),
+        (
+            403,
+            "KeyBasedAuthenticationNotPermitted",
+            "takes no Shared Key",
+        ),
+        (409, "AccountIsDisabled", "is disabled"),
+        (400, "SomethingElse", "gave no answer: SomethingElse"),
+    ] {
+        refused_by(location, || Credentials::Azure(vec![signature()]), answer).await;
+    }
+}
+
+/// No credential of one store goes to another.
+#[test]
+fn credentials_of_another_vendor_are_not_used() {
+    let endpoint = "https://storage.example.com".to_owned().try_into().unwrap();
+    let name = "logs".to_owned().try_into().unwrap();
+    let location = Location::gcs(name, Some(endpoint), None).unwrap();
+    let reader = Credentials::Azure(Vec::new());
+    let error = Store::new(location, reader, &Way::default()).unwrap_err();
+    assert!(
+        error.to_string().contains("another kind of store"),
+        "{error}"
+    );
 }
