@@ -103,13 +103,24 @@ async fn applying_a_policy_switches_the_tracker_on_and_deleting_the_last_switche
         .collect();
     assert_eq!(
         words[0],
-        ["NAME", "EVENTS", "TRACKER", "READY", "REASON", "AGE"]
+        [
+            "NAME",
+            "EVENTS",
+            "SINKS",
+            "RETENTION",
+            "TRACKER",
+            "READY",
+            "REASON",
+            "AGE"
+        ]
     );
+    // Without sinks there is nothing that keeps.
     assert_eq!(
-        words[1][..5],
+        words[1][..6],
         [
             "all",
             "9",
+            "0",
             "katonic-platform/event-tracker",
             "True",
             "InForce"
