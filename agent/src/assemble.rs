@@ -2,7 +2,7 @@
 
 use crate::{
     cri::{Line, Stream},
-    process::audit::{Fault, Verdict},
+    process::audit::{Fault, Verdict, is_meant},
     timestamp::Timestamp,
 };
 
@@ -27,7 +27,7 @@ pub struct Record<'a> {
     pub content: &'a [u8],
     /// Whether the line goes on in the next record.
     pub continues: bool,
-    /// Whether it is a further part of the line that the record before it begins.
+    /// Whether it is a further part of a line that is meant as an audit event.
     pub continued: bool,
     /// What it is to an audit policy; none: nothing was asked of it.
     pub audit: Option<Verdict>,
@@ -70,7 +70,7 @@ pub enum Taken {
 #[derive(Debug, Default)]
 pub struct Assembler {
     open: [Option<Open>; 2],
-    /// Whether what comes next is a further part of a line.
+    /// Whether what comes next is a further part of a line that is meant as an audit event.
     goes_on: [bool; 2],
     is_short: bool,
 }
@@ -161,7 +161,7 @@ impl Assembler {
             if take(&open.record(line.stream, true, *goes_on)) == Taken::No {
                 return Taken::No;
             }
-            *goes_on = true;
+            *goes_on |= is_meant(&open.content);
             *slot = None;
             return self.push(line, begin, take);
         }
@@ -344,7 +344,8 @@ mod tests {
     #[test]
     fn further_parts_of_a_line_are_told_from_lines() {
         let mut assembler = Assembler::default();
-        let part = vec![b'x'; 1 << 19];
+        let mut part = br#"{"audit":1,"#.to_vec();
+        part.resize(1 << 19, b'x');
         let mut shape = Vec::new();
         for (number, partial) in [true, true, true, true, false, false, true, false]
             .into_iter()
@@ -371,6 +372,17 @@ mod tests {
             (false, false),
         ];
         assert_eq!(shape, expected);
+        // Of any other line nobody asks.
+        shape.clear();
+        let mut take = |record: &Record<'_>| {
+            shape.push((record.continued, record.continues));
+            Taken::Yes
+        };
+        let other = vec![b'x'; MAX_RECORD];
+        for partial in [true, false] {
+            let _ = assembler.push(&line(Stream::Stdout, partial, &other), at(9), &mut take);
+        }
+        assert_eq!(shape, [(false, true), (false, false)]);
     }
 
     proptest! {

@@ -232,7 +232,9 @@ impl Route {
     /// What it does with lines, if that is what the policy says.
     pub fn processing(&self, policy: &Policy) -> Option<Rc<Processing>> {
         let mine = self.policy.borrow();
-        (mine.multiline == policy.multiline && mine.filters == policy.filters)
+        (mine.multiline == policy.multiline
+            && mine.filters == policy.filters
+            && mine.audit == policy.audit)
             .then(|| Rc::clone(&self.processing.borrow()))
     }
 

@@ -331,5 +331,10 @@ async fn mixpanel_gets_every_event_once_and_what_it_refuses_is_counted() -> Resu
         })
         .collect();
     assert!(!refused.is_empty(), "{said}");
+    let counted = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .any(|line| line["rejected"] == 3 && line["delivered"] == expected.len());
+    assert!(counted, "{said}");
     Ok(())
 }

@@ -231,8 +231,9 @@ impl Agent {
         };
         let before = route.and_then(|route| route.policy_in_force());
         let stays = before.is_some_and(|before| {
-            let is_another =
-                before.filters != policy.filters || before.multiline != policy.multiline;
+            let is_another = before.filters != policy.filters
+                || before.multiline != policy.multiline
+                || before.audit != policy.audit;
             is_another && filling.put(&before).is_ok()
         });
         match unfit {

@@ -9,7 +9,7 @@ use crate::{
     batch::Frame,
     cri::Stream,
     process::audit::{self, Event, Line},
-    timestamp::{TimeParser, Timestamp},
+    timestamp::Timestamp,
 };
 
 /// A JSON array.
@@ -28,6 +28,10 @@ const LONGEST: usize = 255;
 
 /// Most members of an object, elements of an array, and levels.
 const MEMBERS: usize = 254;
+
+/// Most bytes of details: an event has 1 MB.
+const DETAILS: usize = 500_000;
+
 const LEVELS: usize = 3;
 
 /// What is no id of a user; `""` says that there is none.
@@ -71,7 +75,7 @@ impl Head {
     pub(super) fn write(&self, record: &Record<'_>, out: &mut Vec<u8>) {
         let record_id = format!("{}-{}", self.file_id, record.offset);
         let (name, mut properties) = match audit::read(record) {
-            Line::Event(event) => (event.name.to_string(), of_event(&event, record)),
+            Line::Event(event) => (event.name.to_string(), of_event(&event)),
             Line::Faulty(_) | Line::Other => ("AuditEventFaulty".to_owned(), of_text(record)),
         };
         let insert_id = hex_digest(record_id.as_bytes());
@@ -88,13 +92,10 @@ impl Head {
     }
 }
 
-fn of_event(event: &Event<'_>, record: &Record<'_>) -> Map<String, Value> {
-    let object: Map<String, Value> = serde_json::from_slice(record.content).unwrap_or_default();
-    let time = object.get("time").and_then(Value::as_str);
-    let time = time.and_then(|time| TimeParser::default().parse(time.as_bytes()));
+fn of_event(event: &Event<'_>) -> Map<String, Value> {
     let is_nobody = NOBODY.contains(&event.actor.to_lowercase().as_str());
     let mut properties = Map::new();
-    properties.insert("time".into(), millis(time.unwrap_or(record.time)));
+    properties.insert("time".into(), millis(event.time));
     let user = if is_nobody { "" } else { &event.actor };
     properties.insert("distinct_id".into(), user.into());
     properties.insert("event_id".into(), (&*event.id).into());
@@ -103,7 +104,7 @@ fn of_event(event: &Event<'_>, record: &Record<'_>) -> Map<String, Value> {
     if let Some(project) = &event.project {
         properties.insert("project".into(), (&**project).into());
     }
-    if let Some(details) = object.get("details") {
+    if let Some(details) = event.details {
         properties.insert("details".into(), fitting(details));
     }
     properties
@@ -128,8 +129,8 @@ fn millis(time: Timestamp) -> Value {
     time.millis().into()
 }
 
-/// A value as it is, or where Mixpanel would refuse the event for it, its JSON as text, of which Mixpanel keeps the beginning.
-fn fitting(value: &Value) -> Value {
+/// A value as it is, or where Mixpanel would refuse the event for it, the beginning of its JSON as text.
+fn fitting(json: &str) -> Value {
     fn fits(value: &Value, levels: usize) -> bool {
         match value {
             Value::Object(members) => {
@@ -146,10 +147,8 @@ fn fitting(value: &Value) -> Value {
         }
     }
     // The event's own properties are a level.
-    if fits(value, LEVELS - 1) {
-        value.clone()
-    } else {
-        let text: String = value.to_string().chars().take(LONGEST).collect();
-        text.into()
+    match serde_json::from_str(json) {
+        Ok(value) if json.len() <= DETAILS && fits(&value, LEVELS - 1) => value,
+        _ => json.chars().take(LONGEST).collect::<String>().into(),
     }
 }

@@ -4,6 +4,8 @@
 //! There is no byte order mark in front of a text, though RFC 5424 §6.4 has one: nobody knows in which encoding a
 //! container writes, which is what `MSG-ANY` is for, and rsyslog would keep the mark as a part of the text.
 
+use std::borrow::Cow;
+
 use katonic_log_config::{Facility, Syslog};
 
 use super::{CONTINUES, FAULT, Origin};
@@ -132,36 +134,42 @@ impl Head {
         }
     }
 
-    /// MSGID and SD-ELEMENT of what an audit policy takes: the event's name, and who did what.
+    /// MSGID and SD-ELEMENT of what an audit policy takes: the event's name, and who did what. Values are cut where they would leave
+    /// less than half of a message to its text, which has them whole.
     fn audit(&self, record: &Record<'_>, verdict: Verdict) -> (Vec<u8>, Vec<u8>) {
         let mut id = Vec::new();
-        let mut element = b"[audit@".to_vec();
-        write_decimal(&mut element, u64::from(self.enterprise_id));
+        let mut parameters: Vec<(&str, Cow<'_, str>)> = Vec::new();
         match (verdict, audit::read(record)) {
             (Verdict::Event, Line::Event(event)) => {
                 write_field(&event.name, MSGID, &mut id);
-                let project = event.project.as_deref();
-                for (name, value) in [
-                    ("event", Some(&*event.name)),
-                    ("id", Some(&*event.id)),
-                    ("actor", Some(&*event.actor)),
-                    ("target", Some(&*event.target)),
-                    ("project", project),
-                ] {
-                    if let Some(value) = value {
-                        write_parameter(name, value, &mut element);
-                    }
-                }
+                parameters.push(("event", event.name));
+                parameters.push(("id", event.id));
+                parameters.push(("actor", event.actor));
+                parameters.push(("target", event.target));
+                parameters.extend(event.project.map(|project| ("project", project)));
             }
             (Verdict::Faulty(fault), _) => {
                 id.extend_from_slice(self.id.as_bytes());
-                write_parameter(FAULT, fault.as_str(), &mut element);
+                parameters.push((FAULT, fault.as_str().into()));
             }
             // A step after it has changed the text.
             (Verdict::Event, _) => id.extend_from_slice(self.id.as_bytes()),
         }
-        element.push(b']');
-        (id, element)
+        let fixed = self.before_time.len() + TIMESTAMP + self.before_id.len() + self.after_id.len();
+        let room = (self.longest / 2).saturating_sub(fixed + id.len() + OFFSET);
+        let element = |longest: usize| {
+            let mut element = b"[audit@".to_vec();
+            write_decimal(&mut element, u64::from(self.enterprise_id));
+            for (name, value) in &parameters {
+                let end = value.char_indices().nth(longest).map(|(end, _)| end);
+                write_parameter(name, &value[..end.unwrap_or(value.len())], &mut element);
+            }
+            element.push(b']');
+            element
+        };
+        let cuts = [usize::MAX, 64, 32];
+        let fitting = cuts.into_iter().map(element).find(|one| one.len() <= room);
+        (id, fitting.unwrap_or_else(|| element(16)))
     }
 
     /// Appends a record as one message, or as several where its text is too long for one.
@@ -210,6 +218,7 @@ impl Head {
     }
 }
 
+const REPLACEMENT: char = '\u{fffd}';
 const RECORD_ID: &[u8] = b" record_id=\"";
 const END: &[u8] = b"\"] ";
 /// Length of `2026-11-23T10:15:07.123456Z`.
@@ -373,10 +382,12 @@ fn write_parameter(name: &str, value: &str, out: &mut Vec<u8>) {
 
 /// Escapes exactly what RFC 5424 §6.3.3 names.
 fn write_escaped(value: &str, out: &mut Vec<u8>) {
-    for byte in value.bytes() {
-        if matches!(byte, b'"' | b'\\' | b']') {
+    for one in value.chars() {
+        if matches!(one, '"' | '\\' | ']') {
             out.push(b'\\');
         }
-        out.push(byte);
+        // A line break in what a user has chosen would look like another message to many a reader.
+        let one = if one.is_control() { REPLACEMENT } else { one };
+        out.extend_from_slice(one.encode_utf8(&mut [0; 4]).as_bytes());
     }
 }

@@ -70,15 +70,19 @@ fn splunk() -> Format {
 }
 
 fn syslog() -> Format {
-    Format::Syslog(syslog::Form::from(&Syslog {
+    Format::Syslog(syslog_form(8192))
+}
+
+fn syslog_form(longest: u32) -> syslog::Form {
+    syslog::Form::from(&Syslog {
         host: HostName::try_from("siem.example".to_owned()).unwrap(),
         port: 6514.try_into().unwrap(),
         transport: SyslogTransport::Tcp,
         facility: Facility::Local0,
         app_name: None,
         enterprise_id: 32473.try_into().unwrap(),
-        max_message_bytes: 8192.try_into().unwrap(),
-    }))
+        max_message_bytes: longest.try_into().unwrap(),
+    })
 }
 
 const LINES: Format = Format::Object(object::Dialect::Any(JsonFormat::Lines));
@@ -808,4 +812,38 @@ fn mixpanel_is_told_when_and_by_whom_and_what_it_would_refuse_goes_as_text() {
         told[0]["properties"]["line"],
         r#"{"audit":1,"event":"ModelCreated"}"#
     );
+}
+
+#[test]
+fn what_a_user_has_chosen_forges_no_message_of_syslog_and_leaves_room_for_the_text() {
+    let event = |actor: &str| {
+        json!({
+            "audit": 1, "event": "ModelCreated", "time": "2026-11-30T09:12:44Z", "id": "e-1", "actor": actor,
+            "target": "t".repeat(255), "project": "p".repeat(255),
+        })
+        .to_string()
+    };
+    let messages = |longest: u32, content: &str| {
+        let mut format = syslog();
+        if let Format::Syslog(form) = &mut format {
+            *form = syslog_form(longest);
+        }
+        let event = Record {
+            audit: Some(Verdict::Event),
+            ..record(Stream::Stdout, 0, content.as_bytes())
+        };
+        text(&format, Parse::Json, &[("tracker", event)])
+    };
+    let forged = messages(
+        8192,
+        &event("eve\n<133>1 - web-1 tracker 2 ModelArchived -\u{0}"),
+    );
+    let header = forged.split(r#" actor=""#).nth(1).unwrap();
+    assert!(
+        header.starts_with("eve\u{fffd}<133>1 - web-1 tracker 2 ModelArchived -\u{fffd}\""),
+        "{forged}"
+    );
+    let long = messages(1024, &event(&"a".repeat(255)));
+    let parts = long.matches("[audit@32473 ").count();
+    assert!(parts <= 3, "{parts} parts: {long}");
 }

@@ -6,7 +6,10 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{assemble::Record, timestamp::TimeParser};
+use crate::{
+    assemble::Record,
+    timestamp::{TimeParser, Timestamp},
+};
 
 /// The version of the contract that is understood.
 const VERSION: &str = "1";
@@ -43,6 +46,10 @@ pub struct Event<'a> {
     pub target: Cow<'a, str>,
     /// The project that the target belongs to.
     pub project: Option<Cow<'a, str>>,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Whatever else is known, as JSON.
+    pub details: Option<&'a str>,
 }
 
 /// What a record that an audit policy takes is.
@@ -129,10 +136,18 @@ struct Members<'a> {
     target: Option<&'a RawValue>,
     #[serde(borrow)]
     project: Option<&'a RawValue>,
+    #[serde(borrow)]
+    details: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Whether a text is meant as an audit event, as far as its beginning tells.
+pub fn is_meant(content: &[u8]) -> bool {
+    let content = content.trim_ascii_start();
+    content.starts_with(b"{") && memmem::find(content, MARKER).is_some()
+}
 
 /// What a record of an event tracker's log is.
 pub fn read<'a>(record: &Record<'a>) -> Line<'a> {
@@ -140,7 +155,7 @@ pub fn read<'a>(record: &Record<'a>) -> Line<'a> {
         return Line::Faulty(Fault::Continued);
     }
     let content = record.content.trim_ascii();
-    if !content.starts_with(b"{") || memmem::find(content, MARKER).is_none() {
+    if !is_meant(content) {
         return Line::Other;
     }
     if record.continues {
@@ -171,10 +186,11 @@ fn event<'a>(members: &Members<'a>) -> Result<Event<'a>, Fault> {
     }
     // As long as the longest time with nine digits and an offset.
     let time = required(members.time, Member::Time, 35)?;
-    if TimeParser::default().parse(time.as_bytes()).is_none() {
-        return Err(Fault::Invalid(Member::Time));
-    }
+    let time = TimeParser::default().parse(time.as_bytes());
+    let time = time.ok_or(Fault::Invalid(Member::Time))?;
     Ok(Event {
+        time,
+        details: members.details.map(RawValue::get),
         name,
         id: required(members.id, Member::Id, LONGEST_ID)?,
         actor: required(members.actor, Member::Actor, LONGEST)?,
@@ -208,7 +224,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{assemble::FileNumber, cri::Stream, timestamp::Timestamp};
+    use crate::{assemble::FileNumber, cri::Stream};
 
     fn record(content: &[u8]) -> Record<'_> {
         Record {

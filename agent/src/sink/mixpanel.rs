@@ -65,7 +65,8 @@ fn region(region: MixpanelRegion) -> &'static str {
 #[serde(default)]
 struct Reply {
     error: String,
-    failed_records: Vec<Failed>,
+    failed_records: Option<Vec<Failed>>,
+    num_records_imported: u64,
     status: String,
 }
 
@@ -92,10 +93,26 @@ pub fn judge(answer: &Answer<'_>) -> Verdict {
             cause: Cause::Misconfigured,
             reason: format!("{reason}, which is not Mixpanel's answer"),
         },
-        (400, Some(reply)) if !reply.failed_records.is_empty() => Verdict::Partial {
-            rejected: reply.failed_records.len() as u64,
-            reason: partly(answer, &reply.failed_records),
-        },
+        // Where none is imported, something is wrong with all of them, or with what is asked for.
+        (400, Some(reply)) if reply.num_records_imported > 0 => {
+            let failed = reply.failed_records.unwrap_or_default();
+            Verdict::Partial {
+                rejected: failed.len() as u64,
+                reason: partly(answer, &failed),
+            }
+        }
+        (400, Some(reply))
+            if reply
+                .failed_records
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()) =>
+        {
+            let failed = reply.failed_records.unwrap_or_default();
+            Verdict::Refused {
+                record: None,
+                reason: partly(answer, &failed),
+            }
+        }
         // Also a list that is too long to be read: in halves it becomes shorter, and what is imported twice is one event.
         (400, _) => Verdict::Refused {
             record: None,
@@ -135,6 +152,14 @@ mod tests {
             answer(400, body),
             Verdict::Partial {
                 rejected: 2,
+                reason: "HTTP 400: 2 refused, the first for properties.time: must be specified as seconds since epoch".into()
+            }
+        );
+        let none = body.replace("1998", "0");
+        assert_eq!(
+            answer(400, &none),
+            Verdict::Refused {
+                record: None,
                 reason: "HTTP 400: 2 refused, the first for properties.time: must be specified as seconds since epoch".into()
             }
         );

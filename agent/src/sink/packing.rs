@@ -40,8 +40,6 @@ impl Packing {
             horizon: match &sink.target {
                 // New Relic: "Introduction to the Log API", limits.
                 Target::NewRelic(_) => Some(Duration::from_hours(48)),
-                // Mixpanel: "Import Events", events of the last five years.
-                Target::Mixpanel(_) => Some(Duration::from_hours(5 * 365 * 24)),
                 _ => None,
             },
         }

@@ -90,7 +90,7 @@ async fn applying_a_policy_switches_the_tracker_on_and_deleting_the_last_switche
     assert_eq!((status.event_count, status.events.len()), (Some(9), 9));
     assert_eq!(
         message(&status, "Ready"),
-        "the policy is in force; 9 events are enabled in ConfigMap katonic-platform/event-tracker: the event tracker writes them into its log"
+        "the policy is in force; 9 events are enabled in ConfigMap katonic-platform/event-tracker, where the event tracker is told to write them into its log"
     );
     let all = "ModelArchived,ModelCollaboratorAdded,ModelCollaboratorChanged,ModelCollaboratorRemoved,ModelCreated,ModelSettingsChanged,ModelVersionPublished,ModelVersionStarted,ModelVersionStopped";
     let wanted = [(names::AUDIT_ENABLED, "true"), (names::AUDIT_EVENTS, all)];
@@ -252,6 +252,12 @@ async fn an_event_that_the_platform_does_not_have_is_told_and_takes_nothing_away
         (names::AUDIT_EVENTS, "ModelArchived,ModelCreated"),
     ];
     says(&trackers, names::EVENT_TRACKER, &both, SOON).await;
+    // Also when somebody takes it away meanwhile.
+    trackers
+        .delete(names::EVENT_TRACKER, &DeleteParams::default())
+        .await
+        .unwrap();
+    says(&trackers, names::EVENT_TRACKER, &both, A_SECOND).await;
     let events: Api<Event> = Api::namespaced(installed.client.clone(), "default");
     eventually("the Event is there", SOON, async || {
         let found = events.list(&ListParams::default()).await?;

@@ -61,6 +61,13 @@ impl LastGood {
         })
     }
 
+    /// The audit policies that were told, as candidates that stay as they were.
+    pub fn audit_policies(&self) -> impl Iterator<Item = Candidate> {
+        let told = self.policies.values();
+        let told = told.filter(|policy| policy.audit.is_some());
+        told.map(|policy| Candidate::unlisted_audit(&policy.name, &policy.uid))
+    }
+
     /// The sink as it was, when all of its credentials are there too.
     fn sink(&self, uid: &str, name: &str) -> Option<&config::Sink> {
         let policy = self.policies.get(uid)?;

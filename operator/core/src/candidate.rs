@@ -67,6 +67,19 @@ impl Candidate {
         }
     }
 
+    /// An audit policy that was told to agents, while nobody knows whether it is still there.
+    pub(crate) fn unlisted_audit(name: &str, uid: &str) -> Self {
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()),
+            ..ObjectMeta::default()
+        };
+        Self {
+            kind: Kind::Audit,
+            ..Self::unreadable(&metadata, "the audit policies cannot be listed".to_owned())
+        }
+    }
+
     /// What an audit policy ships.
     pub(crate) fn of_audit(resource: &AuditPolicy, policy: Result<Policy, Vec<Violation>>) -> Self {
         let unreadable = Self::unreadable(&resource.metadata, String::new());

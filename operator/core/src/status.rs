@@ -350,7 +350,8 @@ fn injected(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Answe
         }
     }
     let is_automatic = policy.rollout == Rollout::Automatic;
-    covered(&counted, is_automatic.then_some(facts.restarts))
+    let standing = is_automatic.then_some(facts.restarts);
+    covered(&counted, standing, policy.audit.is_some())
 }
 
 /// Why pods of a plane get no agent, and what to do.

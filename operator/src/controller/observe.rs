@@ -116,10 +116,22 @@ pub async fn observe(
     told: &BTreeMap<String, LastGood>,
     (installation, operator_namespace): (&Installation, &str),
 ) -> Observed {
-    let audit_policies = sources.audit_policies.all().unwrap_or_default();
-    let shipping = audit_policies
-        .values()
-        .filter_map(|policy| policy.shipping_of(installation));
+    let mut last_good = planes.told();
+    last_good.extend(
+        told.iter()
+            .map(|(namespace, told)| (namespace.clone(), told.clone())),
+    );
+    let shipping: Vec<Candidate> = match sources.audit_policies.all() {
+        Some(policies) => policies
+            .values()
+            .filter_map(|policy| policy.shipping_of(installation))
+            .collect(),
+        // Not listed is not gone: whatever they ship goes on.
+        None => last_good
+            .get(&installation.platform_namespace)
+            .map(|told| told.audit_policies().collect())
+            .unwrap_or_default(),
+    };
     let candidates: Vec<Candidate> = sources
         .policies
         .all()
@@ -135,11 +147,6 @@ pub async fn observe(
         .cloned()
         .collect();
     let versions = sources.secrets.all().unwrap_or_default();
-    let mut last_good = planes.told();
-    last_good.extend(
-        told.iter()
-            .map(|(namespace, told)| (namespace.clone(), told.clone())),
-    );
     let definition = sources
         .definition
         .with(|all| all.get(names::POLICY_DEFINITION).cloned())

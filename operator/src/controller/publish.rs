@@ -91,6 +91,7 @@ pub struct Publisher {
     policies: Api<LoggingPolicy>,
     audit_policies: Api<AuditPolicy>,
     unreadable: BTreeMap<String, LoggingPolicyStatus>,
+    unreadable_audit: BTreeMap<String, AuditPolicyStatus>,
     /// When the status of each policy was written last, by name.
     counted: BTreeMap<String, Timestamp>,
     client: Client,
@@ -105,6 +106,7 @@ impl Publisher {
             policies: Api::all(client.clone()),
             audit_policies: Api::all(client.clone()),
             unreadable: BTreeMap::new(),
+            unreadable_audit: BTreeMap::new(),
             counted: BTreeMap::new(),
             client,
             namespace: namespace.to_owned(),
@@ -238,10 +240,20 @@ impl Publisher {
     }
 
     /// Writes every status of an audit policy that has changed; whether all were written that had to be.
-    pub async fn publish_audit(&self, sources: &Sources, known: Known<'_>, now: Timestamp) -> bool {
+    pub async fn publish_audit(
+        &mut self,
+        sources: &Sources,
+        known: Known<'_>,
+        now: Timestamp,
+    ) -> bool {
         let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let candidates = sources.audit_policies.all().unwrap_or_default();
-        let changed = candidates.into_values().filter_map(|candidate| {
+        let unreadable = &self.unreadable_audit;
+        let changed = candidates.into_values().filter_map(|mut candidate| {
+            // One that cannot be read has no status that can: what was written is remembered instead.
+            if candidate.policy.is_err() && candidate.status.is_none() {
+                candidate.status = unreadable.get(&candidate.uid).cloned();
+            }
             let shipping = known
                 .installation
                 .and_then(|installation| candidate.shipping_of(installation));
@@ -273,6 +285,14 @@ impl Publisher {
             let status = audit::summarize(&candidate, facts, seconds);
             (candidate.status.as_ref() != Some(&status)).then_some((candidate, status))
         });
+        let changed: Vec<(audit::Candidate, AuditPolicyStatus)> = changed.collect();
+        let of_unreadable = changed
+            .iter()
+            .filter(|(candidate, _)| candidate.policy.is_err());
+        let of_unreadable: Vec<_> = of_unreadable
+            .map(|(candidate, status)| (candidate.uid.clone(), status.clone()))
+            .collect();
+        self.unreadable_audit.extend(of_unreadable);
         let written: Vec<bool> = stream::iter(changed)
             .map(|(candidate, status)| self.write_audit(sources, candidate, status))
             .buffer_unordered(CONCURRENCY)

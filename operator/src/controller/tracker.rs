@@ -1,6 +1,6 @@
 //! The event tracker's ConfigMap: watched, told what the audit policies ask for, and left as it was when the last of them goes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use katonic_logging_core::{
@@ -150,14 +150,23 @@ impl Trackers {
 
     /// Tells the tracker what the plan says; why it could not be told otherwise.
     pub async fn apply(&mut self, plan: &Plan, has_namespace: bool) -> Option<Failure> {
-        let mut former = std::mem::take(&mut self.former);
         let mut left = Vec::new();
-        for tracker in former.drain(..) {
-            // Gone with its namespace, or the right to look is: for whoever took it away.
-            let is_lost = tracker.seen.error().is_some() && !tracker.seen.is_synced();
-            if !is_lost && (!tracker.seen.is_synced() || self.take_back(&tracker).await.is_err()) {
-                left.push(tracker);
+        for tracker in std::mem::take(&mut self.former) {
+            let error = tracker.seen.error();
+            if error.is_some_and(|error| error.contains("forbidden")) && !tracker.seen.is_synced() {
+                // Without the right to look there, it is for whoever took it away.
+                continue;
             }
+            // What has changed meanwhile is seen, and looked at again.
+            if tracker.seen.is_synced() {
+                if tracker.seen().is_none_or(|seen| !seen.told.ours) {
+                    continue;
+                }
+                if let Err(error) = self.take_back(&tracker).await {
+                    failed(error);
+                }
+            }
+            left.push(tracker);
         }
         self.former = left;
         let tracker = self.present.as_ref().filter(|_| has_namespace)?;
@@ -196,7 +205,7 @@ impl Trackers {
         };
         self.tenure.holds().await.map_err(Error::Lease)?;
         if !seen.told.of_nobody_else {
-            let mut nothing = config_map(&tracker.namespace, &tracker.name, &Default::default());
+            let mut nothing = config_map(&tracker.namespace, &tracker.name, &BTreeSet::new());
             // So that one that is gone meanwhile is not made anew.
             nothing.metadata.resource_version = Some(seen.resource_version);
             return match self.write(tracker, nothing).await {

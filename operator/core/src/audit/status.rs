@@ -63,17 +63,29 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
     let vocabulary = facts.plan.map(|plan| &plan.vocabulary);
     let events = in_force.zip(vocabulary);
     let events = events.map(|(policy, vocabulary)| policy.events(vocabulary));
+    // What one enables that cannot be used stays as it was.
+    let is_suspended = policy.is_some_and(|policy| policy.suspend);
+    let stays = candidate
+        .status
+        .iter()
+        .filter(|_| usable.is_none() && !is_suspended);
+    let stays: Vec<String> = stays
+        .flat_map(|status| status.events.iter().cloned())
+        .collect();
     let log = shipping
         .as_ref()
         .and_then(|shipping| shipping.policy.as_ref().ok());
     AuditPolicyStatus {
         observed_generation: Some(candidate.generation),
         conditions,
-        event_count: events.map(|events| count(events.len())),
+        event_count: events
+            .map(|events| count(events.len()))
+            .or_else(|| (!stays.is_empty()).then(|| count(stays.len()))),
         events: events
             .into_iter()
             .flatten()
             .map(ToString::to_string)
+            .chain(stays)
             .collect(),
         tracker: facts.installation.map(tracker),
         pods: log.and_then(|log| pods(log, facts.shipping.coverage)),
@@ -90,8 +102,13 @@ fn tracker(installation: &Installation) -> String {
 }
 
 fn accepted(candidate: &Candidate, facts: Facts<'_>) -> Answer {
+    let is_suspended = candidate.policy.as_ref().is_ok_and(|policy| policy.suspend);
     let no = |reason, message: String| {
-        let stays = "what is enabled stays enabled until this is mended";
+        let stays = if is_suspended {
+            "the policy is suspended: nothing is enabled for it"
+        } else {
+            "what is enabled stays enabled until this is mended"
+        };
         Answer::no(Type::Accepted, reason, format!("{message}; {stays}"))
     };
     let policy = match &candidate.policy {
@@ -153,7 +170,7 @@ fn tracker_configured(policy: &Policy, facts: Facts<'_>) -> Answer {
         type_,
         Reason::Configured,
         format!(
-            "{count} {plural} enabled in ConfigMap {}: the event tracker writes them into its log",
+            "{count} {plural} enabled in ConfigMap {}, where the event tracker is told to write them into its log",
             tracker(installation)
         ),
     )

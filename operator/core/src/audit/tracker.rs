@@ -135,8 +135,8 @@ impl Plan {
 
 /// Makes the plan: the union of what all policies ask for.
 ///
-/// A policy that cannot be used asks for nothing, and takes nothing away: as long as there is one, what is enabled stays, because
-/// one of its events may be enabled for it alone.
+/// A policy that cannot be used asks for nothing new, and takes nothing away: what its status says that it enables stays. Of one that
+/// cannot even be read nobody knows that; as long as there is one, everything stays that the tracker is told.
 pub fn plan(
     vocabulary: Vocabulary,
     candidates: impl IntoIterator<Item = Candidate>,
@@ -144,7 +144,7 @@ pub fn plan(
 ) -> Plan {
     let mut events = BTreeSet::new();
     let mut made_for = BTreeMap::new();
-    let mut is_any_unusable = false;
+    let mut is_any_unreadable = false;
     for candidate in candidates {
         made_for.insert(candidate.name, (candidate.uid, candidate.generation));
         match candidate.policy {
@@ -152,10 +152,13 @@ pub fn plan(
             Ok(policy) if policy.unknown(&vocabulary).is_empty() => {
                 events.extend(policy.events(&vocabulary).iter().cloned());
             }
-            Ok(_) | Err(_) => is_any_unusable = true,
+            Ok(_) | Err(_) => match candidate.status {
+                Some(status) => events.extend(known(status.events)),
+                None => is_any_unreadable |= candidate.policy.is_err(),
+            },
         }
     }
-    if is_any_unusable {
+    if is_any_unreadable {
         let last_good = told.filter(|told| told.ours);
         events.extend(last_good.map(Told::enabled).unwrap_or_default());
     }
@@ -164,6 +167,13 @@ pub fn plan(
         vocabulary,
         made_for,
     }
+}
+
+/// The names of events among texts.
+fn known(texts: Vec<String>) -> impl Iterator<Item = EventName> {
+    texts
+        .into_iter()
+        .filter_map(|text| EventName::try_from(text).ok())
 }
 
 /// The ConfigMap as the operator applies it: its own keys, and no others. With no events it holds nothing: applied, it takes back
@@ -192,7 +202,7 @@ fn data(events: &BTreeSet<EventName>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-    use katonic_logging_crds::{AuditPolicy, AuditPolicySpec};
+    use katonic_logging_crds::{AuditPolicy, AuditPolicySpec, AuditPolicyStatus};
 
     use super::*;
 
@@ -272,33 +282,37 @@ mod tests {
 
     #[test]
     fn a_policy_that_cannot_be_used_takes_nothing_away_and_adds_nothing() {
-        let told = Told::of(&written(&["ModelCreated"], &[OURS]));
-        let unreadable = Candidate::unreadable(&ObjectMeta::default(), "no".to_owned());
-        for unusable in [
-            candidate("bad", &["ModelBroken", "ModelVersionStarted"], false),
-            unreadable,
-        ] {
-            let candidates = [
-                unusable.clone(),
-                candidate("good", &["ModelArchived"], false),
-            ];
-            let plan_with = plan(vocabulary(), candidates, Some(&told));
-            assert_eq!(names_of(&plan_with), ["ModelArchived", "ModelCreated"]);
-            assert_eq!(
-                names_of(&plan(vocabulary(), [unusable], None)),
-                Vec::<&str>::new()
-            );
-        }
+        let good = || candidate("good", &["ModelArchived"], false);
+        let mut bad = candidate("bad", &["ModelBroken", "ModelVersionStarted"], false);
+        let alone = plan(vocabulary(), [bad.clone(), good()], None);
+        assert_eq!(names_of(&alone), ["ModelArchived"]);
+        // Whatever has become of the tracker's ConfigMap meanwhile.
+        bad.status = Some(AuditPolicyStatus {
+            events: vec!["ModelCreated".to_owned()],
+            ..AuditPolicyStatus::default()
+        });
+        let plan = plan(vocabulary(), [bad, good()], Some(&Told::default()));
+        assert_eq!(names_of(&plan), ["ModelArchived", "ModelCreated"]);
     }
 
     #[test]
-    fn what_others_have_written_is_no_last_good() {
-        let told = Told::of(&written(&["ModelCreated"], &[("kubectl", "Update")]));
-        let bad = [candidate("bad", &["ModelBroken"], false)];
-        assert_eq!(
-            names_of(&plan(vocabulary(), bad, Some(&told))),
-            Vec::<&str>::new()
+    fn while_a_policy_cannot_be_read_everything_stays_that_the_operator_has_enabled() {
+        let told = Told::of(&written(&["ModelCreated"], &[OURS]));
+        let unreadable = Candidate::unreadable(&ObjectMeta::default(), "no".to_owned());
+        let plan_with = plan(
+            vocabulary(),
+            [
+                unreadable.clone(),
+                candidate("good", &["ModelArchived"], false),
+            ],
+            Some(&told),
         );
+        assert_eq!(names_of(&plan_with), ["ModelArchived", "ModelCreated"]);
+        let by_others = Told::of(&written(&["ModelCreated"], &[("kubectl", "Update")]));
+        for told in [None, Some(&by_others)] {
+            let plan = plan(vocabulary(), [unreadable.clone()], told);
+            assert_eq!(names_of(&plan), Vec::<&str>::new());
+        }
     }
 
     #[test]

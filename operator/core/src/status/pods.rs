@@ -24,10 +24,11 @@ pub(super) struct Counted<'a> {
 }
 
 /// Whether every selected pod has the agent. `standing` says of a policy with `rollout: Automatic` how it stands with the
-/// restarts.
+/// restarts. An agent of an older specification may know no audit events, and leaves an audit policy out then.
 pub(super) fn covered(
     counted: &[Counted<'_>],
     standing: Option<&BTreeMap<Id, Standing>>,
+    is_audit: bool,
 ) -> Answer {
     let counts = total(counted.iter().map(|counted| &counted.coverage.counts));
     let (selected, injected) = (counts.selected(), counts.injected());
@@ -73,7 +74,7 @@ pub(super) fn covered(
         Answer::no(Type::Injected, Reason::AgentImageUnavailable, sentence)
     } else if failing > 0 {
         Answer::no(Type::Injected, Reason::AgentFailing, sentence)
-    } else if injected == selected {
+    } else if injected == selected && !(is_audit && older > 0) {
         Answer::yes(Type::Injected, Reason::AllPods, sentence)
     } else {
         Answer::no(Type::Injected, Reason::PodsWithoutAgent, sentence)

@@ -23,6 +23,7 @@ struct World {
     has_namespace: bool,
     report: Report,
     token: Lookup,
+    agent: PodState,
 }
 
 fn world(events: &[&str]) -> World {
@@ -39,6 +40,7 @@ fn world(events: &[&str]) -> World {
         has_namespace: true,
         report: Report::default(),
         token: Lookup::Found(Credential::new(b"abc".to_vec())),
+        agent: PodState::Current,
     }
 }
 
@@ -66,7 +68,7 @@ impl World {
             plans::plan(installation, &observed).unwrap()
         });
         let covered = Coverage {
-            counts: [(PodState::Current, 1)].into_iter().collect(),
+            counts: [(self.agent, 1)].into_iter().collect(),
             mend: Mend::default(),
             troubled: Vec::new(),
         };
@@ -108,8 +110,8 @@ fn a_policy_in_force_says_how_many_events_and_where() {
         world.lines(),
         [
             "Accepted=True Valid: the policy can be used as it is written",
-            "TrackerConfigured=True Configured: 9 events are enabled in ConfigMap katonic-platform/event-tracker: the event tracker writes them into its log",
-            "Ready=True InForce: the policy is in force; 9 events are enabled in ConfigMap katonic-platform/event-tracker: the event tracker writes them into its log",
+            "TrackerConfigured=True Configured: 9 events are enabled in ConfigMap katonic-platform/event-tracker, where the event tracker is told to write them into its log",
+            "Ready=True InForce: the policy is in force; 9 events are enabled in ConfigMap katonic-platform/event-tracker, where the event tracker is told to write them into its log",
         ]
     );
     let status = world.status_at(0);
@@ -137,7 +139,19 @@ fn an_event_that_the_platform_does_not_have_is_named_with_those_that_it_has() {
         lines[2].starts_with("Stalled=True UnknownEvent"),
         "{lines:?}"
     );
-    assert_eq!(world(&["ModelDeleted"]).status_at(0).event_count, None);
+    let mut world = world(&["ModelDeleted"]);
+    assert_eq!(world.status_at(0).event_count, None);
+    world.policy.status = Some(AuditPolicyStatus {
+        events: vec!["ModelCreated".to_owned()],
+        ..AuditPolicyStatus::default()
+    });
+    let status = world.status_at(0);
+    assert_eq!(
+        (status.event_count, status.events),
+        (Some(1), vec!["ModelCreated".to_owned()])
+    );
+    world.policy.spec.suspend = Some(true);
+    assert_eq!(world.status_at(0).events, Vec::<String>::new());
 }
 
 #[test]
@@ -264,6 +278,14 @@ fn what_is_shipped_is_asked_as_of_every_log() {
     assert_eq!(status.sink_count, Some(1));
     assert_eq!(status.pods.unwrap().summary, "1/1");
     assert_eq!(status.sinks[0].reason, "Configured");
+
+    world.agent = PodState::OlderAgent;
+    let lines = world.lines();
+    assert!(
+        lines[3].starts_with("Injected=False PodsWithoutAgent"),
+        "{lines:?}"
+    );
+    world.agent = PodState::Current;
 
     world.token = Lookup::SecretMissing;
     let lines = world.lines();
