@@ -6,9 +6,17 @@ use k8s_openapi::{
     api::core::v1::Pod,
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
-use katonic_logging_core::coverage::{self, Trouble};
+use katonic_log_config::layout;
+use katonic_logging_core::{
+    coverage::{self, Agent, Trouble},
+    sidecar::{ContainerDigest, Fingerprint, VOLUMES},
+};
 use kube::Resource;
-use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, Visitor},
+};
+use serde_json::Value;
 
 /// A pod without its environment, its commands and its status: they are passed over while reading, and no more of them is
 /// kept than how long they are.
@@ -87,11 +95,11 @@ impl Status {
 #[serde(rename_all = "camelCase")]
 struct Spec {
     #[serde(default)]
-    init_containers: Vec<Container>,
+    init_containers: Vec<InitContainer>,
     #[serde(default)]
     containers: Vec<Container>,
     #[serde(default)]
-    volumes: Vec<Named>,
+    volumes: Vec<Volume>,
     os: Option<Named>,
     node_selector: Option<BTreeMap<String, String>>,
     resources: Option<Resources>,
@@ -111,6 +119,46 @@ struct Container {
     args: Vec<Length>,
     #[serde(default)]
     env: Vec<Variable>,
+}
+
+/// One of which it matters whether it is the agent: then all of it is looked at, and nothing of it kept but a digest.
+#[derive(Clone, Debug, Serialize)]
+struct InitContainer {
+    #[serde(flatten)]
+    container: Container,
+    #[serde(skip)]
+    agent: Option<ContainerDigest>,
+}
+
+impl<'de> Deserialize<'de> for InitContainer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Value::deserialize(deserializer)?;
+        let is_agent = all["name"] == layout::CONTAINER;
+        Ok(Self {
+            agent: is_agent.then(|| ContainerDigest::of(&all)),
+            container: Container::deserialize(all).map_err(D::Error::custom)?,
+        })
+    }
+}
+
+/// A volume: its source only where it has one of our names.
+#[derive(Clone, Debug, Serialize)]
+struct Volume {
+    name: String,
+    #[serde(skip)]
+    ours: Option<Value>,
+}
+
+impl<'de> Deserialize<'de> for Volume {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Value::deserialize(deserializer)?;
+        let Named { name } = Named::deserialize(&all).map_err(D::Error::custom)?;
+        let is_ours = VOLUMES.contains(&name.as_str());
+        Ok(Self {
+            name,
+            ours: is_ours.then_some(all),
+        })
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -156,12 +204,22 @@ struct Named {
 
 impl From<PodSummary> for coverage::Pod {
     fn from(pod: PodSummary) -> Self {
+        let mut init_containers = pod.spec.init_containers.iter();
+        let container = init_containers.find_map(|container| container.agent.as_ref());
+        let volumes = pod.spec.volumes.iter();
+        let volumes = volumes.filter_map(|volume| volume.ours.as_ref());
+        let fingerprint = container.map(|container| Fingerprint::new(container, volumes));
         // Nothing in it cannot be JSON; null would be a pod without containers.
-        let spec = serde_json::to_value(pod.spec).unwrap_or_default();
-        Self {
+        let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
+        let mut read = Self {
             trouble: pod.status.trouble(),
             ..Self::read(pod.metadata, &spec)
+        };
+        // The summary has not all that it is made of.
+        if let (Agent::Present(agent), Some(fingerprint)) = (&mut read.agent, fingerprint) {
+            *agent = fingerprint;
         }
+        read
     }
 }
 
@@ -196,25 +254,26 @@ impl Resource for PodSummary {
 
 #[cfg(test)]
 mod tests {
-    use katonic_logging_core::coverage::Agent;
-
     use super::*;
 
     #[test]
     fn names_are_kept_and_what_may_be_secret_is_not() {
         let pod = r#"{"metadata": {"name": "p", "labels": {"app": "web"}},
             "spec": {"initContainers": [
-                        {"name": "katonic-log-agent", "restartPolicy": "Always", "volumeMounts": [{"name": "katonic-podlogs", "mountPath": "/"}]},
+                        {"name": "katonic-log-agent", "restartPolicy": "Always", "env": [{"name": "HTTPS_PROXY", "value": "http://u:hunter2@p"}],
+                         "volumeMounts": [{"name": "katonic-podlogs", "mountPath": "/"}]},
                         {"name": "migrate"}],
                      "volumes": [{"name": "katonic-logs", "secret": {}}], "os": {"name": "linux"},
                      "containers": [{"name": "web", "env": [{"name": "PASSWORD", "value": "hunter2"}]}]},
             "status": {"phase": "Running"}}"#;
         let summary: PodSummary = serde_json::from_str(pod).unwrap();
         assert!(!format!("{summary:?}").contains("hunter2"));
+        let all: Value = serde_json::from_str(pod).unwrap();
         let pod = coverage::Pod::from(summary);
         assert_eq!(pod.containers, ["migrate", "web"]);
         assert_eq!(pod.labels["app"], "web");
-        assert_eq!(pod.agent, Agent::Present(None));
+        // All that tells one agent from another is read, and kept as a digest.
+        assert_eq!(pod.agent, Agent::Present(Fingerprint::read(&all["spec"])));
     }
 
     #[test]

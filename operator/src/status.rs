@@ -169,8 +169,11 @@ async fn pods(
             .map(|pod| (pod.name_any(), Pod::from(pod)));
         pods.insert(plane, read.collect::<BTreeMap<_, _>>());
     }
+    let history = access::history(client).await;
+    let former = history.map(|history| history.former(&sidecar.revision));
     let expected = Expected {
-        revision: Some(sidecar.revision.to_string()),
+        agent: Some(sidecar.fingerprint()),
+        former,
         refused: false,
     };
     let mut replica_sets = BTreeMap::new();
@@ -193,7 +196,8 @@ async fn pods(
     }
     let judged = Judged {
         installation: &installation,
-        revision: sidecar.revision.as_str(),
+        agent: &sidecar.fingerprint(),
+        former: expected.former.as_ref(),
         pods: &pods,
         replica_sets: &replica_sets,
         obstacles: &obstacles,

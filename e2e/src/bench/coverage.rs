@@ -12,6 +12,7 @@ use katonic_logging_core::{
     bundle::selection,
     coverage::{Agent, Expected, Index, Pod, coverage},
     names,
+    sidecar::{ContainerDigest, Fingerprint},
 };
 use katonic_logging_crds::{LabelSelector, Plane, labels::LabelText};
 
@@ -37,7 +38,8 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
         .map(|number| (format!("pod-{number}"), Arc::new(pod(number, "new"))))
         .collect();
     let expected = Expected {
-        revision: Some("new".to_owned()),
+        agent: Some(fingerprint("new")),
+        former: Some([fingerprint("old")].into()),
         refused: false,
     };
     let mut index = Index::new(Plane::Compute);
@@ -51,8 +53,8 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
     let first = follow(&mut index, &pods);
     let mut changes = Duration::ZERO;
     for round in 0..ROUNDS {
-        let revision = if round % 2 == 0 { "old" } else { "new" };
-        pods.insert(format!("pod-{round}"), Arc::new(pod(round, revision)));
+        let agent = if round % 2 == 0 { "old" } else { "new" };
+        pods.insert(format!("pod-{round}"), Arc::new(pod(round, agent)));
         changes += follow(&mut index, &pods);
     }
     let began = Instant::now();
@@ -107,8 +109,13 @@ fn candidate(number: usize) -> Candidate {
     Candidate::readable(&policy)
 }
 
+/// The fingerprint of an agent that goes by this name.
+fn fingerprint(name: &str) -> Fingerprint {
+    Fingerprint::new(&ContainerDigest::of(&name.into()), [])
+}
+
 /// A pod of an execution: a label of its own, and those that it shares.
-fn pod(number: usize, revision: &str) -> Pod {
+fn pod(number: usize, agent: &str) -> Pod {
     let labels = [
         ("app".to_owned(), format!("app-{}", number % APPS)),
         (
@@ -119,7 +126,7 @@ fn pod(number: usize, revision: &str) -> Pod {
     Pod {
         labels: labels.into(),
         containers: ["run", "executor"].map(str::to_owned).into(),
-        agent: Agent::Present(Some(revision.to_owned())),
+        agent: Agent::Present(fingerprint(agent)),
         ..Pod::default()
     }
 }

@@ -1,6 +1,6 @@
 //! Which of the pods that a policy selects have the log agent, and why the others have not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use katonic_log_config::{Policy, layout};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     injection::{self, Reason},
-    names,
+    sidecar::Fingerprint,
 };
 
 mod index;
@@ -46,15 +46,17 @@ pub enum Agent {
     Missing,
     /// There is none, and one made anew would have none either.
     Refused(Reason),
-    /// There is one, of this revision; agents of before revisions were told have none.
-    Present(Option<String>),
+    /// There is a sidecar of its name that mounts the logs.
+    Present(Fingerprint),
 }
 
 /// What pods of a namespace are compared with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expected {
-    /// Revision of the agent that new pods get; none while it is not known.
-    pub revision: Option<String>,
+    /// The agent that new pods get; none while it is not known, and then every agent is taken for it.
+    pub agent: Option<Fingerprint>,
+    /// The agents that pods were given before; none where they cannot be known, and then every other agent is taken for one.
+    pub former: Option<BTreeSet<Fingerprint>>,
     /// Whether the namespace forbids the agent.
     pub refused: bool,
 }
@@ -86,11 +88,13 @@ pub enum State {
     PodLevelResources,
     /// See [`Reason::TooLarge`].
     TooLarge,
+    /// It has a sidecar of the agent's name that is none: its author has written it, or somebody has changed it on its way.
+    ForeignAgent,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Current,
         Self::OlderAgent,
         Self::AgentImageUnavailable,
@@ -103,6 +107,7 @@ impl State {
         Self::NameTaken,
         Self::PodLevelResources,
         Self::TooLarge,
+        Self::ForeignAgent,
     ];
 
     /// As it stands in statuses, metrics and tables.
@@ -120,6 +125,7 @@ impl State {
             Self::NameTaken => "NameTaken",
             Self::PodLevelResources => "PodLevelResources",
             Self::TooLarge => "TooLarge",
+            Self::ForeignAgent => "ForeignAgent",
         }
     }
 
@@ -155,7 +161,7 @@ impl Pod {
         let labels = metadata.labels.unwrap_or_default();
         let pod = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec});
         let agent = if injection::has_agent(&pod) {
-            Agent::Present(annotations.get(names::AGENT_REVISION_ANNOTATION).cloned())
+            Agent::Present(Fingerprint::read(spec))
         } else {
             injection::refusal(&pod).map_or(Agent::Missing, Agent::Refused)
         };
@@ -186,16 +192,22 @@ impl Pod {
         if self.terminating {
             return None;
         }
-        if let (Agent::Present(_), Some(trouble)) = (&self.agent, &self.trouble) {
-            return Some(trouble.state());
-        }
         Some(match &self.agent {
-            Agent::Present(revision)
-                if expected.revision.is_some() && *revision != expected.revision =>
-            {
-                State::OlderAgent
+            Agent::Present(agent) => {
+                let is_current = expected.agent.as_ref().is_none_or(|current| current == agent);
+                let is_former = expected
+                    .former
+                    .as_ref()
+                    .is_none_or(|former| former.contains(agent));
+                match &self.trouble {
+                    // What becomes of it is its author's business.
+                    _ if !is_current && !is_former => State::ForeignAgent,
+                    Some(trouble) => trouble.state(),
+                    None if is_current => State::Current,
+                    None => State::OlderAgent,
+                }
             }
-            Agent::Present(_) | Agent::Refused(Reason::AlreadyInjected) => State::Current,
+            Agent::Refused(Reason::AlreadyInjected) => State::Current,
             Agent::Refused(Reason::OptedOut) => State::OptedOut,
             Agent::Refused(Reason::MirrorPod) => State::MirrorPod,
             Agent::Refused(Reason::Windows) => State::Windows,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use katonic_logging_core::{
     Candidate, Installation, Policy,
     coverage::{Coverage, Expected, Index, Parent, Workload},
+    history::History,
     installation::Agent,
     plan::{Plan, PlaneState},
     restart::Id,
@@ -21,7 +22,7 @@ use crate::owners::Owners;
 pub struct Census {
     planes: BTreeMap<Plane, Counted>,
     owners: Owners,
-    agent: Option<(Agent, String)>,
+    agent: Option<(Agent, Sidecar)>,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,8 @@ impl Census {
     ) {
         // While a change is tried or refused, new pods get the agent of before.
         let in_force = sources.installation_in_force();
-        let revision = self.revision(&in_force.as_ref().unwrap_or(installation).agent);
+        let sidecar = self.sidecar(&in_force.as_ref().unwrap_or(installation).agent);
+        let history = sources.history();
         for plane in Plane::ALL {
             let Some(source) = planes.get(plane) else {
                 continue;
@@ -68,7 +70,7 @@ impl Census {
             }
             counted
                 .index
-                .follow_expected(&expected(plan, plane, revision.as_ref()));
+                .follow_expected(&expected(plan, plane, sidecar.as_ref(), &history));
             sources.policies.with(|candidates| {
                 counted
                     .index
@@ -106,13 +108,12 @@ impl Census {
         ids.collect()
     }
 
-    /// The revision of the agent that new pods get.
-    fn revision(&mut self, agent: &Agent) -> Option<String> {
+    /// What new pods get.
+    fn sidecar(&mut self, agent: &Agent) -> Option<Sidecar> {
         if self.agent.as_ref().is_none_or(|(known, _)| known != agent) {
-            let sidecar = Sidecar::new(agent).ok()?;
-            self.agent = Some((agent.clone(), sidecar.revision.to_string()));
+            self.agent = Some((agent.clone(), Sidecar::new(agent).ok()?));
         }
-        self.agent.as_ref().map(|(_, revision)| revision.clone())
+        self.agent.as_ref().map(|(_, sidecar)| sidecar.clone())
     }
 
     /// The pods of a policy in each plane whose pods have been listed.
@@ -148,12 +149,18 @@ pub fn wanted(census: &Census, sources: &Sources) -> Option<BTreeSet<Id>> {
 }
 
 /// What the pods of a plane are compared with.
-fn expected(plan: Option<&Plan>, plane: Plane, revision: Option<&String>) -> Expected {
+fn expected(
+    plan: Option<&Plan>,
+    plane: Plane,
+    sidecar: Option<&Sidecar>,
+    history: &History,
+) -> Expected {
     let state = plan
         .and_then(|plan| plan.planes.get(&plane))
         .map(|plane| &plane.state);
     Expected {
-        revision: revision.cloned(),
+        agent: sidecar.map(Sidecar::fingerprint),
+        former: sidecar.map(|sidecar| history.former(&sidecar.revision)),
         refused: state.is_some_and(PlaneState::refuses_agent),
     }
 }

@@ -24,7 +24,9 @@ use katonic_logging_core::{
     Candidate, Installation,
     admission::{self, Revision, Slot},
     bundle::LastGood,
-    coverage, names, plan,
+    coverage,
+    history::History,
+    names, plan,
     way::Way,
 };
 use katonic_logging_crds::{LoggingPolicy, Plane};
@@ -140,6 +142,8 @@ pub struct AdmissionBinding {
     pub namespaces: BTreeSet<String>,
     /// The installation that it was written for.
     pub installation: Option<Installation>,
+    /// The agents that pods have been given.
+    pub history: History,
 }
 
 impl AdmissionBinding {
@@ -150,6 +154,7 @@ impl AdmissionBinding {
             slot: spec.and_then(|spec| Slot::named(spec.policy_name.as_deref()?)),
             namespaces: spec.map(admission::bound_namespaces).unwrap_or_default(),
             installation: admission::installation_in_force(binding.annotations()),
+            history: History::read(binding.annotations()),
         }
     }
 }
@@ -321,6 +326,18 @@ impl Sources {
             policies.with(|all| all.get(slot.name())?.owned.changed)?
         });
         binding.owned.changed.max(policy)
+    }
+
+    /// The agents that pods have been given, as what injects remembers.
+    pub fn history(&self) -> History {
+        let by_policy = self
+            .admission_binding
+            .with(|all| Some(all.get(names::ADMISSION_BINDING)?.history.clone()));
+        let mut history = by_policy.flatten().unwrap_or_default();
+        if let Some(configured) = self.webhook.configured().there() {
+            history.learn(&configured.history);
+        }
+        history
     }
 
     /// The installation that what injects was written for.

@@ -11,8 +11,10 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use katonic_logging_core::{
     admission::{Admission, Revision, Slot},
+    history::History,
     installation::Agent,
     names, plan,
+    sidecar::Sidecar,
     status::{Change, ChangeState},
     trial::{Refusal, Verdict, Wait, judge},
 };
@@ -46,6 +48,7 @@ pub struct Switch {
     switched: Instant,
     tried: Option<Tried>,
     refused: Refused<Revision>,
+    history: History,
 }
 
 /// The admission policy in force.
@@ -110,6 +113,7 @@ struct Seen {
     policies: BTreeMap<Slot, AdmissionPolicy>,
     binding: Option<AdmissionBinding>,
     trial: Option<Owned>,
+    history: History,
 }
 
 impl Seen {
@@ -144,6 +148,7 @@ impl Seen {
             policies,
             binding,
             trial,
+            history: sources.history(),
         })
     }
 
@@ -186,6 +191,7 @@ impl Switch {
             switched: Instant::now(),
             tried: None,
             refused: Refused::default(),
+            history: History::default(),
         }
     }
 
@@ -525,7 +531,7 @@ impl Switch {
 
     /// Binds a policy in the namespaces that are injected.
     async fn bind(
-        &self,
+        &mut self,
         applier: &mut Applier,
         seen: &Seen,
         wanted: &Admission,
@@ -542,12 +548,16 @@ impl Switch {
                 )
                 .await;
         }
-        let binding = wanted.binding(slot, &self.bound, former);
-        let binding = binding.map_err(|source| Error::Serialise {
+        let unserialised = |source| Error::Serialise {
             kind: BINDING,
             name: names::ADMISSION_BINDING.to_owned(),
             source,
-        })?;
+        };
+        let sidecar = former.map_or_else(|| wanted.sidecar(), Sidecar::new);
+        self.history
+            .note(&sidecar.map_err(unserialised)?, &seen.history);
+        let binding = wanted.binding(slot, &self.bound, former, &self.history);
+        let binding = binding.map_err(unserialised)?;
         applier
             .write(&self.bindings, BINDING, &binding, seen.bound())
             .await

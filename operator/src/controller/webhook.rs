@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     admission::DefinitionUid,
+    history::History,
     installation::Agent,
     names,
     sidecar::Revision,
@@ -68,6 +69,7 @@ pub struct Webhook {
     bound: BTreeSet<String>,
     has_recalled: bool,
     taken_back: Option<TakenBack<Revision>>,
+    history: History,
     /// The version of the configuration that was seen to act, and where.
     shown: (String, BTreeSet<String>),
     /// When the configuration was last changed.
@@ -84,6 +86,8 @@ pub struct Wanted<'a> {
     pub namespaces: &'a BTreeSet<String>,
     /// Who owns it.
     pub definition: &'a DefinitionUid,
+    /// The agents that pods have been given, as far as is seen.
+    pub history: &'a History,
 }
 
 /// What was found of it.
@@ -112,6 +116,7 @@ impl Webhook {
             bound: BTreeSet::new(),
             has_recalled: false,
             taken_back: None,
+            history: History::default(),
             shown: Default::default(),
             changed: Instant::now(),
             could_be_asked: false,
@@ -438,9 +443,11 @@ impl Webhook {
                 told: self.in_force.clone(),
                 namespaces: self.bound.clone(),
             });
+            self.history.note(&told.sidecar, wanted.history);
             let object = configuration(
                 told,
                 former.as_ref(),
+                &self.history,
                 namespaces,
                 wanted.definition,
                 &self.reach,

@@ -13,8 +13,9 @@ use crate::{
     Installation,
     bundle::selection,
     candidate::Candidate,
-    injection::Taken,
-    testing::{self, installation},
+    injection::{Decision, Taken, decide},
+    sidecar::Sidecar,
+    testing::{self, fingerprint, installation},
 };
 
 fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
@@ -26,14 +27,15 @@ fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
     }
 }
 
-fn with_agent(pod: Pod, revision: Option<&str>) -> Pod {
-    let agent = Agent::Present(revision.map(str::to_owned));
+fn with_agent(pod: Pod, agent: &str) -> Pod {
+    let agent = Agent::Present(fingerprint(agent));
     Pod { agent, ..pod }
 }
 
 fn expected() -> Expected {
     Expected {
-        revision: Some("new".into()),
+        agent: Some(fingerprint("new")),
+        former: Some([fingerprint("old")].into()),
         refused: false,
     }
 }
@@ -61,9 +63,9 @@ fn refused(pod: Pod, reason: Reason) -> Pod {
 fn a_pod_without_the_agent_says_why() {
     let plain = || pod(&["web"], &[]);
     for (pod, expected) in [
-        (with_agent(plain(), Some("new")), State::Current),
-        (with_agent(plain(), Some("old")), State::OlderAgent),
-        (with_agent(plain(), None), State::OlderAgent),
+        (with_agent(plain(), "new"), State::Current),
+        (with_agent(plain(), "old"), State::OlderAgent),
+        (with_agent(plain(), "another"), State::ForeignAgent),
         (plain(), State::CreatedBefore),
         (refused(plain(), Reason::OptedOut), State::OptedOut),
         (refused(plain(), Reason::MirrorPod), State::MirrorPod),
@@ -77,7 +79,7 @@ fn a_pod_without_the_agent_says_why() {
     }
     let waits = Pod {
         trouble: Some(Trouble::Image("not found".into())),
-        ..with_agent(plain(), Some("old"))
+        ..with_agent(plain(), "old")
     };
     assert_eq!(state(&waits), State::AgentImageUnavailable);
     let forbids = Expected {
@@ -103,7 +105,7 @@ fn a_pod_is_read_as_injection_sees_it() {
         "metadata": {"labels": {"logging.katonic.ai/inject": "false"}, "annotations": {"logging.katonic.ai/agent-revision": "abc"}},
         "spec": {"initContainers": [agent, {"name": "migrate"}], "containers": [{"name": "web"}]},
     }));
-    assert_eq!(injected.agent, Agent::Present(Some("abc".into())));
+    assert!(matches!(injected.agent, Agent::Present(_)));
     assert_eq!(injected.containers, ["migrate", "web"]);
     let theirs =
         read(json!({"metadata": {}, "spec": {"containers": [{"name": "katonic-log-agent"}]}}));
@@ -121,14 +123,58 @@ fn a_pod_is_read_as_injection_sees_it() {
 
 #[test]
 fn no_agent_is_older_than_one_that_is_not_known() {
-    let pod = with_agent(pod(&["web"], &[]), Some("any"));
+    let pod = with_agent(pod(&["web"], &[]), "any");
     assert_eq!(pod.state(&Expected::default()), Some(State::Current));
+    // Whoever may not see what pods were given before takes all others for that.
+    let unseen = Expected {
+        former: None,
+        ..expected()
+    };
+    assert_eq!(pod.state(&unseen), Some(State::OlderAgent));
+}
+
+/// What the author of a pod writes under the agent's name, whatever it says of itself.
+#[test]
+fn an_agent_that_nobody_has_injected_counts_neither_for_a_policy_nor_against_it() {
+    let sidecar = Sidecar::new(&installation().agent).unwrap();
+    let expected = Expected {
+        agent: Some(sidecar.fingerprint()),
+        former: Some(BTreeSet::new()),
+        refused: false,
+    };
+    let mut injected = json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}});
+    let Decision::Inject(patch) = decide(&injected, &sidecar) else {
+        panic!("the pod is left alone");
+    };
+    json_patch::patch(&mut injected, &patch).unwrap();
+    let read = |pod: &Value| {
+        let metadata = serde_json::from_value(pod["metadata"].clone()).unwrap();
+        Pod::read(metadata, &pod["spec"])
+    };
+    assert_eq!(read(&injected).state(&expected), Some(State::Current));
+    let mut forged = injected;
+    forged["spec"]["initContainers"][0]["image"] = json!("localhost/miner:v1");
+    let forged = read(&forged);
+    assert_eq!(forged.state(&expected), Some(State::ForeignAgent));
+    for trouble in [
+        Trouble::Image("not found".into()),
+        Trouble::Failing("Error, exit code 1".into()),
+    ] {
+        let fails = Pod {
+            trouble: Some(trouble),
+            ..forged.clone()
+        };
+        assert_eq!(fails.state(&expected), Some(State::ForeignAgent));
+    }
+    let counts = coverage(&policy(Plane::Platform), &expected, [&forged]).counts;
+    assert_eq!((counts.selected(), counts.injected()), (0, 0));
+    assert_eq!(counts.of(State::ForeignAgent), 1);
 }
 
 #[test]
 fn only_pods_that_the_agent_belongs_in_are_selected() {
     let pods = [
-        with_agent(pod(&["web"], &[]), Some("new")),
+        with_agent(pod(&["web"], &[]), "new"),
         pod(&["web"], &[]),
         refused(pod(&["web"], &[]), Reason::OptedOut),
         refused(pod(&["web"], &[]), Reason::Windows),
@@ -231,9 +277,9 @@ fn pods() -> impl Strategy<Value = Pod> {
     let agent = prop::sample::select(vec![
         Agent::Missing,
         Agent::Refused(Reason::OptedOut),
-        Agent::Present(None),
-        Agent::Present(Some("old".into())),
-        Agent::Present(Some("new".into())),
+        Agent::Present(fingerprint("another")),
+        Agent::Present(fingerprint("old")),
+        Agent::Present(fingerprint("new")),
     ]);
     let owner = |name: &str| Parent::Owner(Owner::Job(name.to_owned()));
     let replica_set = Parent::ReplicaSet {
@@ -277,8 +323,9 @@ fn changes() -> impl Strategy<Value = Change> {
         6 => (0..8_u8, prop::option::weighted(0.8, pods())).prop_map(|(name, pod)| Change::Pod(name, pod)),
         4 => policies().prop_map(|policy| Change::Policy(Box::new(policy))),
         1 => (0..6_u8).prop_map(Change::NoPolicy),
-        1 => expected.prop_map(|(revision, refused)| Change::Expected(Expected {
-            revision: revision.map(str::to_owned),
+        1 => expected.prop_map(|(agent, refused)| Change::Expected(Expected {
+            agent: agent.map(fingerprint),
+            former: Some(["old", "new"].map(fingerprint).into()),
             refused,
         })),
         1 => any::<bool>().prop_map(Change::UserContainers),

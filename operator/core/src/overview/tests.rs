@@ -10,7 +10,7 @@ use super::{
 use crate::{
     coverage::{WorkloadKind, coverage},
     injection::Taken,
-    testing::{self, installation},
+    testing::{self, fingerprint, installation},
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -88,7 +88,8 @@ fn views(candidates: &[Candidate], pods: Vec<(&str, Pod)>) -> Vec<PodView> {
     };
     let judged = Judged {
         installation: &installation(),
-        revision: "new",
+        agent: &fingerprint("new"),
+        former: Some(&[fingerprint("old")].into()),
         pods: &pods,
         replica_sets: &[("uid".to_owned(), owned(WorkloadKind::Deployment, "web"))].into(),
         obstacles: &[
@@ -111,7 +112,7 @@ fn every_pod() -> Vec<(&'static str, Pod)> {
             name: "it".into(),
         })
     };
-    let present = |revision: &str| Agent::Present(Some(revision.into()));
+    let present = |agent: &str| Agent::Present(fingerprint(agent));
     vec![
         ("a-current", pod(present("new"), Parent::default())),
         (
@@ -145,6 +146,10 @@ fn every_pod() -> Vec<(&'static str, Pod)> {
                 Parent::default(),
             ),
         ),
+        (
+            "l-foreign",
+            pod(present("another"), owned(WorkloadKind::Deployment, "web")),
+        ),
     ]
 }
 
@@ -165,7 +170,8 @@ fn the_pods_that_are_listed_are_those_that_are_counted() {
         Plane::Platform,
     );
     let expected = Expected {
-        revision: Some("new".into()),
+        agent: Some(fingerprint("new")),
+        former: Some([fingerprint("old")].into()),
         refused: false,
     };
     let counts = coverage(&policy, &expected, pods.iter().map(|(_, pod)| pod)).counts;

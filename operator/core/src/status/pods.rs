@@ -167,6 +167,13 @@ fn left_out(counts: &Counts) -> String {
             "cannot have it as they are written, `katonic-logging status --pods` says why"
                 .to_owned(),
         ),
+        (
+            counts.of(State::ForeignAgent),
+            format!(
+                "have an init container {} that is not as injection writes it",
+                layout::CONTAINER
+            ),
+        ),
     ];
     let told: Vec<String> = sentences
         .into_iter()

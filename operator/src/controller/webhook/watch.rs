@@ -6,6 +6,7 @@ use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment,
 };
 use katonic_logging_core::{
+    history::History,
     names,
     sidecar::Sidecar,
     webhook::configuration::{Former, Told, bound_namespaces, is_published_by_us, published},
@@ -57,6 +58,8 @@ pub struct Configured {
     pub namespaces: BTreeSet<String>,
     /// What was added before, and where, while that is only tried.
     pub former: Option<Former>,
+    /// The agents that pods have been given.
+    pub history: History,
 }
 
 impl Configured {
@@ -68,6 +71,7 @@ impl Configured {
             told: Told::read(configuration.annotations()),
             namespaces: bound_namespaces(configuration),
             former: Former::read(configuration.annotations()),
+            history: History::read(configuration.annotations()),
         }
     }
 }
