@@ -143,7 +143,7 @@ pub async fn installation(client: &Client, namespace: &str) -> Result<Installati
         .map_err(|problem| Error::NoInstallation(problem.to_string()))
 }
 
-/// The agents that pods have been given; none where the reader may not see it.
+/// What pods have been given; none where the reader may not see it.
 pub async fn history(client: &Client) -> Option<History> {
     let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(client.clone());
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
@@ -156,15 +156,13 @@ pub async fn history(client: &Client) -> Option<History> {
         .get_metadata_opt(names::WEBHOOK_CONFIGURATION)
         .await
         .ok()?;
-    let mut history = History::default();
     let objects = [
         binding.as_ref().map(ResourceExt::annotations),
         configuration.as_ref().map(ResourceExt::annotations),
     ];
-    for annotations in objects.into_iter().flatten() {
-        history.learn(&History::read(annotations));
-    }
-    Some(history)
+    let histories = objects.into_iter().flatten();
+    let histories = histories.map(|annotations| History::read(annotations, None));
+    Some(histories.fold(History::default(), |all, one| all.and(&one)))
 }
 
 /// Everything of a kind, page by page.

@@ -350,9 +350,14 @@ impl Controller {
         let in_force = namespaces
             .iter()
             .filter(|namespace| self.injects(namespace));
-        let since = self.sources.injection_changed();
+        let history = self.sources.history();
+        let specification = self.census.specification();
+        let since = |namespace: &String| {
+            let specification = specification.as_ref()?;
+            history.since(namespace, specification)
+        };
         let in_force = in_force
-            .map(|namespace| (namespace.clone(), since))
+            .map(|namespace| (namespace.clone(), since(namespace)))
             .collect();
         let window = installation.rollout.window.as_ref();
         self.roller

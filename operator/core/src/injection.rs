@@ -8,8 +8,10 @@ use k8s_openapi::{
     api::admissionregistration::v1::MatchCondition,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
 };
-use katonic_log_config::layout;
+use katonic_log_config::{bundle::hex, layout};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
     cel, names,
@@ -118,6 +120,25 @@ impl fmt::Display for Reason {
                 "it is no pod that the API server takes: it needs a list of containers, and where there are init containers, volumes or annotations, lists and an object of them",
             ),
         }
+    }
+}
+
+/// Digest of what is done to pods: of what is added, and of the conditions under which it is.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Specification(String);
+
+impl Specification {
+    /// Of the conditions of this version, and of what it adds.
+    pub fn of(sidecar: &Sidecar) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(sidecar.revision.as_str());
+        for condition in Condition::ALL {
+            let expression = condition.expression();
+            hasher.update((expression.len() as u64).to_be_bytes());
+            hasher.update(expression);
+        }
+        let bytes_to_tell_apart = 6;
+        Self(hex(&hasher.finalize()[..bytes_to_tell_apart]))
     }
 }
 

@@ -6,6 +6,7 @@ use katonic_logging_core::{
     Candidate, Installation, Policy,
     coverage::{Coverage, Expected, Index, Parent, Workload},
     history::History,
+    injection::Specification,
     installation::Agent,
     plan::{Plan, PlaneState},
     restart::Id,
@@ -114,6 +115,13 @@ impl Census {
             self.agent = Some((agent.clone(), Sidecar::new(agent).ok()?));
         }
         self.agent.as_ref().map(|(_, sidecar)| sidecar.clone())
+    }
+
+    /// What is done to new pods.
+    pub fn specification(&self) -> Option<Specification> {
+        self.agent
+            .as_ref()
+            .map(|(_, sidecar)| Specification::of(sidecar))
     }
 
     /// The pods of a policy in each plane whose pods have been listed.

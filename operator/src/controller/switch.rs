@@ -555,7 +555,7 @@ impl Switch {
         };
         let sidecar = former.map_or_else(|| wanted.sidecar(), Sidecar::new);
         self.history
-            .note(&sidecar.map_err(unserialised)?, &seen.history);
+            .note(&sidecar.map_err(unserialised)?, &self.bound, &seen.history);
         let binding = wanted.binding(slot, &self.bound, former, &self.history);
         let binding = binding.map_err(unserialised)?;
         applier

@@ -86,7 +86,7 @@ pub struct Wanted<'a> {
     pub namespaces: &'a BTreeSet<String>,
     /// Who owns it.
     pub definition: &'a DefinitionUid,
-    /// The agents that pods have been given, as far as is seen.
+    /// What pods have been given, as far as is seen.
     pub history: &'a History,
 }
 
@@ -443,7 +443,7 @@ impl Webhook {
                 told: self.in_force.clone(),
                 namespaces: self.bound.clone(),
             });
-            self.history.note(&told.sidecar, wanted.history);
+            self.history.note(&told.sidecar, namespaces, wanted.history);
             let object = configuration(
                 told,
                 former.as_ref(),
