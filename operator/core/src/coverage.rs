@@ -78,6 +78,8 @@ pub enum State {
     NamespaceRefused,
     /// See [`Reason::OptedOut`].
     OptedOut,
+    /// See [`Reason::TrialLabel`].
+    TrialLabel,
     /// See [`Reason::MirrorPod`].
     MirrorPod,
     /// See [`Reason::Windows`].
@@ -94,7 +96,7 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Current,
         Self::OlderAgent,
         Self::AgentImageUnavailable,
@@ -102,6 +104,7 @@ impl State {
         Self::CreatedBefore,
         Self::NamespaceRefused,
         Self::OptedOut,
+        Self::TrialLabel,
         Self::MirrorPod,
         Self::Windows,
         Self::NameTaken,
@@ -120,6 +123,7 @@ impl State {
             Self::CreatedBefore => "CreatedBefore",
             Self::NamespaceRefused => "NamespaceRefused",
             Self::OptedOut => "OptedOut",
+            Self::TrialLabel => "TrialLabel",
             Self::MirrorPod => "MirrorPod",
             Self::Windows => "Windows",
             Self::NameTaken => "NameTaken",
@@ -209,6 +213,7 @@ impl Pod {
             }
             Agent::Refused(Reason::AlreadyInjected) => State::Current,
             Agent::Refused(Reason::OptedOut) => State::OptedOut,
+            Agent::Refused(Reason::TrialLabel) => State::TrialLabel,
             Agent::Refused(Reason::MirrorPod) => State::MirrorPod,
             Agent::Refused(Reason::Windows) => State::Windows,
             Agent::Refused(Reason::NameTaken(_)) => State::NameTaken,

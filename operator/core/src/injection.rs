@@ -49,6 +49,8 @@ pub enum Reason {
     AlreadyInjected,
     /// Its label says so.
     OptedOut,
+    /// Its label is that of the pods with which the operator tries injection, which are never created: it is a user's.
+    TrialLabel,
     /// It is the copy of a static pod, which cannot be changed.
     MirrorPod,
     /// It runs on Windows, where the agent does not.
@@ -79,6 +81,7 @@ impl Reason {
         match self {
             Self::AlreadyInjected => "AlreadyInjected",
             Self::OptedOut => "OptedOut",
+            Self::TrialLabel => "TrialLabel",
             Self::MirrorPod => "MirrorPod",
             Self::Windows => "Windows",
             Self::NameTaken(_) => "NameTaken",
@@ -98,6 +101,11 @@ impl fmt::Display for Reason {
                 "its label {}={} refuses the log agent",
                 names::INJECT_LABEL,
                 names::INJECT_NO
+            ),
+            Self::TrialLabel => write!(
+                formatter,
+                "its label {} is for pods with which the operator tries injection: remove it from the pod's template",
+                names::TRIAL_LABEL
             ),
             Self::MirrorPod => formatter.write_str("it is the copy of a static pod, which cannot be changed"),
             Self::Windows => formatter.write_str("it runs on Windows, where the log agent does not"),
@@ -144,15 +152,21 @@ impl Specification {
 
 /// Decides about a pod, or about the template of one, in whatever form it was written.
 pub fn decide(pod: &Value, sidecar: &Sidecar) -> Decision {
-    refusal(pod).map_or_else(
-        || Decision::Inject(patch(&Pod(pod), sidecar)),
-        Decision::Leave,
-    )
+    decide_asked(pod, false, sidecar)
+}
+
+/// Decides about a pod that an API server asks about; `dry_run`: whether it is only tried and not created.
+pub fn decide_asked(pod: &Value, dry_run: bool, sidecar: &Sidecar) -> Decision {
+    let pod = Pod { json: pod, dry_run };
+    refusal_of(&pod).map_or_else(|| Decision::Inject(patch(&pod, sidecar)), Decision::Leave)
 }
 
 /// Why a pod is left as it is; `None` when it gets the agent.
 pub fn refusal(pod: &Value) -> Option<Reason> {
-    let pod = Pod(pod);
+    refusal_of(&Pod::created(pod))
+}
+
+fn refusal_of(pod: &Pod<'_>) -> Option<Reason> {
     if pod.is_malformed() {
         Some(Reason::Malformed)
     } else if pod.label(names::INJECT_LABEL) == Some(names::INJECT_NO) {
@@ -160,13 +174,13 @@ pub fn refusal(pod: &Value) -> Option<Reason> {
     } else {
         Condition::ALL
             .iter()
-            .find_map(|condition| condition.refusal(&pod))
+            .find_map(|condition| condition.refusal(pod))
     }
 }
 
 /// Whether a pod has the agent, of whatever specification.
 pub fn has_agent(pod: &Value) -> bool {
-    let mut init_containers = Pod(pod).init_containers().iter();
+    let mut init_containers = Pod::created(pod).init_containers().iter();
     init_containers.any(|one| one["name"] == layout::CONTAINER && is_agent(one))
 }
 
@@ -197,6 +211,7 @@ pub fn match_conditions() -> Vec<MatchCondition> {
 enum Condition {
     /// Nor is its name taken by an init container: the two differ for people, not for what is done.
     NotYetInjected,
+    NoTrialLabel,
     NotAMirrorPod,
     NotWindows,
     NoNameTaken,
@@ -206,8 +221,9 @@ enum Condition {
 
 impl Condition {
     /// In the order in which they are judged: the first that does not hold is the reason that is told.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::NotYetInjected,
+        Self::NoTrialLabel,
         Self::NotAMirrorPod,
         Self::NotWindows,
         Self::NoNameTaken,
@@ -218,6 +234,7 @@ impl Condition {
     const fn name(self) -> &'static str {
         match self {
             Self::NotYetInjected => "not-yet-injected",
+            Self::NoTrialLabel => "no-trial-label",
             Self::NotAMirrorPod => "not-a-mirror-pod",
             Self::NotWindows => "not-windows",
             Self::NoNameTaken => "no-name-taken",
@@ -231,6 +248,11 @@ impl Condition {
         match self {
             Self::NotYetInjected => format!(
                 "!has(object.spec.initContainers) || !object.spec.initContainers.exists(c, c.name == {container})"
+            ),
+            // What is tried is never created, and what is created is no trial.
+            Self::NoTrialLabel => format!(
+                "!has(object.metadata.labels) || !({} in object.metadata.labels) || (has(request.dryRun) && request.dryRun)",
+                cel::string(names::TRIAL_LABEL)
             ),
             Self::NotAMirrorPod => format!(
                 "!has(object.metadata.annotations) || !({} in object.metadata.annotations)",
@@ -269,6 +291,10 @@ impl Condition {
                 } else {
                     Reason::NameTaken(Taken::Container)
                 })
+            }
+            Self::NoTrialLabel => {
+                let is_trial = pod.label(names::TRIAL_LABEL).is_some();
+                (is_trial && !pod.dry_run).then_some(Reason::TrialLabel)
             }
             Self::NotAMirrorPod => pod
                 .annotation(names::MIRROR_ANNOTATION)
@@ -377,7 +403,7 @@ fn patch(pod: &Pod<'_>, sidecar: &Sidecar) -> Patch {
     for volume in &sidecar.volumes {
         add(&["spec", "volumes", "-"], volume.clone());
     }
-    if !pod.0["metadata"].is_object() {
+    if !pod.json["metadata"].is_object() {
         add(&["metadata"], empty_object());
     }
     if !pod.annotations().is_object() {
@@ -406,11 +432,22 @@ fn safe_to_evict(listed: Option<&Value>) -> String {
 }
 
 /// A pod in JSON. What is missing or null is empty, and so is what has another type: the API server judges that.
-struct Pod<'a>(&'a Value);
+struct Pod<'a> {
+    json: &'a Value,
+    /// Whether it is only tried and not created.
+    dry_run: bool,
+}
 
 impl<'a> Pod<'a> {
+    fn created(json: &'a Value) -> Self {
+        Self {
+            json,
+            dry_run: false,
+        }
+    }
+
     fn spec(&self) -> &'a Value {
-        &self.0["spec"]
+        &self.json["spec"]
     }
 
     /// How many seconds it gets to end. The API server fills in the default before it decides; a manifest may lack it.
@@ -420,7 +457,7 @@ impl<'a> Pod<'a> {
     }
 
     fn annotations(&self) -> &'a Value {
-        &self.0["metadata"]["annotations"]
+        &self.json["metadata"]["annotations"]
     }
 
     fn annotation(&self, key: &str) -> Option<&'a Value> {
@@ -428,7 +465,7 @@ impl<'a> Pod<'a> {
     }
 
     fn label(&self, key: &str) -> Option<&'a str> {
-        self.0["metadata"]["labels"][key].as_str()
+        self.json["metadata"]["labels"][key].as_str()
     }
 
     fn containers(&self) -> &'a [Value] {
@@ -451,7 +488,7 @@ impl<'a> Pod<'a> {
         self.containers().is_empty()
             || !list(&self.spec()["initContainers"])
             || !list(&self.spec()["volumes"])
-            || !object(&self.0["metadata"])
+            || !object(&self.json["metadata"])
             || !object(self.annotations())
     }
 
@@ -583,6 +620,10 @@ mod tests {
             Reason::OptedOut
         );
         assert_eq!(
+            left(|pod| pod["metadata"]["labels"] = json!({"logging.katonic.ai/trial": "candidate"})),
+            Reason::TrialLabel
+        );
+        assert_eq!(
             left(|pod| pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": ""})),
             Reason::MirrorPod
         );
@@ -615,6 +656,16 @@ mod tests {
             left(|pod| pod["metadata"]["annotations"] = json!({"a": "ä".repeat(128 << 10)})),
             Reason::TooLarge
         );
+    }
+
+    #[test]
+    fn a_pod_that_is_only_tried_is_a_trial_and_one_that_is_created_is_none() {
+        let mut pod = bare();
+        pod["metadata"]["labels"] = json!({"logging.katonic.ai/trial": "webhook"});
+        let tried = decide_asked(&pod, true, &sidecar());
+        assert!(matches!(tried, Decision::Inject(_)), "{tried:?}");
+        let created = decide_asked(&pod, false, &sidecar());
+        assert_eq!(created, Decision::Leave(Reason::TrialLabel));
     }
 
     #[test]

@@ -68,6 +68,7 @@ fn a_pod_without_the_agent_says_why() {
         (with_agent(plain(), "another"), State::ForeignAgent),
         (plain(), State::CreatedBefore),
         (refused(plain(), Reason::OptedOut), State::OptedOut),
+        (refused(plain(), Reason::TrialLabel), State::TrialLabel),
         (refused(plain(), Reason::MirrorPod), State::MirrorPod),
         (refused(plain(), Reason::Windows), State::Windows),
         (
@@ -117,6 +118,11 @@ fn a_pod_is_read_as_injection_sees_it() {
         "spec": {"containers": [{"name": "web"}]},
     }));
     assert_eq!(opted_out.agent, Agent::Refused(Reason::OptedOut));
+    let of_a_user = read(json!({
+        "metadata": {"labels": {"logging.katonic.ai/trial": "in-force"}},
+        "spec": {"containers": [{"name": "web"}]},
+    }));
+    assert_eq!(of_a_user.agent, Agent::Refused(Reason::TrialLabel));
     let plain = read(json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}}));
     assert_eq!(plain.agent, Agent::Missing);
 }

@@ -157,6 +157,13 @@ fn left_out(counts: &Counts) -> String {
             ),
         ),
         (
+            counts.of(State::TrialLabel),
+            format!(
+                "have the label {}, which is for pods with which the operator tries injection",
+                names::TRIAL_LABEL
+            ),
+        ),
+        (
             counts.of(State::MirrorPod) + counts.of(State::Windows),
             "static or Windows pods cannot have the agent".to_owned(),
         ),
