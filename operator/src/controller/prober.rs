@@ -334,6 +334,15 @@ impl Prober {
             .collect()
     }
 
+    /// Those of these namespaces that take every pod with this agent.
+    pub async fn taking(&self, namespaces: &BTreeSet<String>, agent: &Agent) -> BTreeSet<String> {
+        let outcomes = self.trials_with_agent(namespaces, agent).await;
+        let taking = outcomes
+            .into_iter()
+            .filter(|(_, outcome)| *outcome == Outcome::Passed);
+        taking.map(|(namespace, _)| namespace).collect()
+    }
+
     async fn try_one(
         &self,
         namespace: &str,

@@ -267,8 +267,18 @@ impl Switch {
         let state = match &in_force {
             Some(in_force) if is_wanted(in_force) => None,
             former => {
-                self.change(applier, prober, wanted, known, &seen, former.as_ref())
-                    .await?
+                let former = former.as_ref();
+                let state = self
+                    .change(applier, prober, wanted, known, &seen, former)
+                    .await?;
+                let is_held_up = matches!(
+                    state,
+                    Some(ChangeState::Refused(_) | ChangeState::Tried(Wait::Answer(_)))
+                );
+                if let Some(former) = former.filter(|_| is_held_up) {
+                    self.take_in(applier, prober, wanted, &seen, former).await?;
+                }
+                state
             }
         };
         match state {
@@ -357,6 +367,30 @@ impl Switch {
                 Ok(None)
             }
         }
+    }
+
+    /// Gives pods of namespaces that have come while a change is held up what is in force, where they take it: until somebody
+    /// mends what holds it up, they would get no agent at all.
+    async fn take_in(
+        &mut self,
+        applier: &mut Applier,
+        prober: &Prober,
+        wanted: &Admission,
+        seen: &Seen,
+        former: &InForce,
+    ) -> Result<(), Error> {
+        let Some(agent) = &former.agent else {
+            return Ok(());
+        };
+        let joining: BTreeSet<String> =
+            wanted.namespaces.difference(&self.bound).cloned().collect();
+        let taking = prober.taking(&joining, agent).await;
+        if taking.is_empty() {
+            return Ok(());
+        }
+        self.bound.extend(taking);
+        self.bind(applier, seen, wanted, former.slot, Some(agent))
+            .await
     }
 
     /// What is wanted is in force: keeps it so, takes in namespaces that are new, and clears away what was in force before.

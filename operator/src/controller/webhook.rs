@@ -277,7 +277,8 @@ impl Webhook {
         let attempt = known.attempt(&wanted.told.sidecar.revision);
         self.taken_back.take_if(|one| !one.is_of(&attempt));
         self.reconsider(prober, known.agent).await;
-        if let Some(change) = self.hold(applier, &wanted, known, observed.clone()).await? {
+        let held = self.hold(applier, prober, &wanted, known, observed.clone());
+        if let Some(change) = held.await? {
             return Ok(Progress {
                 change: Some(change),
                 due: self.taken_back.as_ref().and_then(TakenBack::asks_in),
@@ -325,7 +326,9 @@ impl Webhook {
                 }
                 // Else they have the former agent, and keep it.
                 self.taken_back = Some(TakenBack::new(attempt, refusal, refusing));
-                progress.change = self.hold(applier, &wanted, known, observed).await?;
+                progress.change = self
+                    .hold(applier, prober, &wanted, known, observed)
+                    .await?;
                 self.reconsider(prober, known.agent).await;
                 progress.due = self.taken_back.as_ref().and_then(TakenBack::asks_in);
             }
@@ -361,10 +364,11 @@ impl Webhook {
     }
 
     /// Where pods with what is wanted are refused: leaves the webhook told of the former agent, and of the namespaces that have
-    /// it. None where nothing is refused.
+    /// it, or have come since and take it. None where nothing is refused.
     async fn hold(
         &mut self,
         applier: &mut Applier,
+        prober: &Prober,
         wanted: &Wanted<'_>,
         known: Known<'_>,
         observed: Option<Owned>,
@@ -376,13 +380,18 @@ impl Webhook {
         let Some(refusal) = held.or(taken_back).cloned() else {
             return Ok(None);
         };
-        let joining = wanted.namespaces.difference(&self.bound).cloned();
+        let joining: BTreeSet<String> =
+            wanted.namespaces.difference(&self.bound).cloned().collect();
+        if let Some(former) = self.in_force.as_ref().filter(|_| is_new) {
+            let agent = &former.installation.agent;
+            self.bound.extend(prober.taking(&joining, agent).await);
+        }
         let change = Change {
             former: is_new && (self.in_force.is_some() || held.is_some()),
             namespaces: if is_new {
                 wanted.namespaces.clone()
             } else {
-                joining.collect()
+                joining
             },
             state: ChangeState::Refused(refusal),
         };
