@@ -112,6 +112,8 @@ struct Container {
     restart_policy: Option<String>,
     #[serde(default)]
     volume_mounts: Vec<Named>,
+    #[serde(default)]
+    volume_devices: Vec<Named>,
     resources: Option<Resources>,
     #[serde(default)]
     command: Vec<Length>,
@@ -325,6 +327,12 @@ mod tests {
             with(r#", "volumes": [{"name": "katonic-logs"}]"#),
             Some("NameTaken")
         );
+        for field in ["volumeMounts", "volumeDevices"] {
+            let mounts = format!(
+                r#"{{"containers": [{{"name": "web", "{field}": [{{"name": "katonic-logs"}}]}}]}}"#
+            );
+            assert_eq!(reason(&mounts), Some("NameTaken"), "{field}");
+        }
         let large = "a".repeat(1 << 20);
         for text in [
             format!(r#""command": ["{large}"]"#),

@@ -73,6 +73,8 @@ pub enum Taken {
     Container,
     /// A volume's.
     Volume(String),
+    /// That of a volume that a container mounts and the pod does not declare: with ours it would get what is the agent's alone.
+    Mount(String),
 }
 
 impl Reason {
@@ -117,6 +119,10 @@ impl fmt::Display for Reason {
             Self::NameTaken(Taken::Volume(volume)) => write!(
                 formatter,
                 "its volume {volume} is not the log agent's: give that volume another name"
+            ),
+            Self::NameTaken(Taken::Mount(volume)) => write!(
+                formatter,
+                "a container of it mounts the volume {volume}, which it does not declare and which is the log agent's: declare a volume of another name"
             ),
             Self::PodLevelResources => formatter.write_str(
                 "it limits the resources of all of its containers together and those of each: leave requests and limits out in one container, and the log agent shares in the pod's",
@@ -266,9 +272,13 @@ impl Condition {
             }
             Self::NoNameTaken => {
                 let volumes: Vec<String> = VOLUMES.iter().map(|name| cel::string(name)).collect();
+                let volumes = volumes.join(", ");
+                let mounts = ["volumeMounts", "volumeDevices"].map(|field| {
+                    format!("(has(c.{field}) && c.{field}.exists(m, m.name in [{volumes}]))")
+                });
                 format!(
-                    "!object.spec.containers.exists(c, c.name == {container}) && (!has(object.spec.volumes) || !object.spec.volumes.exists(v, v.name in [{}]))",
-                    volumes.join(", ")
+                    "!object.spec.containers.exists(c, c.name == {container}) && (!has(object.spec.volumes) || !object.spec.volumes.exists(v, v.name in [{volumes}])) && !((has(object.spec.initContainers) ? object.spec.initContainers : []) + object.spec.containers).exists(c, {})",
+                    mounts.join(" || ")
                 )
             }
             Self::RoomInPodLevelResources => {
@@ -308,9 +318,22 @@ impl Condition {
                 if named(pod.containers(), layout::CONTAINER) {
                     return Some(Reason::NameTaken(Taken::Container));
                 }
-                let mut ours = VOLUMES.iter();
-                ours.find(|name| named(pod.volumes(), name))
-                    .map(|name| Reason::NameTaken(Taken::Volume((*name).to_owned())))
+                let is_mounted = |name: &str| {
+                    let mut containers = pod.init_containers().iter().chain(pod.containers());
+                    containers.any(|container| {
+                        ["volumeMounts", "volumeDevices"]
+                            .iter()
+                            .any(|field| named(list(&container[field]), name))
+                    })
+                };
+                let taken = VOLUMES.iter().find_map(|name| {
+                    if named(pod.volumes(), name) {
+                        Some(Taken::Volume((*name).to_owned()))
+                    } else {
+                        is_mounted(name).then(|| Taken::Mount((*name).to_owned()))
+                    }
+                });
+                taken.map(Reason::NameTaken)
             }
             Self::RoomInPodLevelResources => {
                 let sets_none = |container: &Value| {
@@ -646,6 +669,18 @@ mod tests {
         assert_eq!(
             left(|pod| pod["spec"]["volumes"] = json!([{"name": "katonic-logs"}])),
             Reason::NameTaken(Taken::Volume("katonic-logs".into()))
+        );
+        // Such a pod is refused; with our volumes it would not be, and would see them.
+        assert_eq!(
+            left(|pod| pod["spec"]["containers"][0]["volumeMounts"] =
+                json!([{"name": "katonic-podlogs", "mountPath": "/node"}])),
+            Reason::NameTaken(Taken::Mount("katonic-podlogs".into()))
+        );
+        assert_eq!(
+            left(|pod| pod["spec"]["initContainers"] = json!([
+                {"name": "a", "volumeDevices": [{"name": "katonic-logs", "devicePath": "/dev/a"}]}
+            ])),
+            Reason::NameTaken(Taken::Mount("katonic-logs".into()))
         );
         assert_eq!(
             left(|pod| pod["spec"]["containers"][0]["args"] =
