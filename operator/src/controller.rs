@@ -332,7 +332,8 @@ impl Controller {
             retention: &self.keeper.outcomes(),
         };
         let published = self.publisher.publish(&self.sources, facts, now).await;
-        self.wake = restarts.wake.into_iter().chain(published.due).min();
+        let due = published.due.into_iter().chain(self.census.due());
+        self.wake = restarts.wake.into_iter().chain(due).min();
         if published.all { next } else { Next::Retry }
     }
 
@@ -343,7 +344,7 @@ impl Controller {
             return Told::default();
         };
         self.census
-            .follow(&self.sources, planes, installation, self.plan.as_ref())
+            .follow(&self.sources, planes, installation, self.plan.as_ref(), now)
             .await;
         let wanted = census::wanted(&self.census, &self.sources);
         let namespaces = Plane::ALL.map(|plane| installation.namespace(plane).to_owned());

@@ -4,11 +4,14 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use k8s_openapi::{
     api::core::v1::Pod,
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, Time},
+    },
 };
 use katonic_log_config::layout;
 use katonic_logging_core::{
-    coverage::{self, Agent, Trouble},
+    coverage::{self, Agent, Ended, Trouble},
     sidecar::{ContainerDigest, Fingerprint, VOLUMES},
 };
 use kube::Resource;
@@ -47,12 +50,21 @@ struct ContainerStatus {
     state: ContainerState,
     #[serde(default)]
     last_state: ContainerState,
+    #[serde(default)]
+    restart_count: u32,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 struct ContainerState {
     waiting: Option<Waiting>,
+    running: Option<Running>,
     terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Running {
+    started_at: Option<Time>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -69,6 +81,20 @@ struct Terminated {
     #[serde(default)]
     reason: String,
     exit_code: i32,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
+}
+
+impl Terminated {
+    fn ended(&self) -> Ended {
+        let times = self.started_at.as_ref().zip(self.finished_at.as_ref());
+        Ended {
+            words: format!("{}, exit code {}", self.reason, self.exit_code),
+            lasted: times
+                .map(|(started, finished)| finished.0.duration_since(started.0))
+                .unwrap_or_default(),
+        }
+    }
 }
 
 impl Status {
@@ -76,17 +102,21 @@ impl Status {
     fn trouble(&self) -> Option<Trouble> {
         let mut statuses = self.init_container_statuses.iter();
         let agent = statuses.find(|status| coverage::is_agent(&status.name))?;
-        let waiting = agent.state.waiting.as_ref()?;
-        let last_end = agent
-            .last_state
-            .terminated
-            .as_ref()
-            .map(|end| format!("{}, exit code {}", end.reason, end.exit_code));
-        Trouble::of_waiting(
-            &waiting.reason,
-            &waiting.message,
-            &last_end.unwrap_or_default(),
-        )
+        let last = agent.last_state.terminated.as_ref().map(Terminated::ended);
+        let ContainerState {
+            waiting,
+            running,
+            terminated,
+        } = &agent.state;
+        if let Some(waiting) = waiting {
+            let words = last.map(|last| last.words).unwrap_or_default();
+            Trouble::of_waiting(&waiting.reason, &waiting.message, &words)
+        } else if let Some(terminated) = terminated {
+            Trouble::of_ended(agent.restart_count, &terminated.ended())
+        } else {
+            let since = running.as_ref()?.started_at.as_ref()?.0;
+            Trouble::of_running(since, agent.restart_count, &last?)
+        }
     }
 }
 
@@ -295,7 +325,30 @@ mod tests {
         let failing = r#""state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}"#;
         assert_eq!(
             trouble("katonic-log-agent", failing),
-            Some(Trouble::Failing("Error, exit code 1".into()))
+            Some(Trouble::Failing {
+                words: "Error, exit code 1".into(),
+                until: None
+            })
+        );
+        // Between two of its ends it runs, or has just ended.
+        let end = r#"{"reason": "Error", "exitCode": 1, "startedAt": "2026-11-23T10:15:00Z", "finishedAt": "2026-11-23T10:15:03Z"}"#;
+        let runs = format!(
+            r#""restartCount": 2, "state": {{"running": {{"startedAt": "2026-11-23T10:15:13Z"}}}}, "lastState": {{"terminated": {end}}}"#
+        );
+        assert_eq!(
+            trouble("katonic-log-agent", &runs),
+            Some(Trouble::Failing {
+                words: "Error, exit code 1".into(),
+                until: Some("2026-11-23T10:25:13Z".parse().unwrap())
+            })
+        );
+        let ended = format!(r#""restartCount": 2, "state": {{"terminated": {end}}}"#);
+        assert_eq!(
+            trouble("katonic-log-agent", &ended),
+            Some(Trouble::Failing {
+                words: "Error, exit code 1".into(),
+                until: None
+            })
         );
         let running = r#""state": {"running": {"startedAt": "2026-11-23T10:15:08Z"}}, "lastState": {"terminated": {"exitCode": 137}}"#;
         assert_eq!(trouble("katonic-log-agent", running), None);

@@ -176,6 +176,7 @@ async fn pods(
         former,
         refused: false,
     };
+    let now = Timestamp::now();
     let mut replica_sets = BTreeMap::new();
     let mut obstacles = BTreeMap::new();
     for (plane, pods) in &pods {
@@ -183,7 +184,7 @@ async fn pods(
         let parents: BTreeSet<Parent> = pods
             .values()
             .filter(|pod| {
-                pod.state(&expected)
+                pod.state(&expected, now)
                     .is_some_and(State::is_mended_by_restart)
             })
             .map(|pod| pod.parent.clone())
@@ -200,6 +201,7 @@ async fn pods(
         former: expected.former.as_ref(),
         pods: &pods,
         replica_sets: &replica_sets,
+        now,
         obstacles: &obstacles,
     };
     Ok(uncovered(candidates, judged))

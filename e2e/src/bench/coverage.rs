@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::{
     Candidate, Installation,
     bundle::selection,
@@ -42,12 +43,14 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
         former: Some([fingerprint("old")].into()),
         refused: false,
     };
+    let now = Timestamp::UNIX_EPOCH;
     let mut index = Index::new(Plane::Compute);
     let follow = |index: &mut Index, pods: &BTreeMap<String, Arc<Pod>>| {
         let began = Instant::now();
         index.follow_expected(&expected);
         index.follow_policies(&candidates, &installation);
         index.follow_pods(pods);
+        index.follow_time(now);
         began.elapsed()
     };
     let first = follow(&mut index, &pods);
@@ -61,7 +64,7 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
     for candidate in &candidates {
         let policy = candidate.policy.as_ref().ok().context("a policy of ours")?;
         let selection = selection(policy, candidate, &installation, Plane::Compute);
-        let counted = coverage(&selection, &expected, pods.values().map(AsRef::as_ref));
+        let counted = coverage(&selection, &expected, now, pods.values().map(AsRef::as_ref));
         anyhow::ensure!(
             index.coverage(&candidate.uid) == Some(counted),
             "the two ways to count differ"

@@ -17,7 +17,7 @@ mod trouble;
 
 pub use index::Index;
 pub use owner::{Owner, Parent, Workload, WorkloadKind, restart_command};
-pub use trouble::{Trouble, Troubled, is_agent};
+pub use trouble::{Ended, Trouble, Troubled, is_agent};
 
 /// What of a pod decides whether a policy takes it, whether it has the agent, and how it could get it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -192,7 +192,7 @@ impl Pod {
     }
 
     /// How it stands with the agent; `None` when the pod is about to end.
-    pub fn state(&self, expected: &Expected) -> Option<State> {
+    pub fn state(&self, expected: &Expected, now: Timestamp) -> Option<State> {
         if self.terminating {
             return None;
         }
@@ -203,7 +203,8 @@ impl Pod {
                     .former
                     .as_ref()
                     .is_none_or(|former| former.contains(agent));
-                match &self.trouble {
+                let trouble = self.trouble.as_ref();
+                match trouble.filter(|trouble| !trouble.is_mended(now)) {
                     // What becomes of it is its author's business.
                     _ if !is_current && !is_former => State::ForeignAgent,
                     Some(trouble) => trouble.state(),
@@ -385,11 +386,12 @@ pub struct Coverage {
 pub fn coverage<'a>(
     policy: &Policy,
     expected: &Expected,
+    now: Timestamp,
     pods: impl IntoIterator<Item = &'a Pod>,
 ) -> Coverage {
     let mut coverage = Coverage::default();
     for pod in pods {
-        let Some(state) = pod.state(expected) else {
+        let Some(state) = pod.state(expected, now) else {
             continue;
         };
         if !takes(policy, &pod.labels, &pod.containers) {

@@ -114,6 +114,8 @@ pub struct Judged<'a> {
     pub pods: &'a BTreeMap<Plane, BTreeMap<String, Pod>>,
     /// The parents of `ReplicaSets`, by UID.
     pub replica_sets: &'a BTreeMap<String, Parent>,
+    /// The present.
+    pub now: Timestamp,
     /// Workloads that cannot simply be restarted.
     pub obstacles: &'a BTreeMap<Id, Obstacle>,
 }
@@ -255,7 +257,7 @@ pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
             .collect();
         for (name, pod) in pods {
             let Some(state) = pod
-                .state(&expected)
+                .state(&expected, judged.now)
                 .filter(|state| *state != State::Current)
             else {
                 continue;
@@ -328,7 +330,7 @@ fn troubled(namespace: &str, name: &str, trouble: Option<&Trouble>) -> String {
             "it cannot start before the agent's image can be pulled: {}",
             printable(words)
         ),
-        Some(Trouble::Failing(words)) => format!(
+        Some(Trouble::Failing { words, .. }) => format!(
             "its agent ends again and again ({}): `kubectl -n {namespace} logs {name} -c {} --previous` shows its last words",
             printable(words),
             layout::CONTAINER

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::{
     Candidate, Installation, Policy,
     coverage::{Coverage, Expected, Index, Parent, Workload},
@@ -24,6 +25,7 @@ pub struct Census {
     planes: BTreeMap<Plane, Counted>,
     owners: Owners,
     agent: Option<(Agent, Sidecar)>,
+    due: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ impl Census {
             planes: BTreeMap::new(),
             owners: Owners::new(client),
             agent: None,
+            due: None,
         }
     }
 
@@ -51,7 +54,9 @@ impl Census {
         planes: &PlaneSources,
         installation: &Installation,
         plan: Option<&Plan>,
+        now: Timestamp,
     ) {
+        self.due = None;
         // While a change is tried or refused, new pods get the agent of before.
         let in_force = sources.installation_in_force();
         let sidecar = self.sidecar(&in_force.as_ref().unwrap_or(installation).agent);
@@ -79,6 +84,8 @@ impl Census {
             });
             let followed = source.pods.with(|pods| counted.index.follow_pods(pods));
             counted.listed = followed.is_some();
+            let due = counted.index.follow_time(now);
+            self.due = self.due.into_iter().chain(due).min();
         }
         let mut all = BTreeSet::new();
         for counted in self.planes.values() {
@@ -115,6 +122,11 @@ impl Census {
             self.agent = Some((agent.clone(), Sidecar::new(agent).ok()?));
         }
         self.agent.as_ref().map(|(_, sidecar)| sidecar.clone())
+    }
+
+    /// When to count again though nothing has changed.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.due
     }
 
     /// What is done to new pods.

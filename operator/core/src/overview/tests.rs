@@ -92,6 +92,7 @@ fn views(candidates: &[Candidate], pods: Vec<(&str, Pod)>) -> Vec<PodView> {
         former: Some(&[fingerprint("old")].into()),
         pods: &pods,
         replica_sets: &[("uid".to_owned(), owned(WorkloadKind::Deployment, "web"))].into(),
+        now: at(0),
         obstacles: &[
             (id(WorkloadKind::DaemonSet, "by-hand"), Obstacle::OnDelete),
             (id(WorkloadKind::Deployment, "paused"), Obstacle::Paused),
@@ -174,7 +175,7 @@ fn the_pods_that_are_listed_are_those_that_are_counted() {
         former: Some([fingerprint("old")].into()),
         refused: false,
     };
-    let counts = coverage(&policy, &expected, pods.iter().map(|(_, pod)| pod)).counts;
+    let counts = coverage(&policy, &expected, at(0), pods.iter().map(|(_, pod)| pod)).counts;
     let listed = views(&[candidate], pods);
     for state in State::ALL
         .into_iter()

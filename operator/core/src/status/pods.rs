@@ -96,7 +96,7 @@ fn troubled(counted: &[Counted<'_>]) -> String {
                     "; {pods} of namespace {namespace} cannot start before the agent's image can be pulled, {pod} for example: {words}: push the image, or correct logging.agent.image in ConfigMap {} and delete the pods that wait",
                     names::INSTALLATION
                 ),
-                Trouble::Failing(_) => format!(
+                Trouble::Failing { .. } => format!(
                     "; in {pods} of namespace {namespace} the agent ends again and again, in {pod} for example ({words}): `kubectl -n {namespace} logs {pod} -c {} --previous` shows its last words",
                     layout::CONTAINER
                 ),
