@@ -170,10 +170,11 @@ async fn pods(
         pods.insert(plane, read.collect::<BTreeMap<_, _>>());
     }
     let history = access::history(client).await;
-    let former = history.map(|history| history.former(&sidecar.revision));
+    let known = history.clone().unwrap_or_default();
+    let agent = known.forms(&sidecar);
     let expected = Expected {
-        agent: Some(sidecar.fingerprint()),
-        former,
+        agent: Some(agent.clone()),
+        former: history.map(|history| history.former(&sidecar.revision)),
         refused: false,
     };
     let now = Timestamp::now();
@@ -197,7 +198,7 @@ async fn pods(
     }
     let judged = Judged {
         installation: &installation,
-        agent: &sidecar.fingerprint(),
+        agent: &agent,
         former: expected.former.as_ref(),
         pods: &pods,
         replica_sets: &replica_sets,

@@ -53,6 +53,7 @@ fn no_other_process_of_the_same_user_reads_its_memory_its_variables_or_its_files
     if output.status.success() {
         return Ok(());
     }
-    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
     Err(Error::other(said.concat()))
 }

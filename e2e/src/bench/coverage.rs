@@ -39,7 +39,7 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
         .map(|number| (format!("pod-{number}"), Arc::new(pod(number, "new"))))
         .collect();
     let expected = Expected {
-        agent: Some(fingerprint("new")),
+        agent: Some([fingerprint("new")].into()),
         former: Some([fingerprint("old")].into()),
         refused: false,
     };

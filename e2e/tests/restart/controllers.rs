@@ -590,7 +590,10 @@ async fn a_manual_policy_names_the_command_for_pods_with_an_older_agent_and_rest
     world.says("AllPods", &[&told]).await;
     // It works, so the policy stays Ready, and nobody but a person restarts anything.
     let pods = ready().await.unwrap().pods.unwrap();
-    let uncovered = pods.uncovered.iter().map(|one| (one.reason.as_str(), one.count));
+    let uncovered = pods
+        .uncovered
+        .iter()
+        .map(|one| (one.reason.as_str(), one.count));
     assert_eq!(uncovered.collect::<Vec<_>>(), [("OlderAgent", 2)]);
     for workload in ["deployment/web", "statefulset/db"] {
         assert_eq!(world.restarted(workload).await, None);
@@ -624,7 +627,9 @@ async fn an_owner_restarted_in_vain_is_not_restarted_again_because_the_window_ch
         .await;
     world.follows("web").await;
     // A manifest that the agent of today was added to before it was applied.
-    let web = pods_of(&world.installed.client, PLATFORM, "web").await.remove(0);
+    let web = pods_of(&world.installed.client, PLATFORM, "web")
+        .await
+        .remove(0);
     let spec = serde_json::to_value(web.spec).unwrap();
     let volumes = spec["volumes"].as_array().unwrap().iter();
     let volumes: Vec<&Value> = volumes
@@ -653,10 +658,16 @@ async fn an_owner_restarted_in_vain_is_not_restarted_again_because_the_window_ch
         ))
         .await;
     eventually("the window is in force", WITHIN, async || {
-        let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(world.installed.client.clone());
+        let bindings: Api<MutatingAdmissionPolicyBinding> =
+            Api::all(world.installed.client.clone());
         let binding = bindings.get(names::ADMISSION_BINDING).await?;
-        let written = binding.annotations().get(names::INSTALLATION_ANNOTATION).cloned();
-        Ok(written.is_some_and(|written| written.contains("24:00")).then_some(()))
+        let written = binding
+            .annotations()
+            .get(names::INSTALLATION_ANNOTATION)
+            .cloned();
+        Ok(written
+            .is_some_and(|written| written.contains("24:00"))
+            .then_some(()))
     })
     .await
     .unwrap();

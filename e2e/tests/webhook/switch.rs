@@ -46,7 +46,9 @@ impl Stream {
         Self::tolerating(installed, |error| match error {
             kube::Error::Api(status) => {
                 status.code == 503
-                    && status.message.starts_with("Resource kind /v1, Kind=Pod not found.")
+                    && status
+                        .message
+                        .starts_with("Resource kind /v1, Kind=Pod not found.")
             }
             kube::Error::HyperError(_) | kube::Error::Service(_) => true,
             _ => false,

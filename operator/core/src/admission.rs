@@ -454,7 +454,12 @@ mod tests {
             ..installation().agent
         };
         let admission = rendered();
-        let binding = admission.binding(Slot::A, &admission.namespaces, Some(&former), &History::default());
+        let binding = admission.binding(
+            Slot::A,
+            &admission.namespaces,
+            Some(&former),
+            &History::default(),
+        );
         let annotations = binding.unwrap().metadata.annotations.unwrap();
         let in_force = installation_in_force(&annotations).unwrap();
         assert_eq!(in_force.agent, former);

@@ -53,8 +53,8 @@ pub enum Agent {
 /// What pods of a namespace are compared with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expected {
-    /// The agent that new pods get; none while it is not known, and then every agent is taken for it.
-    pub agent: Option<Fingerprint>,
+    /// The agent that new pods get, in all its forms; none while it is not known, and then every agent is taken for it.
+    pub agent: Option<BTreeSet<Fingerprint>>,
     /// The agents that pods were given before; none where they cannot be known, and then every other agent is taken for one.
     pub former: Option<BTreeSet<Fingerprint>>,
     /// Whether the namespace forbids the agent.
@@ -198,11 +198,10 @@ impl Pod {
         }
         Some(match &self.agent {
             Agent::Present(agent) => {
-                let is_current = expected.agent.as_ref().is_none_or(|current| current == agent);
-                let is_former = expected
-                    .former
-                    .as_ref()
-                    .is_none_or(|former| former.contains(agent));
+                let knows = |known: &Option<BTreeSet<Fingerprint>>| {
+                    known.as_ref().is_none_or(|known| known.contains(agent))
+                };
+                let (is_current, is_former) = (knows(&expected.agent), knows(&expected.former));
                 let trouble = self.trouble.as_ref();
                 match trouble.filter(|trouble| !trouble.is_mended(now)) {
                     // What becomes of it is its author's business.

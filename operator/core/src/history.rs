@@ -14,6 +14,9 @@ use crate::{
 /// How many agents are remembered. What is older has no name but that it is not ours.
 const AGENTS: usize = 16;
 
+/// How many forms of one are.
+const FORMS: usize = 8;
+
 /// The agents that pods have been given, and since when the last one.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct History {
@@ -29,7 +32,8 @@ pub struct History {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Given {
     revision: Revision,
-    fingerprint: Fingerprint,
+    /// As it is injected, and as others then make it: what rewrites the images of all pods rewrites its too.
+    forms: BTreeSet<Fingerprint>,
 }
 
 impl History {
@@ -67,13 +71,25 @@ impl History {
             // Another object may have injected the same before.
             *since = since.iter().copied().chain(known).min();
         }
-        self.agents.retain(|one| one.revision != sidecar.revision);
-        let given = Given {
-            revision: sidecar.revision.clone(),
-            fingerprint: sidecar.fingerprint(),
+        let is_it = |one: &Given| one.revision == sidecar.revision;
+        let mut given = match self.agents.iter().position(is_it) {
+            Some(position) => self.agents.remove(position),
+            None => Given {
+                revision: sidecar.revision.clone(),
+                forms: BTreeSet::new(),
+            },
         };
+        given.forms.insert(sidecar.fingerprint());
         self.agents.insert(0, given);
         self.learn_agents(known);
+    }
+
+    /// Takes note of what came back of trial pods that got the agent of this revision.
+    pub fn saw(&mut self, revision: &Revision, forms: impl IntoIterator<Item = Fingerprint>) {
+        let mut agents = self.agents.iter_mut();
+        if let Some(given) = agents.find(|one| one.revision == *revision) {
+            given.learn(forms);
+        }
     }
 
     /// With all that another object remembers.
@@ -98,24 +114,45 @@ impl History {
 
     fn learn_agents(&mut self, known: &Self) {
         for given in &known.agents {
-            if !self.agents.iter().any(|one| one.revision == given.revision) {
-                self.agents.push(given.clone());
+            let mut agents = self.agents.iter_mut();
+            match agents.find(|one| one.revision == given.revision) {
+                Some(one) => one.learn(given.forms.clone()),
+                None => self.agents.push(given.clone()),
             }
         }
         self.agents.truncate(AGENTS);
     }
 
+    /// All forms of one agent.
+    pub fn forms(&self, sidecar: &Sidecar) -> BTreeSet<Fingerprint> {
+        let mut agents = self.agents.iter();
+        let given = agents.find(|one| one.revision == sidecar.revision);
+        let mut forms = given.map_or_else(BTreeSet::new, |given| given.forms.clone());
+        forms.insert(sidecar.fingerprint());
+        forms
+    }
+
     /// The agents other than this one.
     pub fn former(&self, revision: &Revision) -> BTreeSet<Fingerprint> {
         let former = self.agents.iter().filter(|one| one.revision != *revision);
-        former.map(|one| one.fingerprint.clone()).collect()
+        former.flat_map(|one| one.forms.clone()).collect()
+    }
+}
+
+impl Given {
+    fn learn(&mut self, forms: impl IntoIterator<Item = Fingerprint>) {
+        for form in forms {
+            if self.forms.len() < FORMS {
+                self.forms.insert(form);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::installation;
+    use crate::testing::{fingerprint, installation};
 
     fn sidecar(image: &str) -> Sidecar {
         let mut agent = installation().agent;
@@ -180,7 +217,10 @@ mod tests {
         let mut by_webhook = History::default();
         by_webhook.note(&agent, &planes(), &History::default());
         let by_webhook = written(&by_webhook, 20);
-        for both in [by_policy.clone().and(&by_webhook), by_webhook.and(&by_policy)] {
+        for both in [
+            by_policy.clone().and(&by_webhook),
+            by_webhook.and(&by_policy),
+        ] {
             assert_eq!(both.since("katonic-compute", &specification), at(10));
         }
     }
@@ -203,9 +243,34 @@ mod tests {
     }
 
     #[test]
+    fn what_others_make_of_the_agent_in_every_pod_is_known_again_too() {
+        let first = sidecar("localhost/agent:v1");
+        let mirrored = sidecar("mirror.example.com/agent:v1").fingerprint();
+        let mut history = History::default();
+        history.note(&first, &planes(), &History::default());
+        history.saw(&first.revision, [mirrored.clone()]);
+        history.note(&first, &planes(), &History::default());
+        let forms = BTreeSet::from([first.fingerprint(), mirrored.clone()]);
+        assert_eq!(history.forms(&first), forms);
+        let second = sidecar("localhost/agent:v2");
+        let mut anew = History::default();
+        anew.note(&second, &planes(), &written(&history, 10));
+        assert_eq!(anew.former(&second.revision), forms);
+        // What changes with every pod is nobody's rule.
+        let many = (0..20).map(|number| fingerprint(&number.to_string()));
+        history.saw(&first.revision, many);
+        assert_eq!(history.forms(&first).len(), FORMS);
+        assert!(history.forms(&first).contains(&first.fingerprint()));
+    }
+
+    #[test]
     fn what_one_object_remembers_the_other_takes_over_and_the_oldest_are_forgotten() {
         let mut by_policy = History::default();
-        by_policy.note(&sidecar("localhost/agent:v1"), &planes(), &History::default());
+        by_policy.note(
+            &sidecar("localhost/agent:v1"),
+            &planes(),
+            &History::default(),
+        );
         let mut by_webhook = History::default();
         let second = sidecar("localhost/agent:v2");
         by_webhook.note(&second, &planes(), &by_policy);

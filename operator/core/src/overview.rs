@@ -106,8 +106,8 @@ pub struct PodView {
 pub struct Judged<'a> {
     /// The installation.
     pub installation: &'a Installation,
-    /// The agent that the installation asks for.
-    pub agent: &'a Fingerprint,
+    /// The agent that the installation asks for, in all its forms.
+    pub agent: &'a BTreeSet<Fingerprint>,
     /// The agents that pods were given before; none where the reader may not know them.
     pub former: Option<&'a BTreeSet<Fingerprint>>,
     /// The pods of each plane, by name.

@@ -179,7 +179,7 @@ fn expected(
         .and_then(|plan| plan.planes.get(&plane))
         .map(|plane| &plane.state);
     Expected {
-        agent: sidecar.map(Sidecar::fingerprint),
+        agent: sidecar.map(|sidecar| history.forms(sidecar)),
         former: sidecar.map(|sidecar| history.former(&sidecar.revision)),
         refused: state.is_some_and(PlaneState::refuses_agent),
     }

@@ -180,6 +180,14 @@ impl Seen {
     }
 }
 
+fn unserialised(source: serde_json::Error) -> Error {
+    Error::Serialise {
+        kind: BINDING,
+        name: names::ADMISSION_BINDING.to_owned(),
+        source,
+    }
+}
+
 impl Switch {
     /// Nothing is known yet.
     pub fn new(client: &Client) -> Self {
@@ -456,6 +464,12 @@ impl Switch {
             progress.pending = prober
                 .pending(&self.bound, known.agent, &in_force, known.namespaces)
                 .await;
+            let forms = prober.take_forms();
+            if !forms.is_empty() {
+                let sidecar = wanted.sidecar().map_err(unserialised)?;
+                self.history.saw(&sidecar.revision, forms);
+                self.bind(applier, seen, wanted, slot, None).await?;
+            }
         }
         let missing = wanted.namespaces.difference(&self.bound).cloned();
         progress
@@ -582,11 +596,6 @@ impl Switch {
                 )
                 .await;
         }
-        let unserialised = |source| Error::Serialise {
-            kind: BINDING,
-            name: names::ADMISSION_BINDING.to_owned(),
-            source,
-        };
         let sidecar = former.map_or_else(|| wanted.sidecar(), Sidecar::new);
         self.history
             .note(&sidecar.map_err(unserialised)?, &self.bound, &seen.history);

@@ -300,6 +300,7 @@ impl Webhook {
         let outcomes = prober
             .trials_of_webhook(namespaces, known.agent, revision)
             .await;
+        self.history.saw(revision, prober.take_forms());
         match judge(&outcomes, namespaces, settled) {
             Verdict::Accept(shown) if shown == *namespaces => {
                 (self.in_force, self.bound) = (Some(wanted.told.clone()), shown.clone());
@@ -326,9 +327,7 @@ impl Webhook {
                 }
                 // Else they have the former agent, and keep it.
                 self.taken_back = Some(TakenBack::new(attempt, refusal, refusing));
-                progress.change = self
-                    .hold(applier, prober, &wanted, known, observed)
-                    .await?;
+                progress.change = self.hold(applier, prober, &wanted, known, observed).await?;
                 self.reconsider(prober, known.agent).await;
                 progress.due = self.taken_back.as_ref().and_then(TakenBack::asks_in);
             }

@@ -189,9 +189,10 @@ impl Index {
         self.now = now;
         let mut mended = Vec::new();
         let mut next = None;
-        let failing = self.pods.iter().filter(|(_, placed)| {
-            placed.state == Some(State::AgentFailing)
-        });
+        let failing = self
+            .pods
+            .iter()
+            .filter(|(_, placed)| placed.state == Some(State::AgentFailing));
         for (name, placed) in failing {
             match placed.pod.trouble.as_ref().and_then(Trouble::until) {
                 Some(until) if until <= now => mended.push((name.clone(), placed.pod.clone())),

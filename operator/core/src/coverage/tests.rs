@@ -46,7 +46,7 @@ fn failing(until: Option<Timestamp>) -> Trouble {
 
 fn expected() -> Expected {
     Expected {
-        agent: Some(fingerprint("new")),
+        agent: Some([fingerprint("new")].into()),
         former: Some([fingerprint("old")].into()),
         refused: false,
     }
@@ -99,7 +99,10 @@ fn a_pod_without_the_agent_says_why() {
         refused: true,
         ..expected()
     };
-    assert_eq!(plain().state(&forbids, at(0)), Some(State::NamespaceRefused));
+    assert_eq!(
+        plain().state(&forbids, at(0)),
+        Some(State::NamespaceRefused)
+    );
     let ending = Pod {
         terminating: true,
         ..plain()
@@ -156,7 +159,7 @@ fn no_agent_is_older_than_one_that_is_not_known() {
 fn an_agent_that_nobody_has_injected_counts_neither_for_a_policy_nor_against_it() {
     let sidecar = Sidecar::new(&installation().agent).unwrap();
     let expected = Expected {
-        agent: Some(sidecar.fingerprint()),
+        agent: Some([sidecar.fingerprint()].into()),
         former: Some(BTreeSet::new()),
         refused: false,
     };
@@ -169,15 +172,15 @@ fn an_agent_that_nobody_has_injected_counts_neither_for_a_policy_nor_against_it(
         let metadata = serde_json::from_value(pod["metadata"].clone()).unwrap();
         Pod::read(metadata, &pod["spec"])
     };
-    assert_eq!(read(&injected).state(&expected, at(0)), Some(State::Current));
+    assert_eq!(
+        read(&injected).state(&expected, at(0)),
+        Some(State::Current)
+    );
     let mut forged = injected;
     forged["spec"]["initContainers"][0]["image"] = json!("localhost/miner:v1");
     let forged = read(&forged);
     assert_eq!(forged.state(&expected, at(0)), Some(State::ForeignAgent));
-    for trouble in [
-        Trouble::Image("not found".into()),
-        failing(None),
-    ] {
+    for trouble in [Trouble::Image("not found".into()), failing(None)] {
         let fails = Pod {
             trouble: Some(trouble),
             ..forged.clone()
@@ -260,7 +263,10 @@ fn an_agent_that_ends_again_and_again_counts_as_failing_until_it_has_run_for_lon
     let of = |index: &Index, state| index.counts(&candidate.uid).unwrap().of(state);
     assert_eq!(of(&index, State::AgentFailing), 1);
     assert_eq!(index.follow_time(at(600)), None);
-    assert_eq!((of(&index, State::AgentFailing), of(&index, State::Current)), (0, 1));
+    assert_eq!(
+        (of(&index, State::AgentFailing), of(&index, State::Current)),
+        (0, 1)
+    );
 }
 
 /// A policy of few labels, values and containers, so that changes meet.
@@ -372,7 +378,7 @@ fn changes() -> impl Strategy<Value = Change> {
         4 => policies().prop_map(|policy| Change::Policy(Box::new(policy))),
         1 => (0..6_u8).prop_map(Change::NoPolicy),
         1 => expected.prop_map(|(agent, refused)| Change::Expected(Expected {
-            agent: agent.map(fingerprint),
+            agent: agent.map(|agent| [fingerprint(agent)].into()),
             former: Some(["old", "new"].map(fingerprint).into()),
             refused,
         })),
@@ -431,7 +437,10 @@ impl World {
             }
             Change::Expected(expected) => self.expected = expected,
             Change::Time(seconds) => {
-                self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+                self.now = self
+                    .now
+                    .checked_add(SignedDuration::from_secs(seconds))
+                    .unwrap();
             }
             Change::UserContainers(a) => {
                 let name = if a { "a" } else { "b" };

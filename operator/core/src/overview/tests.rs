@@ -86,10 +86,11 @@ fn views(candidates: &[Candidate], pods: Vec<(&str, Pod)>) -> Vec<PodView> {
         namespace: namespace.clone(),
         workload: workload(kind, name),
     };
+    let (current, former) = ([fingerprint("new")].into(), [fingerprint("old")].into());
     let judged = Judged {
         installation: &installation(),
-        agent: &fingerprint("new"),
-        former: Some(&[fingerprint("old")].into()),
+        agent: &current,
+        former: Some(&former),
         pods: &pods,
         replica_sets: &[("uid".to_owned(), owned(WorkloadKind::Deployment, "web"))].into(),
         now: at(0),
@@ -171,7 +172,7 @@ fn the_pods_that_are_listed_are_those_that_are_counted() {
         Plane::Platform,
     );
     let expected = Expected {
-        agent: Some(fingerprint("new")),
+        agent: Some([fingerprint("new")].into()),
         former: Some([fingerprint("old")].into()),
         refused: false,
     };

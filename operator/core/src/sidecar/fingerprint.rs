@@ -103,7 +103,10 @@ fn normal_container(container: &Value) -> Value {
 
 fn normal_volume(volume: &Value) -> Value {
     let mut normal = volume.clone();
-    if let Some(source) = normal.pointer_mut("/downwardAPI").and_then(Value::as_object_mut) {
+    if let Some(source) = normal
+        .pointer_mut("/downwardAPI")
+        .and_then(Value::as_object_mut)
+    {
         source.remove("defaultMode");
         let items = source.get_mut("items").and_then(Value::as_array_mut);
         for item in items.into_iter().flatten() {

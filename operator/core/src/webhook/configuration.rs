@@ -285,7 +285,16 @@ mod tests {
         let definition = DefinitionUid("uid-of-the-definition".into());
         let told = Told::new(&installation()).unwrap();
         let history = History::default();
-        configuration(&told, None, &history, &namespaces, &definition, reach, trust).unwrap()
+        configuration(
+            &told,
+            None,
+            &history,
+            &namespaces,
+            &definition,
+            reach,
+            trust,
+        )
+        .unwrap()
     }
 
     fn by_service() -> Reach {
@@ -323,7 +332,16 @@ mod tests {
         let write = |former: Option<&Former>| {
             let reach = by_service();
             let history = History::default();
-            configuration(&told, former, &history, &namespaces, &definition, &reach, &trust).unwrap()
+            configuration(
+                &told,
+                former,
+                &history,
+                &namespaces,
+                &definition,
+                &reach,
+                &trust,
+            )
+            .unwrap()
         };
         let again = write(None);
         assert_eq!(again.metadata, first.metadata);
@@ -342,8 +360,16 @@ mod tests {
             let told = Told::new(&installation).unwrap();
             let reach = by_service();
             let history = History::default();
-            let tried =
-                configuration(&told, former, &history, &namespaces, &definition, &reach, &trust).unwrap();
+            let tried = configuration(
+                &told,
+                former,
+                &history,
+                &namespaces,
+                &definition,
+                &reach,
+                &trust,
+            )
+            .unwrap();
             let annotations = tried.metadata.annotations.unwrap();
             assert_eq!(Told::read(&annotations), Some(told));
             Former::read(&annotations)
