@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use katonic_log_config::layout;
-use katonic_logging_core::{names, sidecar::VOLUMES};
+use katonic_logging_core::{
+    Installation, names,
+    sidecar::{Fingerprint, Sidecar, VOLUMES},
+};
 use katonic_logging_e2e::{
     cluster::{Minor, Options, Tier},
     eventually::eventually,
@@ -227,6 +230,9 @@ async fn same_pods(minor: Minor, renderings: &[Rendering]) {
     let corpus = corpus();
     let count = std::fs::read_dir(&corpus).unwrap().count();
     assert!(count >= 50, "{count}");
+    let yaml = std::fs::read_to_string(installation_file()).unwrap();
+    let installation = Installation::validate(&yaml, names::OPERATOR_NAMESPACE).unwrap();
+    let agent = Sidecar::new(&installation.agent).unwrap();
     let mut measure: Option<BTreeMap<String, Value>> = None;
     for rendering in renderings {
         let bench = Bench::new(minor, *rendering).await;
@@ -240,6 +246,11 @@ async fn same_pods(minor: Minor, renderings: &[Rendering]) {
                 says.starts_with("# Inject\n"),
                 "{rendering:?}: {name}"
             );
+        }
+        // Whatever the API server has made of it and of its pod, it is known again.
+        for (name, pod) in pods.iter().filter(|(_, pod)| is_injected(pod)) {
+            let found = Fingerprint::read(&pod["spec"]);
+            assert_eq!(found, agent.fingerprint(), "{rendering:?}: {name}");
         }
         // Of the others an API server may have dropped what they were left alone for: the oldest knows no resources of pods.
         let injected = pods.iter().filter(|(_, pod)| is_injected(pod));
