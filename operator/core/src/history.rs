@@ -112,6 +112,15 @@ impl History {
         *self.since.get(namespace)?.get(specification)?
     }
 
+    /// The namespaces of which it is not known since when: the object has not been read back yet.
+    pub fn undated(&self) -> BTreeSet<String> {
+        let is_undated = |since: &BTreeMap<Specification, Option<Timestamp>>| {
+            since.values().any(Option::is_none)
+        };
+        let undated = self.since.iter().filter(|(_, since)| is_undated(since));
+        undated.map(|(namespace, _)| namespace.clone()).collect()
+    }
+
     fn learn_agents(&mut self, known: &Self) {
         for given in &known.agents {
             let mut agents = self.agents.iter_mut();
@@ -181,10 +190,11 @@ mod tests {
         };
         let mut history = History::default();
         history.note(&first, &planes(), &History::default());
-        assert_eq!(of(&history, &first), None);
+        assert_eq!((of(&history, &first), history.undated()), (None, planes()));
         let seen = written(&history, 10);
         assert_eq!(of(&seen, &first), at(10));
         history.note(&first, &planes(), &seen);
+        assert_eq!(history.undated(), BTreeSet::new());
         // Another authority for the webhook, or another window for restarts.
         let seen = written(&history, 20);
         assert_eq!(of(&seen, &first), at(10));

@@ -471,6 +471,8 @@ impl Switch {
                 self.bind(applier, seen, wanted, slot, None).await?;
             }
         }
+        // It is written once more when it has been read back, and acts anew then.
+        progress.pending.extend(self.history.undated());
         let missing = wanted.namespaces.difference(&self.bound).cloned();
         progress
             .pending

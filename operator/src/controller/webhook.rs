@@ -302,7 +302,7 @@ impl Webhook {
             .await;
         self.history.saw(revision, prober.take_forms());
         match judge(&outcomes, namespaces, settled) {
-            Verdict::Accept(shown) if shown == *namespaces => {
+            Verdict::Accept(shown) if shown == *namespaces && self.history.undated().is_empty() => {
                 (self.in_force, self.bound) = (Some(wanted.told.clone()), shown.clone());
                 self.taken_back = None;
                 // What there was before is told no longer. Whatever acted on what is written still does.
@@ -315,6 +315,8 @@ impl Webhook {
             }
             Verdict::Accept(shown) => {
                 progress.pending = namespaces.difference(&shown).cloned().collect();
+                // It is written once more when it has been read back.
+                progress.pending.extend(self.history.undated());
             }
             Verdict::Refuse {
                 refusal,
