@@ -40,7 +40,7 @@ impl Stream {
         Self::tolerating(installed, |_| false)
     }
 
-    /// The same where the API server is replaced: none answers for a while, and then one that has not read its own OpenAPI document
+    /// The same where the API server is replaced: none answers for a while, and then one that has not read its own `OpenAPI` document
     /// yet (`docs/injection.md`, "How pods get it"). Neither creates a pod that could lack the agent.
     pub fn across_an_upgrade(installed: &Installed) -> Self {
         Self::tolerating(installed, |error| match error {

@@ -173,13 +173,13 @@ mod tests {
         ["katonic-compute".to_owned(), "katonic-platform".to_owned()].into()
     }
 
-    fn at(seconds: i64) -> Option<Timestamp> {
-        Some(Timestamp::from_second(seconds).unwrap())
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
     }
 
     /// Writes the annotation at this time, and reads it back.
     fn written(history: &History, seconds: i64) -> History {
-        History::read(&[history.annotation().unwrap()].into(), at(seconds))
+        History::read(&[history.annotation().unwrap()].into(), Some(at(seconds)))
     }
 
     #[test]
@@ -192,12 +192,12 @@ mod tests {
         history.note(&first, &planes(), &History::default());
         assert_eq!((of(&history, &first), history.undated()), (None, planes()));
         let seen = written(&history, 10);
-        assert_eq!(of(&seen, &first), at(10));
+        assert_eq!(of(&seen, &first), Some(at(10)));
         history.note(&first, &planes(), &seen);
         assert_eq!(history.undated(), BTreeSet::new());
         // Another authority for the webhook, or another window for restarts.
         let seen = written(&history, 20);
-        assert_eq!(of(&seen, &first), at(10));
+        assert_eq!(of(&seen, &first), Some(at(10)));
         // An operator that starts anew knows no more than what is written.
         let mut anew = History::default();
         anew.note(&first, &planes(), &seen);
@@ -206,15 +206,18 @@ mod tests {
         let second = sidecar("localhost/agent:v2");
         history.note(&second, &planes(), &seen);
         let seen = written(&history, 30);
-        assert_eq!((of(&seen, &second), of(&seen, &first)), (at(30), None));
+        assert_eq!(
+            (of(&seen, &second), of(&seen, &first)),
+            (Some(at(30)), None)
+        );
         history.note(&second, &["katonic-platform".to_owned()].into(), &seen);
         let seen = written(&history, 40);
         assert_eq!(of(&seen, &second), None);
         history.note(&second, &planes(), &seen);
         let seen = written(&history, 50);
-        assert_eq!(of(&seen, &second), at(50));
+        assert_eq!(of(&seen, &second), Some(at(50)));
         let platform = Specification::of(&second);
-        assert_eq!(seen.since("katonic-platform", &platform), at(30));
+        assert_eq!(seen.since("katonic-platform", &platform), Some(at(30)));
     }
 
     #[test]
@@ -231,7 +234,7 @@ mod tests {
             by_policy.clone().and(&by_webhook),
             by_webhook.and(&by_policy),
         ] {
-            assert_eq!(both.since("katonic-compute", &specification), at(10));
+            assert_eq!(both.since("katonic-compute", &specification), Some(at(10)));
         }
     }
 
