@@ -7,6 +7,7 @@ use katonic_log_agent::{
     settings::Settings,
     tell::{Level, tell},
 };
+use nix::{sys::prctl::set_dumpable, unistd::geteuid};
 use serde_json::json;
 use tokio::{
     runtime::Builder,
@@ -29,6 +30,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    // In a pod it is root, and so may be others that share its process namespace: none of them reads credentials from its memory,
+    // or its files through /proc/<pid>/root (prctl(2), PR_SET_DUMPABLE). Elsewhere whoever has started it may look at it.
+    if geteuid().is_root() {
+        set_dumpable(false)?;
+    }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     // Before anything else: the first process of a container never sees a signal that comes while it has no handler for
     // it (pid_namespaces(7)), and would be killed at the end of the grace period.

@@ -61,8 +61,10 @@ pub struct PodsByReason {
     /// `OlderAgent`: the agent is of an older specification, and works. `AgentImageUnavailable`: the pod waits for the agent's
     /// image, which cannot be pulled. `AgentFailing`: the agent ends again and again. `CreatedBefore`: the pod was created before
     /// injection was in force, or while it was not. `NamespaceRefused`: its namespace forbids the agent. Not part of `selected`
-    /// are `OptedOut`: it has the label `logging.katonic.ai/inject: "false"`; `MirrorPod` and `Windows`: it cannot have the
-    /// agent; `NameTaken`, `PodLevelResources` and `TooLarge`: it cannot have it as it is written.
+    /// are `OptedOut`: it has the label `logging.katonic.ai/inject: "false"`; `TrialLabel`: it has
+    /// the label `logging.katonic.ai/trial` of the operator's own trials; `MirrorPod` and `Windows`: it cannot have the
+    /// agent; `NameTaken`, `PodLevelResources` and `TooLarge`: it cannot have it as it is written; `ForeignAgent`: it has a sidecar
+    /// of the agent's name that is not as injection writes it.
     pub reason: String,
     /// How many.
     pub count: i32,

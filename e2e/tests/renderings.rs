@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use katonic_log_config::layout;
-use katonic_logging_core::names;
+use katonic_logging_core::{
+    Installation, names,
+    sidecar::{Fingerprint, Sidecar, VOLUMES},
+};
 use katonic_logging_e2e::{
     cluster::{Minor, Options, Tier},
     eventually::eventually,
@@ -227,6 +230,9 @@ async fn same_pods(minor: Minor, renderings: &[Rendering]) {
     let corpus = corpus();
     let count = std::fs::read_dir(&corpus).unwrap().count();
     assert!(count >= 50, "{count}");
+    let yaml = std::fs::read_to_string(installation_file()).unwrap();
+    let installation = Installation::validate(&yaml, names::OPERATOR_NAMESPACE).unwrap();
+    let agent = Sidecar::new(&installation.agent).unwrap();
     let mut measure: Option<BTreeMap<String, Value>> = None;
     for rendering in renderings {
         let bench = Bench::new(minor, *rendering).await;
@@ -240,6 +246,11 @@ async fn same_pods(minor: Minor, renderings: &[Rendering]) {
                 says.starts_with("# Inject\n"),
                 "{rendering:?}: {name}"
             );
+        }
+        // Whatever the API server has made of it and of its pod, it is known again.
+        for (name, pod) in pods.iter().filter(|(_, pod)| is_injected(pod)) {
+            let found = Fingerprint::read(&pod["spec"]);
+            assert_eq!(found, agent.fingerprint(), "{rendering:?}: {name}");
         }
         // Of the others an API server may have dropped what they were left alone for: the oldest knows no resources of pods.
         let injected = pods.iter().filter(|(_, pod)| is_injected(pod));
@@ -369,6 +380,49 @@ async fn near_the_limits(rendering: Rendering) {
         .await;
     let refused = refused.unwrap().stderr;
     assert!(refused.contains("too large"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_pod_that_mounts_our_volumes_without_declaring_them_is_refused_as_it_is_without_us() {
+    undeclared(Rendering::AdmissionPolicy).await;
+}
+
+#[tokio::test]
+async fn so_it_is_beside_the_webhook() {
+    undeclared(Rendering::Webhook).await;
+}
+
+/// With our volumes in it, such a pod would be taken, and read the credentials of sinks or the logs of a node's other pods.
+async fn undeclared(rendering: Rendering) {
+    let bench = Bench::new(Minor::Newest, rendering).await;
+    let refusal = async |namespace: &str, manifest: &str| {
+        let create = ["create", "-n", namespace, "-f", "-"];
+        let cluster = &bench.installed.cluster;
+        let created = cluster.kubectl_with(&create, manifest).await.unwrap();
+        assert!(created.stdout.is_empty(), "{}", created.stdout);
+        created.stderr
+    };
+    let mounts = |name: &str| json!({"volumeMounts": [{"name": name, "mountPath": "/theirs"}]});
+    let mut pods: Vec<Value> = VOLUMES
+        .iter()
+        .map(|volume| pod("mounts", mounts(volume)))
+        .collect();
+    let device = json!({"volumeDevices": [{"name": VOLUMES[0], "devicePath": "/dev/theirs"}]});
+    pods.push(pod("device", device));
+    let mut first = pod("first", json!({}));
+    let init = pod("first", mounts(VOLUMES[0]))["spec"]["containers"][0].take();
+    first["spec"]["initContainers"] = json!([init]);
+    first["spec"]["initContainers"][0]["name"] = json!("first");
+    pods.push(first);
+    for pod in pods {
+        let manifest = pod.to_string();
+        let without = refusal(PLAIN, &manifest).await;
+        assert!(without.contains("Not found"), "{without}");
+        assert_eq!(refusal(PLATFORM, &manifest).await, without);
+        let (left, told) = bench.inject(&manifest).await;
+        assert!(!left.contains(layout::CONTAINER), "{left}");
+        assert!(told.contains("which it does not declare"), "{told}");
+    }
 }
 
 #[tokio::test]

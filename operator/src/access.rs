@@ -2,10 +2,13 @@
 
 use std::{fmt::Debug, path::PathBuf, time::Duration};
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use katonic_logging_core::{Installation, names};
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingAdmissionPolicyBinding, MutatingWebhookConfiguration},
+    core::v1::ConfigMap,
+};
+use katonic_logging_core::{Installation, history::History, names};
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, ResourceExt,
     api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
@@ -138,6 +141,28 @@ pub async fn installation(client: &Client, namespace: &str) -> Result<Installati
     })?;
     Installation::validate(&yaml, namespace)
         .map_err(|problem| Error::NoInstallation(problem.to_string()))
+}
+
+/// What pods have been given; none where the reader may not see it.
+pub async fn history(client: &Client) -> Option<History> {
+    let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    // Below 1.36 there is no such kind, so none of it either.
+    let binding = bindings
+        .get_metadata_opt(names::ADMISSION_BINDING)
+        .await
+        .ok()?;
+    let configuration = configurations
+        .get_metadata_opt(names::WEBHOOK_CONFIGURATION)
+        .await
+        .ok()?;
+    let objects = [
+        binding.as_ref().map(ResourceExt::annotations),
+        configuration.as_ref().map(ResourceExt::annotations),
+    ];
+    let histories = objects.into_iter().flatten();
+    let histories = histories.map(|annotations| History::read(annotations, None));
+    Some(histories.fold(History::default(), |all, one| all.and(&one)))
 }
 
 /// Everything of a kind, page by page.

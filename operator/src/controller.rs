@@ -346,7 +346,8 @@ impl Controller {
             .publisher
             .publish_audit(&self.sources, facts, now)
             .await;
-        self.wake = restarts.wake.into_iter().chain(published.due).min();
+        let due = published.due.into_iter().chain(self.census.due());
+        self.wake = restarts.wake.into_iter().chain(due).min();
         if published.all && audit_published {
             next
         } else {
@@ -361,16 +362,21 @@ impl Controller {
             return Told::default();
         };
         self.census
-            .follow(&self.sources, planes, installation, self.plan.as_ref())
+            .follow(&self.sources, planes, installation, self.plan.as_ref(), now)
             .await;
         let wanted = census::wanted(&self.census, &self.sources);
         let namespaces = Plane::ALL.map(|plane| installation.namespace(plane).to_owned());
         let in_force = namespaces
             .iter()
             .filter(|namespace| self.injects(namespace));
-        let since = self.sources.injection_changed();
+        let history = self.sources.history();
+        let specification = self.census.specification();
+        let since = |namespace: &String| {
+            let specification = specification.as_ref()?;
+            history.since(namespace, specification)
+        };
         let in_force = in_force
-            .map(|namespace| (namespace.clone(), since))
+            .map(|namespace| (namespace.clone(), since(namespace)))
             .collect();
         let window = installation.rollout.window.as_ref();
         self.roller

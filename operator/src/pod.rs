@@ -4,11 +4,22 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use k8s_openapi::{
     api::core::v1::Pod,
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, Time},
+    },
 };
-use katonic_logging_core::coverage::{self, Trouble};
+use katonic_log_config::layout;
+use katonic_logging_core::{
+    coverage::{self, Agent, Ended, Trouble},
+    sidecar::{ContainerDigest, Fingerprint, VOLUMES},
+};
 use kube::Resource;
-use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, Visitor},
+};
+use serde_json::Value;
 
 /// A pod without its environment, its commands and its status: they are passed over while reading, and no more of them is
 /// kept than how long they are.
@@ -39,12 +50,21 @@ struct ContainerStatus {
     state: ContainerState,
     #[serde(default)]
     last_state: ContainerState,
+    #[serde(default)]
+    restart_count: u32,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 struct ContainerState {
     waiting: Option<Waiting>,
+    running: Option<Running>,
     terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Running {
+    started_at: Option<Time>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -61,6 +81,20 @@ struct Terminated {
     #[serde(default)]
     reason: String,
     exit_code: i32,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
+}
+
+impl Terminated {
+    fn ended(&self) -> Ended {
+        let times = self.started_at.as_ref().zip(self.finished_at.as_ref());
+        Ended {
+            words: format!("{}, exit code {}", self.reason, self.exit_code),
+            lasted: times
+                .map(|(started, finished)| finished.0.duration_since(started.0))
+                .unwrap_or_default(),
+        }
+    }
 }
 
 impl Status {
@@ -68,17 +102,21 @@ impl Status {
     fn trouble(&self) -> Option<Trouble> {
         let mut statuses = self.init_container_statuses.iter();
         let agent = statuses.find(|status| coverage::is_agent(&status.name))?;
-        let waiting = agent.state.waiting.as_ref()?;
-        let last_end = agent
-            .last_state
-            .terminated
-            .as_ref()
-            .map(|end| format!("{}, exit code {}", end.reason, end.exit_code));
-        Trouble::of_waiting(
-            &waiting.reason,
-            &waiting.message,
-            &last_end.unwrap_or_default(),
-        )
+        let last = agent.last_state.terminated.as_ref().map(Terminated::ended);
+        let ContainerState {
+            waiting,
+            running,
+            terminated,
+        } = &agent.state;
+        if let Some(waiting) = waiting {
+            let words = last.map(|last| last.words).unwrap_or_default();
+            Trouble::of_waiting(&waiting.reason, &waiting.message, &words)
+        } else if let Some(terminated) = terminated {
+            Trouble::of_ended(agent.restart_count, &terminated.ended())
+        } else {
+            let since = running.as_ref()?.started_at.as_ref()?.0;
+            Trouble::of_running(since, agent.restart_count, &last?)
+        }
     }
 }
 
@@ -87,11 +125,11 @@ impl Status {
 #[serde(rename_all = "camelCase")]
 struct Spec {
     #[serde(default)]
-    init_containers: Vec<Container>,
+    init_containers: Vec<InitContainer>,
     #[serde(default)]
     containers: Vec<Container>,
     #[serde(default)]
-    volumes: Vec<Named>,
+    volumes: Vec<Volume>,
     os: Option<Named>,
     node_selector: Option<BTreeMap<String, String>>,
     resources: Option<Resources>,
@@ -104,6 +142,8 @@ struct Container {
     restart_policy: Option<String>,
     #[serde(default)]
     volume_mounts: Vec<Named>,
+    #[serde(default)]
+    volume_devices: Vec<Named>,
     resources: Option<Resources>,
     #[serde(default)]
     command: Vec<Length>,
@@ -111,6 +151,46 @@ struct Container {
     args: Vec<Length>,
     #[serde(default)]
     env: Vec<Variable>,
+}
+
+/// One of which it matters whether it is the agent: then all of it is looked at, and nothing of it kept but a digest.
+#[derive(Clone, Debug, Serialize)]
+struct InitContainer {
+    #[serde(flatten)]
+    container: Container,
+    #[serde(skip)]
+    agent: Option<ContainerDigest>,
+}
+
+impl<'de> Deserialize<'de> for InitContainer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Value::deserialize(deserializer)?;
+        let is_agent = all["name"] == layout::CONTAINER;
+        Ok(Self {
+            agent: is_agent.then(|| ContainerDigest::of(&all)),
+            container: Container::deserialize(all).map_err(D::Error::custom)?,
+        })
+    }
+}
+
+/// A volume: its source only where it has one of our names.
+#[derive(Clone, Debug, Serialize)]
+struct Volume {
+    name: String,
+    #[serde(skip)]
+    ours: Option<Value>,
+}
+
+impl<'de> Deserialize<'de> for Volume {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Value::deserialize(deserializer)?;
+        let Named { name } = Named::deserialize(&all).map_err(D::Error::custom)?;
+        let is_ours = VOLUMES.contains(&name.as_str());
+        Ok(Self {
+            name,
+            ours: is_ours.then_some(all),
+        })
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -156,12 +236,22 @@ struct Named {
 
 impl From<PodSummary> for coverage::Pod {
     fn from(pod: PodSummary) -> Self {
+        let mut init_containers = pod.spec.init_containers.iter();
+        let container = init_containers.find_map(|container| container.agent.as_ref());
+        let volumes = pod.spec.volumes.iter();
+        let volumes = volumes.filter_map(|volume| volume.ours.as_ref());
+        let fingerprint = container.map(|container| Fingerprint::new(container, volumes));
         // Nothing in it cannot be JSON; null would be a pod without containers.
-        let spec = serde_json::to_value(pod.spec).unwrap_or_default();
-        Self {
+        let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
+        let mut read = Self {
             trouble: pod.status.trouble(),
             ..Self::read(pod.metadata, &spec)
+        };
+        // The summary has not all that it is made of.
+        if let (Agent::Present(agent), Some(fingerprint)) = (&mut read.agent, fingerprint) {
+            *agent = fingerprint;
         }
+        read
     }
 }
 
@@ -196,25 +286,26 @@ impl Resource for PodSummary {
 
 #[cfg(test)]
 mod tests {
-    use katonic_logging_core::coverage::Agent;
-
     use super::*;
 
     #[test]
     fn names_are_kept_and_what_may_be_secret_is_not() {
         let pod = r#"{"metadata": {"name": "p", "labels": {"app": "web"}},
             "spec": {"initContainers": [
-                        {"name": "katonic-log-agent", "restartPolicy": "Always", "volumeMounts": [{"name": "katonic-podlogs", "mountPath": "/"}]},
+                        {"name": "katonic-log-agent", "restartPolicy": "Always", "env": [{"name": "HTTPS_PROXY", "value": "http://u:hunter2@p"}],
+                         "volumeMounts": [{"name": "katonic-podlogs", "mountPath": "/"}]},
                         {"name": "migrate"}],
                      "volumes": [{"name": "katonic-logs", "secret": {}}], "os": {"name": "linux"},
                      "containers": [{"name": "web", "env": [{"name": "PASSWORD", "value": "hunter2"}]}]},
             "status": {"phase": "Running"}}"#;
         let summary: PodSummary = serde_json::from_str(pod).unwrap();
         assert!(!format!("{summary:?}").contains("hunter2"));
+        let all: Value = serde_json::from_str(pod).unwrap();
         let pod = coverage::Pod::from(summary);
         assert_eq!(pod.containers, ["migrate", "web"]);
         assert_eq!(pod.labels["app"], "web");
-        assert_eq!(pod.agent, Agent::Present(None));
+        // All that tells one agent from another is read, and kept as a digest.
+        assert_eq!(pod.agent, Agent::Present(Fingerprint::read(&all["spec"])));
     }
 
     #[test]
@@ -234,7 +325,30 @@ mod tests {
         let failing = r#""state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"reason": "Error", "exitCode": 1}}"#;
         assert_eq!(
             trouble("katonic-log-agent", failing),
-            Some(Trouble::Failing("Error, exit code 1".into()))
+            Some(Trouble::Failing {
+                words: "Error, exit code 1".into(),
+                until: None
+            })
+        );
+        // Between two of its ends it runs, or has just ended.
+        let end = r#"{"reason": "Error", "exitCode": 1, "startedAt": "2026-11-23T10:15:00Z", "finishedAt": "2026-11-23T10:15:03Z"}"#;
+        let runs = format!(
+            r#""restartCount": 2, "state": {{"running": {{"startedAt": "2026-11-23T10:15:13Z"}}}}, "lastState": {{"terminated": {end}}}"#
+        );
+        assert_eq!(
+            trouble("katonic-log-agent", &runs),
+            Some(Trouble::Failing {
+                words: "Error, exit code 1".into(),
+                until: Some("2026-11-23T10:25:13Z".parse().unwrap())
+            })
+        );
+        let ended = format!(r#""restartCount": 2, "state": {{"terminated": {end}}}"#);
+        assert_eq!(
+            trouble("katonic-log-agent", &ended),
+            Some(Trouble::Failing {
+                words: "Error, exit code 1".into(),
+                until: None
+            })
         );
         let running = r#""state": {"running": {"startedAt": "2026-11-23T10:15:08Z"}}, "lastState": {"terminated": {"exitCode": 137}}"#;
         assert_eq!(trouble("katonic-log-agent", running), None);
@@ -266,6 +380,12 @@ mod tests {
             with(r#", "volumes": [{"name": "katonic-logs"}]"#),
             Some("NameTaken")
         );
+        for field in ["volumeMounts", "volumeDevices"] {
+            let mounts = format!(
+                r#"{{"containers": [{{"name": "web", "{field}": [{{"name": "katonic-logs"}}]}}]}}"#
+            );
+            assert_eq!(reason(&mounts), Some("NameTaken"), "{field}");
+        }
         let large = "a".repeat(1 << 20);
         for text in [
             format!(r#""command": ["{large}"]"#),

@@ -169,10 +169,15 @@ async fn pods(
             .map(|pod| (pod.name_any(), Pod::from(pod)));
         pods.insert(plane, read.collect::<BTreeMap<_, _>>());
     }
+    let history = access::history(client).await;
+    let known = history.clone().unwrap_or_default();
+    let agent = known.forms(&sidecar);
     let expected = Expected {
-        revision: Some(sidecar.revision.to_string()),
+        agent: Some(agent.clone()),
+        former: history.map(|history| history.former(&sidecar.revision)),
         refused: false,
     };
+    let now = Timestamp::now();
     let mut replica_sets = BTreeMap::new();
     let mut obstacles = BTreeMap::new();
     for (plane, pods) in &pods {
@@ -180,7 +185,7 @@ async fn pods(
         let parents: BTreeSet<Parent> = pods
             .values()
             .filter(|pod| {
-                pod.state(&expected)
+                pod.state(&expected, now)
                     .is_some_and(State::is_mended_by_restart)
             })
             .map(|pod| pod.parent.clone())
@@ -193,9 +198,11 @@ async fn pods(
     }
     let judged = Judged {
         installation: &installation,
-        revision: sidecar.revision.as_str(),
+        agent: &agent,
+        former: expected.former.as_ref(),
         pods: &pods,
         replica_sets: &replica_sets,
+        now,
         obstacles: &obstacles,
     };
     Ok(uncovered(candidates, judged))

@@ -242,22 +242,14 @@ impl Pod {
         self.start_as(program, witness, &[])
     }
 
+    /// Adds to a command the program and what it is started with.
+    pub fn arguments<'a>(&self, command: &'a mut Command, flags: &[&str]) -> &'a mut Command {
+        self.flags(command.arg(PROGRAM), flags)
+    }
+
     fn start_as(&self, mut program: Command, witness: &Witness, flags: &[&str]) -> Result<Agent> {
-        let mut child = program
-            .arg("--log-dir")
-            .arg(self.path("logs"))
-            .arg("--bundle-dir")
-            .arg(self.path("bundle"))
-            .arg("--labels-file")
-            .arg(self.path("labels"))
-            .arg("--state-dir")
-            .arg(self.path("state"))
-            .arg("--termination-log")
-            .arg(self.path("termination"))
-            .args(["--flush-ms", "50"])
-            .args(flags)
-            .envs([(layout::ENV_NAMESPACE, "plane"), (layout::ENV_POD, "web-1")])
-            .envs([(layout::ENV_POD_UID, "uid-1"), (layout::ENV_NODE, "node-1")])
+        let mut child = self
+            .flags(&mut program, flags)
             .stderr(Stdio::piped())
             .spawn()?;
         if let Some(stderr) = child.stderr.take() {
@@ -274,6 +266,24 @@ impl Pod {
             child,
             termination: self.path("termination"),
         })
+    }
+
+    fn flags<'a>(&self, program: &'a mut Command, flags: &[&str]) -> &'a mut Command {
+        program
+            .arg("--log-dir")
+            .arg(self.path("logs"))
+            .arg("--bundle-dir")
+            .arg(self.path("bundle"))
+            .arg("--labels-file")
+            .arg(self.path("labels"))
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .arg("--termination-log")
+            .arg(self.path("termination"))
+            .args(["--flush-ms", "50"])
+            .args(flags)
+            .envs([(layout::ENV_NAMESPACE, "plane"), (layout::ENV_POD, "web-1")])
+            .envs([(layout::ENV_POD_UID, "uid-1"), (layout::ENV_NODE, "node-1")])
     }
 }
 

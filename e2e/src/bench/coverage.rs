@@ -7,11 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::{
     Candidate, Installation,
     bundle::selection,
     coverage::{Agent, Expected, Index, Pod, coverage},
     names,
+    sidecar::{ContainerDigest, Fingerprint},
 };
 use katonic_logging_crds::{LabelSelector, Plane, labels::LabelText};
 
@@ -37,29 +39,32 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
         .map(|number| (format!("pod-{number}"), Arc::new(pod(number, "new"))))
         .collect();
     let expected = Expected {
-        revision: Some("new".to_owned()),
+        agent: Some([fingerprint("new")].into()),
+        former: Some([fingerprint("old")].into()),
         refused: false,
     };
+    let now = Timestamp::UNIX_EPOCH;
     let mut index = Index::new(Plane::Compute);
     let follow = |index: &mut Index, pods: &BTreeMap<String, Arc<Pod>>| {
         let began = Instant::now();
         index.follow_expected(&expected);
         index.follow_policies(&candidates, &installation);
         index.follow_pods(pods);
+        index.follow_time(now);
         began.elapsed()
     };
     let first = follow(&mut index, &pods);
     let mut changes = Duration::ZERO;
     for round in 0..ROUNDS {
-        let revision = if round % 2 == 0 { "old" } else { "new" };
-        pods.insert(format!("pod-{round}"), Arc::new(pod(round, revision)));
+        let agent = if round % 2 == 0 { "old" } else { "new" };
+        pods.insert(format!("pod-{round}"), Arc::new(pod(round, agent)));
         changes += follow(&mut index, &pods);
     }
     let began = Instant::now();
     for candidate in &candidates {
         let policy = candidate.policy.as_ref().ok().context("a policy of ours")?;
         let selection = selection(policy, candidate, &installation, Plane::Compute);
-        let counted = coverage(&selection, &expected, pods.values().map(AsRef::as_ref));
+        let counted = coverage(&selection, &expected, now, pods.values().map(AsRef::as_ref));
         anyhow::ensure!(
             index.coverage(&candidate.uid) == Some(counted),
             "the two ways to count differ"
@@ -107,8 +112,13 @@ fn candidate(number: usize) -> Candidate {
     Candidate::readable(&policy)
 }
 
+/// The fingerprint of an agent that goes by this name.
+fn fingerprint(name: &str) -> Fingerprint {
+    Fingerprint::new(&ContainerDigest::of(&name.into()), [])
+}
+
 /// A pod of an execution: a label of its own, and those that it shares.
-fn pod(number: usize, revision: &str) -> Pod {
+fn pod(number: usize, agent: &str) -> Pod {
     let labels = [
         ("app".to_owned(), format!("app-{}", number % APPS)),
         (
@@ -119,7 +129,7 @@ fn pod(number: usize, revision: &str) -> Pod {
     Pod {
         labels: labels.into(),
         containers: ["run", "executor"].map(str::to_owned).into(),
-        agent: Agent::Present(Some(revision.to_owned())),
+        agent: Agent::Present(fingerprint(agent)),
         ..Pod::default()
     }
 }

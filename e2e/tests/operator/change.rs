@@ -372,6 +372,31 @@ async fn an_operator_killed_while_it_tries_the_first_agent_leaves_the_next_one_t
 }
 
 #[tokio::test]
+async fn a_namespace_that_joins_while_a_change_is_refused_gets_the_agent_that_is_in_force() {
+    let installed = installed().await;
+    let _operator = Operator::start(&installed.cluster, "one").await.unwrap();
+    installed
+        .sink_secret("splunk", "token", "abc")
+        .await
+        .unwrap();
+    let mut policy = splunk_policy("logs", ENDPOINT, "splunk");
+    policy.spec.planes = Some(vec![Plane::Platform]);
+    installed.create(&policy).await.unwrap();
+    installed.ready("logs", "True", "InForce").await.unwrap();
+    for object in refuses_trials(&image("0.2.0")) {
+        apply(&installed, &object).await;
+    }
+    install(&installed, &with_agent(&image("0.2.0"), "32Mi")).await;
+    refused(&installed, "this agent is not wanted here").await;
+    assert_eq!(injected(&installed, COMPUTE).await, None);
+    let mut joins = splunk_policy("joins", ENDPOINT, "splunk");
+    joins.spec.planes = Some(vec![Plane::Compute]);
+    installed.create(&joins).await.unwrap();
+    reaches_pods(&installed, &image("0.1.0")).await;
+    refused(&installed, "this agent is not wanted here").await;
+}
+
+#[tokio::test]
 async fn drift_of_a_change_is_repaired_and_the_former_agent_stays() {
     let installed = installed().await;
     let _operator = in_force(&installed).await;

@@ -7,11 +7,15 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod},
+    api::{
+        admissionregistration::v1::MutatingAdmissionPolicyBinding,
+        core::v1::{ConfigMap, Pod},
+    },
     jiff::{Timestamp, ToSpan as _, tz::TimeZone},
 };
 use katonic_log_config::layout;
-use katonic_logging_core::names;
+use katonic_logging_core::{names, sidecar::VOLUMES};
+use katonic_logging_crds::PodCount;
 use katonic_logging_e2e::{
     cluster::{Options, Tier},
     eventually::eventually,
@@ -558,6 +562,123 @@ async fn a_changed_agent_reaches_running_pods_and_one_that_is_refused_restarts_n
         .ready("logs", "True", "InForce")
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_manual_policy_names_the_command_for_pods_with_an_older_agent_and_restarts_none() {
+    let world = world().await;
+    let _operator = world.operator().await;
+    let mut policy = automatic("logs", ENDPOINT);
+    policy.spec.rollout = None;
+    world.installed.create(&policy).await.unwrap();
+    let ready = async || world.installed.ready("logs", "True", "InForce").await;
+    ready().await.unwrap();
+    world
+        .create(&[
+            workload("Deployment", "web", &json!({})),
+            workload("StatefulSet", "db", &json!({})),
+        ])
+        .await;
+    world.follows("web").await;
+    world.follows("db").await;
+    world
+        .install("agent: {image: 'localhost/katonic-log-agent:0.2.0'}")
+        .await;
+    let command = "kubectl -n katonic-platform rollout restart deployment/web statefulset/db";
+    let told =
+        format!("2 of 2 selected pods run the log agent, 2 of them an older one: `{command}`");
+    world.says("AllPods", &[&told]).await;
+    // It works, so the policy stays Ready, and nobody but a person restarts anything.
+    let pods = ready().await.unwrap().pods.unwrap();
+    let uncovered = pods
+        .uncovered
+        .iter()
+        .map(|one| (one.reason.as_str(), one.count));
+    assert_eq!(uncovered.collect::<Vec<_>>(), [("OlderAgent", 2)]);
+    for workload in ["deployment/web", "statefulset/db"] {
+        assert_eq!(world.restarted(workload).await, None);
+    }
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    let restarted = world.installed.cluster.kubectl(&arguments).await;
+    restarted.unwrap().ok().unwrap();
+    eventually("no pod has an older agent", WITHIN, async || {
+        let status = world.installed.policies().get("logs").await?.status;
+        let pods = status.and_then(|status| status.pods);
+        let all = |pods: PodCount| pods.summary == "2/2" && pods.uncovered.is_empty();
+        Ok(pods.is_some_and(all).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_restarted_in_vain_is_not_restarted_again_because_the_window_changes() {
+    let world = world().await;
+    let _operator = world.operator().await;
+    let policy = automatic("logs", ENDPOINT);
+    world.installed.create(&policy).await.unwrap();
+    world
+        .installed
+        .ready("logs", "True", "InForce")
+        .await
+        .unwrap();
+    world
+        .create(&[workload("Deployment", "web", &json!({}))])
+        .await;
+    world.follows("web").await;
+    // A manifest that the agent of today was added to before it was applied.
+    let web = pods_of(&world.installed.client, PLATFORM, "web")
+        .await
+        .remove(0);
+    let spec = serde_json::to_value(web.spec).unwrap();
+    let volumes = spec["volumes"].as_array().unwrap().iter();
+    let volumes: Vec<&Value> = volumes
+        .filter(|volume| VOLUMES.contains(&volume["name"].as_str().unwrap_or_default()))
+        .collect();
+    let fixed = |name: &str| {
+        let mut workload = workload("Deployment", name, &json!({}));
+        let template = &mut workload["spec"]["template"]["spec"];
+        template["initContainers"] = json!([spec["initContainers"][0]]);
+        template["volumes"] = json!(volumes);
+        workload
+    };
+    world.create(&[fixed("fixed")]).await;
+    let agent = "agent: {image: 'localhost/katonic-log-agent:0.2.0'}";
+    world.install(agent).await;
+    let restarted = eventually("the owner is restarted", WITHIN, async || {
+        Ok(world.restarted("deployment/fixed").await)
+    })
+    .await
+    .unwrap();
+    let in_vain = "pods of it still lack the agent: it is not restarted again";
+    world.says("AllPods", &["deployment/fixed", in_vain]).await;
+    world
+        .install(&format!(
+            "{agent}\n  rollout: {{window: {{from: '00:00', to: '24:00'}}}}"
+        ))
+        .await;
+    eventually("the window is in force", WITHIN, async || {
+        let bindings: Api<MutatingAdmissionPolicyBinding> =
+            Api::all(world.installed.client.clone());
+        let binding = bindings.get(names::ADMISSION_BINDING).await?;
+        let written = binding
+            .annotations()
+            .get(names::INSTALLATION_ANNOTATION)
+            .cloned();
+        Ok(written
+            .is_some_and(|written| written.contains("24:00"))
+            .then_some(()))
+    })
+    .await
+    .unwrap();
+    // Another owner has its turn after this one, if this one had a turn.
+    world.create(&[fixed("later")]).await;
+    eventually("a later owner is restarted", WITHIN, async || {
+        Ok(world.restarted("deployment/later").await)
+    })
+    .await
+    .unwrap();
+    assert_eq!(world.restarted("deployment/fixed").await, Some(restarted));
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ async fn the_oldest_is_injected_by_the_webhook_and_after_an_upgrade_by_the_admis
     assert!(log.contains("the API server has no such objects"), "{log}");
     assert!(!log.contains("failed to watch"), "{log}");
 
-    let stream = Stream::tolerating(&world.installed, usize::MAX);
+    let stream = Stream::across_an_upgrade(&world.installed);
     world.installed.cluster.upgrade_api_server().await.unwrap();
     eventually(
         "the admission policy has taken over",

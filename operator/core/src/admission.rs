@@ -19,7 +19,9 @@ use katonic_log_config::{bundle::hex, layout};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    cel, injection,
+    cel,
+    history::History,
+    injection,
     installation::{Agent, Installation},
     names::{self, POD_SECURITY_LABEL},
     plan::FORBIDDING_LEVELS,
@@ -131,6 +133,14 @@ pub fn admission(
 }
 
 impl Admission {
+    /// What is added to a pod.
+    ///
+    /// # Errors
+    /// When it cannot be serialised.
+    pub fn sidecar(&self) -> Result<Sidecar, serde_json::Error> {
+        Sidecar::new(&self.installation.agent)
+    }
+
     /// What is done to a pod.
     pub fn policy(&self, slot: Slot) -> MutatingAdmissionPolicy {
         let revision = (
@@ -147,7 +157,7 @@ impl Admission {
     }
 
     /// Where it is done: to all pods of the namespaces, but those that try something else. `former` is the agent that they
-    /// get, where it is not the one of this installation.
+    /// get, where it is not the one of this installation; `history` what they got before.
     ///
     /// # Errors
     /// When the installation cannot be serialised.
@@ -156,6 +166,7 @@ impl Admission {
         slot: Slot,
         namespaces: &BTreeSet<String>,
         former: Option<&Agent>,
+        history: &History,
     ) -> Result<MutatingAdmissionPolicyBinding, serde_json::Error> {
         let mut installation = self.installation.clone();
         if let Some(former) = former {
@@ -167,7 +178,7 @@ impl Admission {
         );
         Ok(MutatingAdmissionPolicyBinding {
             metadata: ObjectMeta {
-                annotations: Some([in_force].into()),
+                annotations: Some([in_force, history.annotation()?].into()),
                 ..metadata(names::ADMISSION_BINDING, &self.definition)
             },
             spec: Some(binding(
@@ -415,7 +426,7 @@ mod tests {
     fn the_objects_are_as_reviewed() {
         let admission = rendered();
         insta::assert_yaml_snapshot!("policy", admission.policy(Slot::A));
-        let binding = admission.binding(Slot::A, &admission.namespaces, None);
+        let binding = admission.binding(Slot::A, &admission.namespaces, None, &History::default());
         insta::assert_yaml_snapshot!("binding", binding.unwrap());
         insta::assert_yaml_snapshot!(
             "trial_binding",
@@ -426,7 +437,7 @@ mod tests {
     #[test]
     fn an_installation_and_its_namespaces_are_found_again_in_the_binding() {
         let admission = rendered();
-        let binding = admission.binding(Slot::A, &admission.namespaces, None);
+        let binding = admission.binding(Slot::A, &admission.namespaces, None, &History::default());
         let binding = binding.unwrap();
         let annotations = binding.metadata.annotations.unwrap();
         assert_eq!(installation_in_force(&annotations), Some(installation()));
@@ -443,7 +454,12 @@ mod tests {
             ..installation().agent
         };
         let admission = rendered();
-        let binding = admission.binding(Slot::A, &admission.namespaces, Some(&former));
+        let binding = admission.binding(
+            Slot::A,
+            &admission.namespaces,
+            Some(&former),
+            &History::default(),
+        );
         let annotations = binding.unwrap().metadata.annotations.unwrap();
         let in_force = installation_in_force(&annotations).unwrap();
         assert_eq!(in_force.agent, former);

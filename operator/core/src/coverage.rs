@@ -1,6 +1,6 @@
 //! Which of the pods that a policy selects have the log agent, and why the others have not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use katonic_log_config::{Policy, layout};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     injection::{self, Reason},
-    names,
+    sidecar::Fingerprint,
 };
 
 mod index;
@@ -17,7 +17,7 @@ mod trouble;
 
 pub use index::Index;
 pub use owner::{Owner, Parent, Workload, WorkloadKind, restart_command};
-pub use trouble::{Trouble, Troubled, is_agent};
+pub use trouble::{Ended, Trouble, Troubled, is_agent};
 
 /// What of a pod decides whether a policy takes it, whether it has the agent, and how it could get it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -46,15 +46,17 @@ pub enum Agent {
     Missing,
     /// There is none, and one made anew would have none either.
     Refused(Reason),
-    /// There is one, of this revision; agents of before revisions were told have none.
-    Present(Option<String>),
+    /// There is a sidecar of its name that mounts the logs.
+    Present(Fingerprint),
 }
 
 /// What pods of a namespace are compared with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expected {
-    /// Revision of the agent that new pods get; none while it is not known.
-    pub revision: Option<String>,
+    /// The agent that new pods get, in all its forms; none while it is not known, and then every agent is taken for it.
+    pub agent: Option<BTreeSet<Fingerprint>>,
+    /// The agents that pods were given before; none where they cannot be known, and then every other agent is taken for one.
+    pub former: Option<BTreeSet<Fingerprint>>,
     /// Whether the namespace forbids the agent.
     pub refused: bool,
 }
@@ -76,6 +78,8 @@ pub enum State {
     NamespaceRefused,
     /// See [`Reason::OptedOut`].
     OptedOut,
+    /// See [`Reason::TrialLabel`].
+    TrialLabel,
     /// See [`Reason::MirrorPod`].
     MirrorPod,
     /// See [`Reason::Windows`].
@@ -86,11 +90,13 @@ pub enum State {
     PodLevelResources,
     /// See [`Reason::TooLarge`].
     TooLarge,
+    /// It has a sidecar of the agent's name that is none: its author has written it, or somebody has changed it on its way.
+    ForeignAgent,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Current,
         Self::OlderAgent,
         Self::AgentImageUnavailable,
@@ -98,11 +104,13 @@ impl State {
         Self::CreatedBefore,
         Self::NamespaceRefused,
         Self::OptedOut,
+        Self::TrialLabel,
         Self::MirrorPod,
         Self::Windows,
         Self::NameTaken,
         Self::PodLevelResources,
         Self::TooLarge,
+        Self::ForeignAgent,
     ];
 
     /// As it stands in statuses, metrics and tables.
@@ -115,11 +123,13 @@ impl State {
             Self::CreatedBefore => "CreatedBefore",
             Self::NamespaceRefused => "NamespaceRefused",
             Self::OptedOut => "OptedOut",
+            Self::TrialLabel => "TrialLabel",
             Self::MirrorPod => "MirrorPod",
             Self::Windows => "Windows",
             Self::NameTaken => "NameTaken",
             Self::PodLevelResources => "PodLevelResources",
             Self::TooLarge => "TooLarge",
+            Self::ForeignAgent => "ForeignAgent",
         }
     }
 
@@ -155,7 +165,7 @@ impl Pod {
         let labels = metadata.labels.unwrap_or_default();
         let pod = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec});
         let agent = if injection::has_agent(&pod) {
-            Agent::Present(annotations.get(names::AGENT_REVISION_ANNOTATION).cloned())
+            Agent::Present(Fingerprint::read(spec))
         } else {
             injection::refusal(&pod).map_or(Agent::Missing, Agent::Refused)
         };
@@ -182,21 +192,28 @@ impl Pod {
     }
 
     /// How it stands with the agent; `None` when the pod is about to end.
-    pub fn state(&self, expected: &Expected) -> Option<State> {
+    pub fn state(&self, expected: &Expected, now: Timestamp) -> Option<State> {
         if self.terminating {
             return None;
         }
-        if let (Agent::Present(_), Some(trouble)) = (&self.agent, &self.trouble) {
-            return Some(trouble.state());
-        }
         Some(match &self.agent {
-            Agent::Present(revision)
-                if expected.revision.is_some() && *revision != expected.revision =>
-            {
-                State::OlderAgent
+            Agent::Present(agent) => {
+                let knows = |known: &Option<BTreeSet<Fingerprint>>| {
+                    known.as_ref().is_none_or(|known| known.contains(agent))
+                };
+                let (is_current, is_former) = (knows(&expected.agent), knows(&expected.former));
+                let trouble = self.trouble.as_ref();
+                match trouble.filter(|trouble| !trouble.is_mended(now)) {
+                    // What becomes of it is its author's business.
+                    _ if !is_current && !is_former => State::ForeignAgent,
+                    Some(trouble) => trouble.state(),
+                    None if is_current => State::Current,
+                    None => State::OlderAgent,
+                }
             }
-            Agent::Present(_) | Agent::Refused(Reason::AlreadyInjected) => State::Current,
+            Agent::Refused(Reason::AlreadyInjected) => State::Current,
             Agent::Refused(Reason::OptedOut) => State::OptedOut,
+            Agent::Refused(Reason::TrialLabel) => State::TrialLabel,
             Agent::Refused(Reason::MirrorPod) => State::MirrorPod,
             Agent::Refused(Reason::Windows) => State::Windows,
             Agent::Refused(Reason::NameTaken(_)) => State::NameTaken,
@@ -368,11 +385,12 @@ pub struct Coverage {
 pub fn coverage<'a>(
     policy: &Policy,
     expected: &Expected,
+    now: Timestamp,
     pods: impl IntoIterator<Item = &'a Pod>,
 ) -> Coverage {
     let mut coverage = Coverage::default();
     for pod in pods {
-        let Some(state) = pod.state(expected) else {
+        let Some(state) = pod.state(expected, now) else {
             continue;
         };
         if !takes(policy, &pod.labels, &pod.containers) {

@@ -8,8 +8,10 @@ use k8s_openapi::{
     api::admissionregistration::v1::MatchCondition,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
 };
-use katonic_log_config::layout;
+use katonic_log_config::{bundle::hex, layout};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
     cel, names,
@@ -47,6 +49,8 @@ pub enum Reason {
     AlreadyInjected,
     /// Its label says so.
     OptedOut,
+    /// Its label is that of the pods with which the operator tries injection, which are never created: it is a user's.
+    TrialLabel,
     /// It is the copy of a static pod, which cannot be changed.
     MirrorPod,
     /// It runs on Windows, where the agent does not.
@@ -69,6 +73,8 @@ pub enum Taken {
     Container,
     /// A volume's.
     Volume(String),
+    /// That of a volume that a container mounts and the pod does not declare: with ours it would get what is the agent's alone.
+    Mount(String),
 }
 
 impl Reason {
@@ -77,6 +83,7 @@ impl Reason {
         match self {
             Self::AlreadyInjected => "AlreadyInjected",
             Self::OptedOut => "OptedOut",
+            Self::TrialLabel => "TrialLabel",
             Self::MirrorPod => "MirrorPod",
             Self::Windows => "Windows",
             Self::NameTaken(_) => "NameTaken",
@@ -97,6 +104,11 @@ impl fmt::Display for Reason {
                 names::INJECT_LABEL,
                 names::INJECT_NO
             ),
+            Self::TrialLabel => write!(
+                formatter,
+                "its label {} is for pods with which the operator tries injection: remove it from the pod's template",
+                names::TRIAL_LABEL
+            ),
             Self::MirrorPod => formatter.write_str("it is the copy of a static pod, which cannot be changed"),
             Self::Windows => formatter.write_str("it runs on Windows, where the log agent does not"),
             Self::NameTaken(Taken::Container) => write!(
@@ -107,6 +119,10 @@ impl fmt::Display for Reason {
             Self::NameTaken(Taken::Volume(volume)) => write!(
                 formatter,
                 "its volume {volume} is not the log agent's: give that volume another name"
+            ),
+            Self::NameTaken(Taken::Mount(volume)) => write!(
+                formatter,
+                "a container of it mounts the volume {volume}, which it does not declare and which is the log agent's: declare a volume of another name"
             ),
             Self::PodLevelResources => formatter.write_str(
                 "it limits the resources of all of its containers together and those of each: leave requests and limits out in one container, and the log agent shares in the pod's",
@@ -121,17 +137,42 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Digest of what is done to pods: of what is added, and of the conditions under which it is.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Specification(String);
+
+impl Specification {
+    /// Of the conditions of this version, and of what it adds.
+    pub fn of(sidecar: &Sidecar) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(sidecar.revision.as_str());
+        for condition in Condition::ALL {
+            let expression = condition.expression();
+            hasher.update((expression.len() as u64).to_be_bytes());
+            hasher.update(expression);
+        }
+        let bytes_to_tell_apart = 6;
+        Self(hex(&hasher.finalize()[..bytes_to_tell_apart]))
+    }
+}
+
 /// Decides about a pod, or about the template of one, in whatever form it was written.
 pub fn decide(pod: &Value, sidecar: &Sidecar) -> Decision {
-    refusal(pod).map_or_else(
-        || Decision::Inject(patch(&Pod(pod), sidecar)),
-        Decision::Leave,
-    )
+    decide_asked(pod, false, sidecar)
+}
+
+/// Decides about a pod that an API server asks about; `dry_run`: whether it is only tried and not created.
+pub fn decide_asked(pod: &Value, dry_run: bool, sidecar: &Sidecar) -> Decision {
+    let pod = Pod { json: pod, dry_run };
+    refusal_of(&pod).map_or_else(|| Decision::Inject(patch(&pod, sidecar)), Decision::Leave)
 }
 
 /// Why a pod is left as it is; `None` when it gets the agent.
 pub fn refusal(pod: &Value) -> Option<Reason> {
-    let pod = Pod(pod);
+    refusal_of(&Pod::created(pod))
+}
+
+fn refusal_of(pod: &Pod<'_>) -> Option<Reason> {
     if pod.is_malformed() {
         Some(Reason::Malformed)
     } else if pod.label(names::INJECT_LABEL) == Some(names::INJECT_NO) {
@@ -139,13 +180,13 @@ pub fn refusal(pod: &Value) -> Option<Reason> {
     } else {
         Condition::ALL
             .iter()
-            .find_map(|condition| condition.refusal(&pod))
+            .find_map(|condition| condition.refusal(pod))
     }
 }
 
 /// Whether a pod has the agent, of whatever specification.
 pub fn has_agent(pod: &Value) -> bool {
-    let mut init_containers = Pod(pod).init_containers().iter();
+    let mut init_containers = Pod::created(pod).init_containers().iter();
     init_containers.any(|one| one["name"] == layout::CONTAINER && is_agent(one))
 }
 
@@ -176,6 +217,7 @@ pub fn match_conditions() -> Vec<MatchCondition> {
 enum Condition {
     /// Nor is its name taken by an init container: the two differ for people, not for what is done.
     NotYetInjected,
+    NoTrialLabel,
     NotAMirrorPod,
     NotWindows,
     NoNameTaken,
@@ -185,8 +227,9 @@ enum Condition {
 
 impl Condition {
     /// In the order in which they are judged: the first that does not hold is the reason that is told.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::NotYetInjected,
+        Self::NoTrialLabel,
         Self::NotAMirrorPod,
         Self::NotWindows,
         Self::NoNameTaken,
@@ -197,6 +240,7 @@ impl Condition {
     const fn name(self) -> &'static str {
         match self {
             Self::NotYetInjected => "not-yet-injected",
+            Self::NoTrialLabel => "no-trial-label",
             Self::NotAMirrorPod => "not-a-mirror-pod",
             Self::NotWindows => "not-windows",
             Self::NoNameTaken => "no-name-taken",
@@ -211,6 +255,11 @@ impl Condition {
             Self::NotYetInjected => format!(
                 "!has(object.spec.initContainers) || !object.spec.initContainers.exists(c, c.name == {container})"
             ),
+            // What is tried is never created, and what is created is no trial.
+            Self::NoTrialLabel => format!(
+                "!has(object.metadata.labels) || !({} in object.metadata.labels) || (has(request.dryRun) && request.dryRun)",
+                cel::string(names::TRIAL_LABEL)
+            ),
             Self::NotAMirrorPod => format!(
                 "!has(object.metadata.annotations) || !({} in object.metadata.annotations)",
                 cel::string(names::MIRROR_ANNOTATION)
@@ -223,9 +272,13 @@ impl Condition {
             }
             Self::NoNameTaken => {
                 let volumes: Vec<String> = VOLUMES.iter().map(|name| cel::string(name)).collect();
+                let volumes = volumes.join(", ");
+                let mounts = ["volumeMounts", "volumeDevices"].map(|field| {
+                    format!("(has(c.{field}) && c.{field}.exists(m, m.name in [{volumes}]))")
+                });
                 format!(
-                    "!object.spec.containers.exists(c, c.name == {container}) && (!has(object.spec.volumes) || !object.spec.volumes.exists(v, v.name in [{}]))",
-                    volumes.join(", ")
+                    "!object.spec.containers.exists(c, c.name == {container}) && (!has(object.spec.volumes) || !object.spec.volumes.exists(v, v.name in [{volumes}])) && !((has(object.spec.initContainers) ? object.spec.initContainers : []) + object.spec.containers).exists(c, {})",
+                    mounts.join(" || ")
                 )
             }
             Self::RoomInPodLevelResources => {
@@ -249,6 +302,10 @@ impl Condition {
                     Reason::NameTaken(Taken::Container)
                 })
             }
+            Self::NoTrialLabel => {
+                let is_trial = pod.label(names::TRIAL_LABEL).is_some();
+                (is_trial && !pod.dry_run).then_some(Reason::TrialLabel)
+            }
             Self::NotAMirrorPod => pod
                 .annotation(names::MIRROR_ANNOTATION)
                 .map(|_| Reason::MirrorPod),
@@ -261,9 +318,22 @@ impl Condition {
                 if named(pod.containers(), layout::CONTAINER) {
                     return Some(Reason::NameTaken(Taken::Container));
                 }
-                let mut ours = VOLUMES.iter();
-                ours.find(|name| named(pod.volumes(), name))
-                    .map(|name| Reason::NameTaken(Taken::Volume((*name).to_owned())))
+                let is_mounted = |name: &str| {
+                    let mut containers = pod.init_containers().iter().chain(pod.containers());
+                    containers.any(|container| {
+                        ["volumeMounts", "volumeDevices"]
+                            .iter()
+                            .any(|field| named(list(&container[field]), name))
+                    })
+                };
+                let taken = VOLUMES.iter().find_map(|name| {
+                    if named(pod.volumes(), name) {
+                        Some(Taken::Volume((*name).to_owned()))
+                    } else {
+                        is_mounted(name).then(|| Taken::Mount((*name).to_owned()))
+                    }
+                });
+                taken.map(Reason::NameTaken)
             }
             Self::RoomInPodLevelResources => {
                 let sets_none = |container: &Value| {
@@ -356,7 +426,7 @@ fn patch(pod: &Pod<'_>, sidecar: &Sidecar) -> Patch {
     for volume in &sidecar.volumes {
         add(&["spec", "volumes", "-"], volume.clone());
     }
-    if !pod.0["metadata"].is_object() {
+    if !pod.json["metadata"].is_object() {
         add(&["metadata"], empty_object());
     }
     if !pod.annotations().is_object() {
@@ -385,11 +455,22 @@ fn safe_to_evict(listed: Option<&Value>) -> String {
 }
 
 /// A pod in JSON. What is missing or null is empty, and so is what has another type: the API server judges that.
-struct Pod<'a>(&'a Value);
+struct Pod<'a> {
+    json: &'a Value,
+    /// Whether it is only tried and not created.
+    dry_run: bool,
+}
 
 impl<'a> Pod<'a> {
+    fn created(json: &'a Value) -> Self {
+        Self {
+            json,
+            dry_run: false,
+        }
+    }
+
     fn spec(&self) -> &'a Value {
-        &self.0["spec"]
+        &self.json["spec"]
     }
 
     /// How many seconds it gets to end. The API server fills in the default before it decides; a manifest may lack it.
@@ -399,7 +480,7 @@ impl<'a> Pod<'a> {
     }
 
     fn annotations(&self) -> &'a Value {
-        &self.0["metadata"]["annotations"]
+        &self.json["metadata"]["annotations"]
     }
 
     fn annotation(&self, key: &str) -> Option<&'a Value> {
@@ -407,7 +488,7 @@ impl<'a> Pod<'a> {
     }
 
     fn label(&self, key: &str) -> Option<&'a str> {
-        self.0["metadata"]["labels"][key].as_str()
+        self.json["metadata"]["labels"][key].as_str()
     }
 
     fn containers(&self) -> &'a [Value] {
@@ -430,7 +511,7 @@ impl<'a> Pod<'a> {
         self.containers().is_empty()
             || !list(&self.spec()["initContainers"])
             || !list(&self.spec()["volumes"])
-            || !object(&self.0["metadata"])
+            || !object(&self.json["metadata"])
             || !object(self.annotations())
     }
 
@@ -562,6 +643,10 @@ mod tests {
             Reason::OptedOut
         );
         assert_eq!(
+            left(|pod| pod["metadata"]["labels"] = json!({"logging.katonic.ai/trial": "candidate"})),
+            Reason::TrialLabel
+        );
+        assert_eq!(
             left(|pod| pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": ""})),
             Reason::MirrorPod
         );
@@ -585,6 +670,18 @@ mod tests {
             left(|pod| pod["spec"]["volumes"] = json!([{"name": "katonic-logs"}])),
             Reason::NameTaken(Taken::Volume("katonic-logs".into()))
         );
+        // Such a pod is refused; with our volumes it would not be, and would see them.
+        assert_eq!(
+            left(|pod| pod["spec"]["containers"][0]["volumeMounts"] =
+                json!([{"name": "katonic-podlogs", "mountPath": "/node"}])),
+            Reason::NameTaken(Taken::Mount("katonic-podlogs".into()))
+        );
+        assert_eq!(
+            left(|pod| pod["spec"]["initContainers"] = json!([
+                {"name": "a", "volumeDevices": [{"name": "katonic-logs", "devicePath": "/dev/a"}]}
+            ])),
+            Reason::NameTaken(Taken::Mount("katonic-logs".into()))
+        );
         assert_eq!(
             left(|pod| pod["spec"]["containers"][0]["args"] =
                 json!(["a".repeat(600 << 10), "b".repeat(600 << 10)])),
@@ -594,6 +691,16 @@ mod tests {
             left(|pod| pod["metadata"]["annotations"] = json!({"a": "ä".repeat(128 << 10)})),
             Reason::TooLarge
         );
+    }
+
+    #[test]
+    fn a_pod_that_is_only_tried_is_a_trial_and_one_that_is_created_is_none() {
+        let mut pod = bare();
+        pod["metadata"]["labels"] = json!({"logging.katonic.ai/trial": "webhook"});
+        let tried = decide_asked(&pod, true, &sidecar());
+        assert!(matches!(tried, Decision::Inject(_)), "{tried:?}");
+        let created = decide_asked(&pod, false, &sidecar());
+        assert_eq!(created, Decision::Leave(Reason::TrialLabel));
     }
 
     #[test]

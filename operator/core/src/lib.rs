@@ -21,6 +21,7 @@ pub mod coverage;
 pub mod credential;
 pub mod event;
 pub mod execution;
+pub mod history;
 pub mod injection;
 pub mod installation;
 pub mod manifest;

@@ -100,6 +100,9 @@ pub const INSTALLATION_ANNOTATION: &str = "logging.katonic.ai/installation";
 /// Annotation of the webhook's configuration: what the webhook adds to pods, as the controller decided.
 pub const SIDECAR_ANNOTATION: &str = "logging.katonic.ai/sidecar";
 
+/// Annotation of the admission policy's binding and of the webhook's configuration: the agents that pods have been given.
+pub const HISTORY_ANNOTATION: &str = "logging.katonic.ai/history";
+
 /// Annotation of the webhook's configuration while it is tried: what pods got before, and where, for an operator that takes over
 /// in the middle.
 pub const FORMER_ANNOTATION: &str = "logging.katonic.ai/former";

@@ -20,6 +20,7 @@ use crate::{
     injection::Reason,
     names,
     restart::{Id, Obstacle},
+    sidecar::Fingerprint,
 };
 
 pub mod text;
@@ -105,12 +106,16 @@ pub struct PodView {
 pub struct Judged<'a> {
     /// The installation.
     pub installation: &'a Installation,
-    /// Revision of the agent that the installation asks for.
-    pub revision: &'a str,
+    /// The agent that the installation asks for, in all its forms.
+    pub agent: &'a BTreeSet<Fingerprint>,
+    /// The agents that pods were given before; none where the reader may not know them.
+    pub former: Option<&'a BTreeSet<Fingerprint>>,
     /// The pods of each plane, by name.
     pub pods: &'a BTreeMap<Plane, BTreeMap<String, Pod>>,
     /// The parents of `ReplicaSets`, by UID.
     pub replica_sets: &'a BTreeMap<String, Parent>,
+    /// The present.
+    pub now: Timestamp,
     /// Workloads that cannot simply be restarted.
     pub obstacles: &'a BTreeMap<Id, Obstacle>,
 }
@@ -232,12 +237,13 @@ pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
         .keys()
         .map(|plane| judged.installation.namespace(*plane));
     let refusing = refusing(candidates, namespaces);
-    let revision = (!is_changing(candidates)).then(|| judged.revision.to_owned());
+    let agent = (!is_changing(candidates)).then(|| judged.agent.clone());
     let mut views = Vec::new();
     for (plane, pods) in judged.pods {
         let namespace = judged.installation.namespace(*plane);
         let expected = Expected {
-            revision: revision.clone(),
+            agent: agent.clone(),
+            former: judged.former.cloned(),
             refused: refusing.contains(namespace),
         };
         let selections: Vec<_> = candidates
@@ -251,7 +257,7 @@ pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
             .collect();
         for (name, pod) in pods {
             let Some(state) = pod
-                .state(&expected)
+                .state(&expected, judged.now)
                 .filter(|state| *state != State::Current)
             else {
                 continue;
@@ -303,6 +309,10 @@ fn mend(
         (_, State::AgentImageUnavailable | State::AgentFailing) => {
             note(troubled(namespace, name, pod.trouble.as_ref()))
         }
+        (_, State::ForeignAgent) => note(format!(
+            "its init container {} is not as injection writes it: remove it from the pod's template, or see who changes it",
+            layout::CONTAINER
+        )),
         (Agent::Refused(Reason::OptedOut), _) => note(format!(
             "its label {}={} refuses the agent: remove it from the pod's template to collect its logs",
             names::INJECT_LABEL,
@@ -320,7 +330,7 @@ fn troubled(namespace: &str, name: &str, trouble: Option<&Trouble>) -> String {
             "it cannot start before the agent's image can be pulled: {}",
             printable(words)
         ),
-        Some(Trouble::Failing(words)) => format!(
+        Some(Trouble::Failing { words, .. }) => format!(
             "its agent ends again and again ({}): `kubectl -n {namespace} logs {name} -c {} --previous` shows its last words",
             printable(words),
             layout::CONTAINER

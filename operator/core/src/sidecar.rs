@@ -18,6 +18,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{installation::Agent, names};
 
+mod fingerprint;
+
+pub use fingerprint::{ContainerDigest, Fingerprint};
+
 /// Volume with the logs of all pods of the node, of which the agent mounts those of its own.
 pub(crate) const POD_LOGS: &str = "katonic-podlogs";
 const POD_INFO: &str = "katonic-podinfo";
@@ -68,6 +72,12 @@ impl Sidecar {
             volumes,
             revision,
         })
+    }
+
+    /// What tells it, in a pod, from anything else of its name.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let container = ContainerDigest::of(&self.container);
+        Fingerprint::new(&container, &self.volumes)
     }
 }
 

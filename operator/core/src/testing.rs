@@ -6,7 +6,10 @@ use katonic_logging_crds::{
     ServiceAccountSecretRef, ServicePrincipalSecretRef, Sink, SplunkSink,
 };
 
-use crate::Installation;
+use crate::{
+    Installation,
+    sidecar::{ContainerDigest, Fingerprint},
+};
 
 /// A valid policy with one Splunk sink, created before policies with a greater name.
 pub fn policy(name: &str) -> LoggingPolicy {
@@ -152,4 +155,9 @@ logging: {agent: {image: 'localhost/katonic-log-agent:0.1.0'}}
 ";
     Installation::validate(yaml, crate::names::OPERATOR_NAMESPACE)
         .expect("the installation of the tests")
+}
+
+/// The fingerprint of an agent that goes by this name in a test.
+pub fn fingerprint(name: &str) -> Fingerprint {
+    Fingerprint::new(&ContainerDigest::of(&name.into()), [])
 }

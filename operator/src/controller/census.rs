@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::{
     Candidate, Installation, Policy,
     coverage::{Coverage, Expected, Index, Parent, Workload},
+    history::History,
+    injection::Specification,
     installation::Agent,
     plan::{Plan, PlaneState},
     restart::Id,
@@ -21,7 +24,8 @@ use crate::owners::Owners;
 pub struct Census {
     planes: BTreeMap<Plane, Counted>,
     owners: Owners,
-    agent: Option<(Agent, String)>,
+    agent: Option<(Agent, Sidecar)>,
+    due: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -39,6 +43,7 @@ impl Census {
             planes: BTreeMap::new(),
             owners: Owners::new(client),
             agent: None,
+            due: None,
         }
     }
 
@@ -49,10 +54,13 @@ impl Census {
         planes: &PlaneSources,
         installation: &Installation,
         plan: Option<&Plan>,
+        now: Timestamp,
     ) {
+        self.due = None;
         // While a change is tried or refused, new pods get the agent of before.
         let in_force = sources.installation_in_force();
-        let revision = self.revision(&in_force.as_ref().unwrap_or(installation).agent);
+        let sidecar = self.sidecar(&in_force.as_ref().unwrap_or(installation).agent);
+        let history = sources.history();
         for plane in Plane::ALL {
             let Some(source) = planes.get(plane) else {
                 continue;
@@ -68,7 +76,7 @@ impl Census {
             }
             counted
                 .index
-                .follow_expected(&expected(plan, plane, revision.as_ref()));
+                .follow_expected(&expected(plan, plane, sidecar.as_ref(), &history));
             let audit_policies = sources.audit_policies.all().unwrap_or_default();
             sources.policies.with(|candidates| {
                 let shipping = audit_policies.values();
@@ -79,6 +87,8 @@ impl Census {
             });
             let followed = source.pods.with(|pods| counted.index.follow_pods(pods));
             counted.listed = followed.is_some();
+            let due = counted.index.follow_time(now);
+            self.due = self.due.into_iter().chain(due).min();
         }
         let mut all = BTreeSet::new();
         for counted in self.planes.values() {
@@ -109,13 +119,24 @@ impl Census {
         ids.collect()
     }
 
-    /// The revision of the agent that new pods get.
-    fn revision(&mut self, agent: &Agent) -> Option<String> {
+    /// What new pods get.
+    fn sidecar(&mut self, agent: &Agent) -> Option<Sidecar> {
         if self.agent.as_ref().is_none_or(|(known, _)| known != agent) {
-            let sidecar = Sidecar::new(agent).ok()?;
-            self.agent = Some((agent.clone(), sidecar.revision.to_string()));
+            self.agent = Some((agent.clone(), Sidecar::new(agent).ok()?));
         }
-        self.agent.as_ref().map(|(_, revision)| revision.clone())
+        self.agent.as_ref().map(|(_, sidecar)| sidecar.clone())
+    }
+
+    /// When to count again though nothing has changed.
+    pub fn due(&self) -> Option<Timestamp> {
+        self.due
+    }
+
+    /// What is done to new pods.
+    pub fn specification(&self) -> Option<Specification> {
+        self.agent
+            .as_ref()
+            .map(|(_, sidecar)| Specification::of(sidecar))
     }
 
     /// The pods of a policy in each plane whose pods have been listed.
@@ -151,12 +172,18 @@ pub fn wanted(census: &Census, sources: &Sources) -> Option<BTreeSet<Id>> {
 }
 
 /// What the pods of a plane are compared with.
-fn expected(plan: Option<&Plan>, plane: Plane, revision: Option<&String>) -> Expected {
+fn expected(
+    plan: Option<&Plan>,
+    plane: Plane,
+    sidecar: Option<&Sidecar>,
+    history: &History,
+) -> Expected {
     let state = plan
         .and_then(|plan| plan.planes.get(&plane))
         .map(|plane| &plane.state);
     Expected {
-        revision: revision.cloned(),
+        agent: sidecar.map(|sidecar| history.forms(sidecar)),
+        former: sidecar.map(|sidecar| history.former(&sidecar.revision)),
         refused: state.is_some_and(PlaneState::refuses_agent),
     }
 }

@@ -221,10 +221,12 @@ impl Injection {
                     definition,
                     ..
                 } = wanted;
+                let history = known.sources.history();
                 let wanted = Told::new(installation).map(|told| webhook::Wanted {
                     told,
                     namespaces: &admission.namespaces,
                     definition,
+                    history: &history,
                 });
                 match wanted {
                     Ok(wanted) => self.webhook.advance(applier, prober, wanted, known).await,

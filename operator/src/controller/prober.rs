@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use katonic_logging_core::{
     names,
     plan::{self, Refused},
     probe::{self, Blame, Shape, Without},
-    sidecar,
+    sidecar::{self, Fingerprint},
     trial::{Outcome, Refusal, together},
 };
 use kube::{Api, Client, api::PostParams};
@@ -32,6 +33,8 @@ pub struct Prober {
     client: Client,
     takes_agent: BTreeMap<String, Taken>,
     in_force: BTreeMap<String, Seen>,
+    /// The agents of pods that have shown injection in force, as they came back.
+    forms: Mutex<BTreeSet<Fingerprint>>,
 }
 
 /// A namespace took a pod with the agent.
@@ -117,6 +120,7 @@ impl Prober {
             client,
             takes_agent: BTreeMap::new(),
             in_force: BTreeMap::new(),
+            forms: Mutex::default(),
         }
     }
 
@@ -294,7 +298,12 @@ impl Prober {
         let is_of = |pod: &Pod| {
             let annotations = pod.metadata.annotations.as_ref();
             let has = annotations.and_then(|all| all.get(names::AGENT_REVISION_ANNOTATION));
-            probe::is_injected(pod) && has.map(String::as_str) == Some(revision.as_str())
+            let is_of =
+                probe::is_injected(pod) && has.map(String::as_str) == Some(revision.as_str());
+            if is_of {
+                self.remember(pod);
+            }
+            is_of
         };
         let trial = async |namespace: &String| {
             let webhook = names::TRIAL_OF_WEBHOOK;
@@ -332,6 +341,15 @@ impl Prober {
             .await
             .into_iter()
             .collect()
+    }
+
+    /// Those of these namespaces that take every pod with this agent.
+    pub async fn taking(&self, namespaces: &BTreeSet<String>, agent: &Agent) -> BTreeSet<String> {
+        let outcomes = self.trials_with_agent(namespaces, agent).await;
+        let taking = outcomes
+            .into_iter()
+            .filter(|(_, outcome)| *outcome == Outcome::Passed);
+        taking.map(|(namespace, _)| namespace).collect()
     }
 
     async fn try_one(
@@ -407,14 +425,16 @@ impl Prober {
             if self.in_force.contains_key(namespace) {
                 continue;
             }
+            let is_applied = |pod: &Pod| {
+                let is_applied = in_force.revision.is_applied_to(pod);
+                if is_applied {
+                    self.remember(pod);
+                }
+                is_applied
+            };
+            let trial = names::TRIAL_OF_IN_FORCE;
             let outcome = self
-                .try_one(
-                    namespace,
-                    Shape::Bare,
-                    names::TRIAL_OF_IN_FORCE,
-                    agent,
-                    in_force.revision,
-                )
+                .try_pod(namespace, Shape::Bare, trial, agent, is_applied)
                 .await;
             match outcome {
                 Outcome::Passed => {
@@ -439,6 +459,19 @@ impl Prober {
             }
         }
         pending
+    }
+
+    /// The agents of pods that have shown injection in force since this was asked last: as they are when everybody who
+    /// changes pods has had his turn.
+    pub fn take_forms(&self) -> BTreeSet<Fingerprint> {
+        std::mem::take(&mut *self.forms.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remember(&self, pod: &Pod) {
+        // Nothing in it cannot be JSON.
+        let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
+        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        forms.insert(Fingerprint::read(&spec));
     }
 
     async fn dry_run_like(

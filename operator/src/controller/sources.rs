@@ -25,7 +25,9 @@ use katonic_logging_core::{
     admission::{self, Revision, Slot},
     audit,
     bundle::LastGood,
-    coverage, names, plan,
+    coverage,
+    history::History,
+    names, plan,
     way::Way,
 };
 use katonic_logging_crds::{AuditPolicy, LoggingPolicy, Plane};
@@ -142,16 +144,20 @@ pub struct AdmissionBinding {
     pub namespaces: BTreeSet<String>,
     /// The installation that it was written for.
     pub installation: Option<Installation>,
+    /// What pods have been given.
+    pub history: History,
 }
 
 impl AdmissionBinding {
     fn of(binding: &MutatingAdmissionPolicyBinding) -> Self {
         let spec = binding.spec.as_ref();
+        let owned = Owned::of(&binding.metadata);
         Self {
-            owned: Owned::of(&binding.metadata),
             slot: spec.and_then(|spec| Slot::named(spec.policy_name.as_deref()?)),
             namespaces: spec.map(admission::bound_namespaces).unwrap_or_default(),
             installation: admission::installation_in_force(binding.annotations()),
+            history: History::read(binding.annotations(), owned.changed),
+            owned,
         }
     }
 }
@@ -322,25 +328,16 @@ impl Sources {
             .with(|all| all.get(names::INSTALLATION)?.requested_at.clone())?
     }
 
-    /// When what injects was changed last: pods that were created later got what they get now.
-    pub fn injection_changed(&self) -> Option<Timestamp> {
-        let webhook = self.webhook.configured().there();
-        let by_webhook = webhook.and_then(|configured| configured.owned.changed);
-        self.admission_changed().max(by_webhook)
-    }
-
-    fn admission_changed(&self) -> Option<Timestamp> {
-        let binding = self
+    /// What pods have been given, as what injects remembers.
+    pub fn history(&self) -> History {
+        let by_policy = self
             .admission_binding
-            .with(|all| all.get(names::ADMISSION_BINDING).cloned())??;
-        let bound = self
-            .admission_policies
-            .iter()
-            .find(|(slot, _)| binding.slot == Some(*slot));
-        let policy = bound.and_then(|(slot, policies)| {
-            policies.with(|all| all.get(slot.name())?.owned.changed)?
-        });
-        binding.owned.changed.max(policy)
+            .with(|all| Some(all.get(names::ADMISSION_BINDING)?.history.clone()));
+        let by_policy = by_policy.flatten().unwrap_or_default();
+        match self.webhook.configured().there() {
+            Some(configured) => by_policy.and(&configured.history),
+            None => by_policy,
+        }
     }
 
     /// The installation that what injects was written for.

@@ -11,8 +11,10 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use katonic_logging_core::{
     admission::{Admission, Revision, Slot},
+    history::History,
     installation::Agent,
     names, plan,
+    sidecar::Sidecar,
     status::{Change, ChangeState},
     trial::{Refusal, Verdict, Wait, judge},
 };
@@ -46,6 +48,7 @@ pub struct Switch {
     switched: Instant,
     tried: Option<Tried>,
     refused: Refused<Revision>,
+    history: History,
 }
 
 /// The admission policy in force.
@@ -110,6 +113,7 @@ struct Seen {
     policies: BTreeMap<Slot, AdmissionPolicy>,
     binding: Option<AdmissionBinding>,
     trial: Option<Owned>,
+    history: History,
 }
 
 impl Seen {
@@ -144,6 +148,7 @@ impl Seen {
             policies,
             binding,
             trial,
+            history: sources.history(),
         })
     }
 
@@ -175,6 +180,14 @@ impl Seen {
     }
 }
 
+fn unserialised(source: serde_json::Error) -> Error {
+    Error::Serialise {
+        kind: BINDING,
+        name: names::ADMISSION_BINDING.to_owned(),
+        source,
+    }
+}
+
 impl Switch {
     /// Nothing is known yet.
     pub fn new(client: &Client) -> Self {
@@ -186,6 +199,7 @@ impl Switch {
             switched: Instant::now(),
             tried: None,
             refused: Refused::default(),
+            history: History::default(),
         }
     }
 
@@ -261,8 +275,18 @@ impl Switch {
         let state = match &in_force {
             Some(in_force) if is_wanted(in_force) => None,
             former => {
-                self.change(applier, prober, wanted, known, &seen, former.as_ref())
-                    .await?
+                let former = former.as_ref();
+                let state = self
+                    .change(applier, prober, wanted, known, &seen, former)
+                    .await?;
+                let is_held_up = matches!(
+                    state,
+                    Some(ChangeState::Refused(_) | ChangeState::Tried(Wait::Answer(_)))
+                );
+                if let Some(former) = former.filter(|_| is_held_up) {
+                    self.take_in(applier, prober, wanted, &seen, former).await?;
+                }
+                state
             }
         };
         match state {
@@ -353,6 +377,30 @@ impl Switch {
         }
     }
 
+    /// Gives pods of namespaces that have come while a change is held up what is in force, where they take it: until somebody
+    /// mends what holds it up, they would get no agent at all.
+    async fn take_in(
+        &mut self,
+        applier: &mut Applier,
+        prober: &Prober,
+        wanted: &Admission,
+        seen: &Seen,
+        former: &InForce,
+    ) -> Result<(), Error> {
+        let Some(agent) = &former.agent else {
+            return Ok(());
+        };
+        let joining: BTreeSet<String> =
+            wanted.namespaces.difference(&self.bound).cloned().collect();
+        let taking = prober.taking(&joining, agent).await;
+        if taking.is_empty() {
+            return Ok(());
+        }
+        self.bound.extend(taking);
+        self.bind(applier, seen, wanted, former.slot, Some(agent))
+            .await
+    }
+
     /// What is wanted is in force: keeps it so, takes in namespaces that are new, and clears away what was in force before.
     async fn keep(
         &mut self,
@@ -416,7 +464,15 @@ impl Switch {
             progress.pending = prober
                 .pending(&self.bound, known.agent, &in_force, known.namespaces)
                 .await;
+            let forms = prober.take_forms();
+            if !forms.is_empty() {
+                let sidecar = wanted.sidecar().map_err(unserialised)?;
+                self.history.saw(&sidecar.revision, forms);
+                self.bind(applier, seen, wanted, slot, None).await?;
+            }
         }
+        // It is written once more when it has been read back, and acts anew then.
+        progress.pending.extend(self.history.undated());
         let missing = wanted.namespaces.difference(&self.bound).cloned();
         progress
             .pending
@@ -525,7 +581,7 @@ impl Switch {
 
     /// Binds a policy in the namespaces that are injected.
     async fn bind(
-        &self,
+        &mut self,
         applier: &mut Applier,
         seen: &Seen,
         wanted: &Admission,
@@ -542,12 +598,11 @@ impl Switch {
                 )
                 .await;
         }
-        let binding = wanted.binding(slot, &self.bound, former);
-        let binding = binding.map_err(|source| Error::Serialise {
-            kind: BINDING,
-            name: names::ADMISSION_BINDING.to_owned(),
-            source,
-        })?;
+        let sidecar = former.map_or_else(|| wanted.sidecar(), Sidecar::new);
+        self.history
+            .note(&sidecar.map_err(unserialised)?, &self.bound, &seen.history);
+        let binding = wanted.binding(slot, &self.bound, former, &self.history);
+        let binding = binding.map_err(unserialised)?;
         applier
             .write(&self.bindings, BINDING, &binding, seen.bound())
             .await

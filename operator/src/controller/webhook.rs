@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     admission::DefinitionUid,
+    history::History,
     installation::Agent,
     names,
     sidecar::Revision,
@@ -68,6 +69,7 @@ pub struct Webhook {
     bound: BTreeSet<String>,
     has_recalled: bool,
     taken_back: Option<TakenBack<Revision>>,
+    history: History,
     /// The version of the configuration that was seen to act, and where.
     shown: (String, BTreeSet<String>),
     /// When the configuration was last changed.
@@ -84,6 +86,8 @@ pub struct Wanted<'a> {
     pub namespaces: &'a BTreeSet<String>,
     /// Who owns it.
     pub definition: &'a DefinitionUid,
+    /// What pods have been given, as far as is seen.
+    pub history: &'a History,
 }
 
 /// What was found of it.
@@ -112,6 +116,7 @@ impl Webhook {
             bound: BTreeSet::new(),
             has_recalled: false,
             taken_back: None,
+            history: History::default(),
             shown: Default::default(),
             changed: Instant::now(),
             could_be_asked: false,
@@ -272,7 +277,8 @@ impl Webhook {
         let attempt = known.attempt(&wanted.told.sidecar.revision);
         self.taken_back.take_if(|one| !one.is_of(&attempt));
         self.reconsider(prober, known.agent).await;
-        if let Some(change) = self.hold(applier, &wanted, known, observed.clone()).await? {
+        let held = self.hold(applier, prober, &wanted, known, observed.clone());
+        if let Some(change) = held.await? {
             return Ok(Progress {
                 change: Some(change),
                 due: self.taken_back.as_ref().and_then(TakenBack::asks_in),
@@ -294,8 +300,9 @@ impl Webhook {
         let outcomes = prober
             .trials_of_webhook(namespaces, known.agent, revision)
             .await;
+        self.history.saw(revision, prober.take_forms());
         match judge(&outcomes, namespaces, settled) {
-            Verdict::Accept(shown) if shown == *namespaces => {
+            Verdict::Accept(shown) if shown == *namespaces && self.history.undated().is_empty() => {
                 (self.in_force, self.bound) = (Some(wanted.told.clone()), shown.clone());
                 self.taken_back = None;
                 // What there was before is told no longer. Whatever acted on what is written still does.
@@ -308,6 +315,8 @@ impl Webhook {
             }
             Verdict::Accept(shown) => {
                 progress.pending = namespaces.difference(&shown).cloned().collect();
+                // It is written once more when it has been read back.
+                progress.pending.extend(self.history.undated());
             }
             Verdict::Refuse {
                 refusal,
@@ -320,7 +329,7 @@ impl Webhook {
                 }
                 // Else they have the former agent, and keep it.
                 self.taken_back = Some(TakenBack::new(attempt, refusal, refusing));
-                progress.change = self.hold(applier, &wanted, known, observed).await?;
+                progress.change = self.hold(applier, prober, &wanted, known, observed).await?;
                 self.reconsider(prober, known.agent).await;
                 progress.due = self.taken_back.as_ref().and_then(TakenBack::asks_in);
             }
@@ -356,10 +365,11 @@ impl Webhook {
     }
 
     /// Where pods with what is wanted are refused: leaves the webhook told of the former agent, and of the namespaces that have
-    /// it. None where nothing is refused.
+    /// it, or have come since and take it. None where nothing is refused.
     async fn hold(
         &mut self,
         applier: &mut Applier,
+        prober: &Prober,
         wanted: &Wanted<'_>,
         known: Known<'_>,
         observed: Option<Owned>,
@@ -371,13 +381,18 @@ impl Webhook {
         let Some(refusal) = held.or(taken_back).cloned() else {
             return Ok(None);
         };
-        let joining = wanted.namespaces.difference(&self.bound).cloned();
+        let joining: BTreeSet<String> =
+            wanted.namespaces.difference(&self.bound).cloned().collect();
+        if let Some(former) = self.in_force.as_ref().filter(|_| is_new) {
+            let agent = &former.installation.agent;
+            self.bound.extend(prober.taking(&joining, agent).await);
+        }
         let change = Change {
             former: is_new && (self.in_force.is_some() || held.is_some()),
             namespaces: if is_new {
                 wanted.namespaces.clone()
             } else {
-                joining.collect()
+                joining
             },
             state: ChangeState::Refused(refusal),
         };
@@ -438,9 +453,11 @@ impl Webhook {
                 told: self.in_force.clone(),
                 namespaces: self.bound.clone(),
             });
+            self.history.note(&told.sidecar, namespaces, wanted.history);
             let object = configuration(
                 told,
                 former.as_ref(),
+                &self.history,
                 namespaces,
                 wanted.definition,
                 &self.reach,

@@ -9,10 +9,11 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::{Operator, Policy, policy::COMPONENT_LABELS};
 use katonic_logging_crds::Plane;
 
-use super::{Counts, Coverage, Expected, Mend, Parent, Pod, State, Troubled, takes};
+use super::{Counts, Coverage, Expected, Mend, Parent, Pod, State, Trouble, Troubled, takes};
 use crate::{Installation, bundle::selection, candidate::Candidate};
 
 /// Stands for every value of a label that no policy asks for. No label can have it, so no policy takes it for another one.
@@ -24,6 +25,7 @@ pub struct Index {
     plane: Plane,
     installation: Option<Installation>,
     expected: Expected,
+    now: Timestamp,
     /// Labels that make a difference to any policy, with the values that do. They only become more: a policy that goes is no
     /// reason to sort anew.
     labels: BTreeMap<String, BTreeSet<String>>,
@@ -73,6 +75,7 @@ impl Index {
             plane,
             installation: None,
             expected: Expected::default(),
+            now: Timestamp::MIN,
             labels: BTreeMap::new(),
             policies: BTreeMap::new(),
             slots: Vec::new(),
@@ -179,6 +182,30 @@ impl Index {
             }
         }
         self.place_all(come);
+    }
+
+    /// Takes over the time, after all else; when it will next make a difference to a pod.
+    pub fn follow_time(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.now = now;
+        let mut mended = Vec::new();
+        let mut next = None;
+        let failing = self
+            .pods
+            .iter()
+            .filter(|(_, placed)| placed.state == Some(State::AgentFailing));
+        for (name, placed) in failing {
+            match placed.pod.trouble.as_ref().and_then(Trouble::until) {
+                Some(until) if until <= now => mended.push((name.clone(), placed.pod.clone())),
+                until => next = next.into_iter().chain(until).min(),
+            }
+        }
+        for (name, _) in &mended {
+            if let Some(placed) = self.pods.remove(name) {
+                self.displace(&placed);
+            }
+        }
+        self.place_all(mended);
+        next
     }
 
     /// How many pods of a policy are in each state; `None` when the policy does not reach the plane.
@@ -321,7 +348,7 @@ impl Index {
     }
 
     fn place(&mut self, pod: Arc<Pod>) -> Placed {
-        let state = pod.state(&self.expected);
+        let state = pod.state(&self.expected, self.now);
         let id = self.class_of(&pod);
         let class = &mut self.classes[id];
         class.pods += 1;

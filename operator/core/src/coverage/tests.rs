@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_logging_crds::{
     ContainerSelector, LabelSelector, LabelSelectorRequirement, LoggingPolicy, Plane,
     labels::LabelText,
@@ -13,8 +14,9 @@ use crate::{
     Installation,
     bundle::selection,
     candidate::Candidate,
-    injection::Taken,
-    testing::{self, installation},
+    injection::{Decision, Taken, decide},
+    sidecar::Sidecar,
+    testing::{self, fingerprint, installation},
 };
 
 fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
@@ -26,14 +28,26 @@ fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
     }
 }
 
-fn with_agent(pod: Pod, revision: Option<&str>) -> Pod {
-    let agent = Agent::Present(revision.map(str::to_owned));
+fn with_agent(pod: Pod, agent: &str) -> Pod {
+    let agent = Agent::Present(fingerprint(agent));
     Pod { agent, ..pod }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn failing(until: Option<Timestamp>) -> Trouble {
+    Trouble::Failing {
+        words: "Error, exit code 1".into(),
+        until,
+    }
 }
 
 fn expected() -> Expected {
     Expected {
-        revision: Some("new".into()),
+        agent: Some([fingerprint("new")].into()),
+        former: Some([fingerprint("old")].into()),
         refused: false,
     }
 }
@@ -49,7 +63,7 @@ fn policy(plane: Plane) -> Policy {
 }
 
 fn state(pod: &Pod) -> State {
-    pod.state(&expected()).unwrap()
+    pod.state(&expected(), at(0)).unwrap()
 }
 
 fn refused(pod: Pod, reason: Reason) -> Pod {
@@ -61,11 +75,12 @@ fn refused(pod: Pod, reason: Reason) -> Pod {
 fn a_pod_without_the_agent_says_why() {
     let plain = || pod(&["web"], &[]);
     for (pod, expected) in [
-        (with_agent(plain(), Some("new")), State::Current),
-        (with_agent(plain(), Some("old")), State::OlderAgent),
-        (with_agent(plain(), None), State::OlderAgent),
+        (with_agent(plain(), "new"), State::Current),
+        (with_agent(plain(), "old"), State::OlderAgent),
+        (with_agent(plain(), "another"), State::ForeignAgent),
         (plain(), State::CreatedBefore),
         (refused(plain(), Reason::OptedOut), State::OptedOut),
+        (refused(plain(), Reason::TrialLabel), State::TrialLabel),
         (refused(plain(), Reason::MirrorPod), State::MirrorPod),
         (refused(plain(), Reason::Windows), State::Windows),
         (
@@ -77,19 +92,22 @@ fn a_pod_without_the_agent_says_why() {
     }
     let waits = Pod {
         trouble: Some(Trouble::Image("not found".into())),
-        ..with_agent(plain(), Some("old"))
+        ..with_agent(plain(), "old")
     };
     assert_eq!(state(&waits), State::AgentImageUnavailable);
     let forbids = Expected {
         refused: true,
         ..expected()
     };
-    assert_eq!(plain().state(&forbids), Some(State::NamespaceRefused));
+    assert_eq!(
+        plain().state(&forbids, at(0)),
+        Some(State::NamespaceRefused)
+    );
     let ending = Pod {
         terminating: true,
         ..plain()
     };
-    assert_eq!(ending.state(&expected()), None);
+    assert_eq!(ending.state(&expected(), at(0)), None);
 }
 
 #[test]
@@ -103,7 +121,7 @@ fn a_pod_is_read_as_injection_sees_it() {
         "metadata": {"labels": {"logging.katonic.ai/inject": "false"}, "annotations": {"logging.katonic.ai/agent-revision": "abc"}},
         "spec": {"initContainers": [agent, {"name": "migrate"}], "containers": [{"name": "web"}]},
     }));
-    assert_eq!(injected.agent, Agent::Present(Some("abc".into())));
+    assert!(matches!(injected.agent, Agent::Present(_)));
     assert_eq!(injected.containers, ["migrate", "web"]);
     let theirs =
         read(json!({"metadata": {}, "spec": {"containers": [{"name": "katonic-log-agent"}]}}));
@@ -115,25 +133,74 @@ fn a_pod_is_read_as_injection_sees_it() {
         "spec": {"containers": [{"name": "web"}]},
     }));
     assert_eq!(opted_out.agent, Agent::Refused(Reason::OptedOut));
+    let of_a_user = read(json!({
+        "metadata": {"labels": {"logging.katonic.ai/trial": "in-force"}},
+        "spec": {"containers": [{"name": "web"}]},
+    }));
+    assert_eq!(of_a_user.agent, Agent::Refused(Reason::TrialLabel));
     let plain = read(json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}}));
     assert_eq!(plain.agent, Agent::Missing);
 }
 
 #[test]
 fn no_agent_is_older_than_one_that_is_not_known() {
-    let pod = with_agent(pod(&["web"], &[]), Some("any"));
-    assert_eq!(pod.state(&Expected::default()), Some(State::Current));
+    let pod = with_agent(pod(&["web"], &[]), "any");
+    assert_eq!(pod.state(&Expected::default(), at(0)), Some(State::Current));
+    // Whoever may not see what pods were given before takes all others for that.
+    let unseen = Expected {
+        former: None,
+        ..expected()
+    };
+    assert_eq!(pod.state(&unseen, at(0)), Some(State::OlderAgent));
+}
+
+/// What the author of a pod writes under the agent's name, whatever it says of itself.
+#[test]
+fn an_agent_that_nobody_has_injected_counts_neither_for_a_policy_nor_against_it() {
+    let sidecar = Sidecar::new(&installation().agent).unwrap();
+    let expected = Expected {
+        agent: Some([sidecar.fingerprint()].into()),
+        former: Some(BTreeSet::new()),
+        refused: false,
+    };
+    let mut injected = json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}});
+    let Decision::Inject(patch) = decide(&injected, &sidecar) else {
+        panic!("the pod is left alone");
+    };
+    json_patch::patch(&mut injected, &patch).unwrap();
+    let read = |pod: &Value| {
+        let metadata = serde_json::from_value(pod["metadata"].clone()).unwrap();
+        Pod::read(metadata, &pod["spec"])
+    };
+    assert_eq!(
+        read(&injected).state(&expected, at(0)),
+        Some(State::Current)
+    );
+    let mut forged = injected;
+    forged["spec"]["initContainers"][0]["image"] = json!("localhost/miner:v1");
+    let forged = read(&forged);
+    assert_eq!(forged.state(&expected, at(0)), Some(State::ForeignAgent));
+    for trouble in [Trouble::Image("not found".into()), failing(None)] {
+        let fails = Pod {
+            trouble: Some(trouble),
+            ..forged.clone()
+        };
+        assert_eq!(fails.state(&expected, at(0)), Some(State::ForeignAgent));
+    }
+    let counts = coverage(&policy(Plane::Platform), &expected, at(0), [&forged]).counts;
+    assert_eq!((counts.selected(), counts.injected()), (0, 0));
+    assert_eq!(counts.of(State::ForeignAgent), 1);
 }
 
 #[test]
 fn only_pods_that_the_agent_belongs_in_are_selected() {
     let pods = [
-        with_agent(pod(&["web"], &[]), Some("new")),
+        with_agent(pod(&["web"], &[]), "new"),
         pod(&["web"], &[]),
         refused(pod(&["web"], &[]), Reason::OptedOut),
         refused(pod(&["web"], &[]), Reason::Windows),
     ];
-    let counts = coverage(&policy(Plane::Platform), &expected(), &pods).counts;
+    let counts = coverage(&policy(Plane::Platform), &expected(), at(0), &pods).counts;
     assert_eq!((counts.selected(), counts.injected()), (2, 1));
     assert_eq!(counts.of(State::OptedOut), 1);
 }
@@ -142,7 +209,7 @@ fn only_pods_that_the_agent_belongs_in_are_selected() {
 fn a_compute_pod_with_nothing_but_user_code_is_not_selected() {
     let pods = [pod(&["run"], &[]), pod(&["run", "executor"], &[])];
     let selected = |plane| {
-        coverage(&policy(plane), &expected(), &pods)
+        coverage(&policy(plane), &expected(), at(0), &pods)
             .counts
             .selected()
     };
@@ -171,12 +238,35 @@ fn what_mends_a_pod_is_told_by_its_owner() {
         owned(Parent::Owner(Owner::Job("build".into()))),
         owned(Parent::default()),
     ];
-    let mend = coverage(&policy(Plane::Platform), &expected(), &pods).mend;
+    let mend = coverage(&policy(Plane::Platform), &expected(), at(0), &pods).mend;
     let deployment = workload(WorkloadKind::Deployment, "web");
     let resolved = mend.resolved(|parent| parent.owner(Some(&deployment)));
     let workloads: Vec<String> = resolved.workloads().map(ToString::to_string).collect();
     assert_eq!(workloads, ["deployment/web", "statefulset/db"]);
     assert_eq!((resolved.of_jobs, resolved.bare), (1, 1));
+}
+
+#[test]
+fn an_agent_that_ends_again_and_again_counts_as_failing_until_it_has_run_for_long() {
+    let runs = Pod {
+        trouble: Some(failing(Some(at(600)))),
+        ..with_agent(pod(&["web"], &[]), "new")
+    };
+    assert_eq!(runs.state(&expected(), at(599)), Some(State::AgentFailing));
+    assert_eq!(runs.state(&expected(), at(600)), Some(State::Current));
+    let candidate = Candidate::readable(&testing::policy("p"));
+    let mut index = Index::new(Plane::Platform);
+    index.follow_expected(&expected());
+    index.follow_policies([&candidate], &installation());
+    index.follow_pods(&[("runs".to_owned(), Arc::new(runs))].into());
+    assert_eq!(index.follow_time(at(599)), Some(at(600)));
+    let of = |index: &Index, state| index.counts(&candidate.uid).unwrap().of(state);
+    assert_eq!(of(&index, State::AgentFailing), 1);
+    assert_eq!(index.follow_time(at(600)), None);
+    assert_eq!(
+        (of(&index, State::AgentFailing), of(&index, State::Current)),
+        (0, 1)
+    );
 }
 
 /// A policy of few labels, values and containers, so that changes meet.
@@ -231,9 +321,9 @@ fn pods() -> impl Strategy<Value = Pod> {
     let agent = prop::sample::select(vec![
         Agent::Missing,
         Agent::Refused(Reason::OptedOut),
-        Agent::Present(None),
-        Agent::Present(Some("old".into())),
-        Agent::Present(Some("new".into())),
+        Agent::Present(fingerprint("another")),
+        Agent::Present(fingerprint("old")),
+        Agent::Present(fingerprint("new")),
     ]);
     let owner = |name: &str| Parent::Owner(Owner::Job(name.to_owned()));
     let replica_set = Parent::ReplicaSet {
@@ -241,8 +331,17 @@ fn pods() -> impl Strategy<Value = Pod> {
         uid: "u".into(),
     };
     let parent = prop::sample::select(vec![Parent::default(), owner("j"), replica_set]);
-    (labels, containers, agent, parent, prop::bool::weighted(0.1)).prop_map(
-        |(labels, containers, agent, parent, terminating)| {
+    let trouble = prop::sample::select(vec![
+        None,
+        None,
+        Some(Trouble::Image("not found".into())),
+        Some(failing(None)),
+        Some(failing(Some(at(2)))),
+        Some(failing(Some(at(8)))),
+    ]);
+    let terminating = prop::bool::weighted(0.1);
+    (labels, containers, agent, parent, terminating, trouble).prop_map(
+        |(labels, containers, agent, parent, terminating, trouble)| {
             let labels = labels.into_iter();
             Pod {
                 labels: labels
@@ -253,7 +352,7 @@ fn pods() -> impl Strategy<Value = Pod> {
                 parent,
                 created: None,
                 terminating,
-                trouble: None,
+                trouble,
             }
         },
     )
@@ -266,6 +365,7 @@ enum Change {
     NoPolicy(u8),
     Expected(Expected),
     UserContainers(bool),
+    Time(i64),
 }
 
 fn changes() -> impl Strategy<Value = Change> {
@@ -277,11 +377,13 @@ fn changes() -> impl Strategy<Value = Change> {
         6 => (0..8_u8, prop::option::weighted(0.8, pods())).prop_map(|(name, pod)| Change::Pod(name, pod)),
         4 => policies().prop_map(|policy| Change::Policy(Box::new(policy))),
         1 => (0..6_u8).prop_map(Change::NoPolicy),
-        1 => expected.prop_map(|(revision, refused)| Change::Expected(Expected {
-            revision: revision.map(str::to_owned),
+        1 => expected.prop_map(|(agent, refused)| Change::Expected(Expected {
+            agent: agent.map(|agent| [fingerprint(agent)].into()),
+            former: Some(["old", "new"].map(fingerprint).into()),
             refused,
         })),
         1 => any::<bool>().prop_map(Change::UserContainers),
+        2 => (1..4_i64).prop_map(Change::Time),
     ]
 }
 
@@ -290,6 +392,7 @@ struct World {
     pods: BTreeMap<String, Arc<Pod>>,
     candidates: BTreeMap<String, Candidate>,
     expected: Expected,
+    now: Timestamp,
     installation: Installation,
     index: Index,
     made: usize,
@@ -301,6 +404,7 @@ impl World {
             pods: BTreeMap::new(),
             candidates: BTreeMap::new(),
             expected: Expected::default(),
+            now: at(0),
             installation: installation(),
             index: Index::new(Plane::Compute),
             made: 0,
@@ -332,6 +436,12 @@ impl World {
                 self.candidates.remove(&format!("p{number}"));
             }
             Change::Expected(expected) => self.expected = expected,
+            Change::Time(seconds) => {
+                self.now = self
+                    .now
+                    .checked_add(SignedDuration::from_secs(seconds))
+                    .unwrap();
+            }
             Change::UserContainers(a) => {
                 let name = if a { "a" } else { "b" };
                 let pattern = katonic_log_config::ContainerPattern::try_from(name.to_owned());
@@ -345,6 +455,7 @@ impl World {
         self.index
             .follow_policies(self.candidates.values(), &self.installation);
         self.index.follow_pods(&self.pods);
+        self.index.follow_time(self.now);
     }
 
     fn is_right(&self) {
@@ -352,9 +463,15 @@ impl World {
             let policy = candidate.policy.as_ref().unwrap();
             let selection = selection(policy, candidate, &self.installation, Plane::Compute);
             let pods = self.pods.values().map(AsRef::as_ref);
-            let counted = coverage(&selection, &self.expected, pods);
+            let counted = coverage(&selection, &self.expected, self.now, pods);
             let known = (!policy.suspend).then_some(counted);
-            assert_eq!(self.index.coverage(&candidate.uid), known);
+            // Which pod is named for an agent that does not run has tests of its own.
+            let coverage = self.index.coverage(&candidate.uid);
+            let coverage = coverage.map(|coverage| Coverage {
+                troubled: Vec::new(),
+                ..coverage
+            });
+            assert_eq!(coverage, known);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Agents that are in their pods and do not run, as the kubelet tells of them.
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_log_config::layout;
 
 use super::State;
@@ -14,8 +15,22 @@ pub fn is_agent(container: &str) -> bool {
 pub enum Trouble {
     /// Its image cannot be had, in the kubelet's words. The pod waits for it: its own containers start after the agent.
     Image(String),
-    /// It ends again and again, in the words of its last end. The pod's own containers run.
-    Failing(String),
+    /// It ends again and again. The pod's own containers run.
+    Failing {
+        /// How it last ended.
+        words: String,
+        /// When it counts as mended if it runs until then; none while it does not run.
+        until: Option<Timestamp>,
+    },
+}
+
+/// A run of the agent that has ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// Reason and exit code.
+    pub words: String,
+    /// How long it was.
+    pub lasted: SignedDuration,
 }
 
 /// A pod whose agent does not run.
@@ -41,6 +56,13 @@ const IMAGE: [&str; 7] = [
 /// While a container that has ended waits for its next start (`pkg/kubelet/container`).
 const FAILING: &str = "CrashLoopBackOff";
 
+/// How long a container runs until its earlier ends count no longer, for the kubelet as for us (Kubernetes: "Pod Lifecycle,
+/// Container restarts").
+const FORGIVEN: SignedDuration = SignedDuration::from_mins(10);
+
+/// The restart from which on a container ends again and again: the first is made at once, each later one after a wait.
+const AGAIN: u32 = 2;
+
 impl Trouble {
     /// What is wrong with a container that waits; `last_end` says how it last ended.
     ///
@@ -48,7 +70,10 @@ impl Trouble {
     /// later, with the same words after others. Only the words that stay are kept, so that a status does not change with each.
     pub fn of_waiting(reason: &str, message: &str, last_end: &str) -> Option<Self> {
         if reason == FAILING {
-            return Some(Self::Failing(last_end.to_owned()));
+            return Some(Self::Failing {
+                words: last_end.to_owned(),
+                until: None,
+            });
         }
         if !IMAGE.contains(&reason) {
             return None;
@@ -61,19 +86,56 @@ impl Trouble {
         }))
     }
 
+    /// What is wrong with a container that runs `since` then, after so many restarts: between two ends it is no better than
+    /// while it waits for its next start.
+    pub fn of_running(since: Timestamp, restarts: u32, last: &Ended) -> Option<Self> {
+        let until = since.checked_add(FORGIVEN).ok();
+        last.is_one_of_many(restarts).then(|| Self::Failing {
+            words: last.words.clone(),
+            until,
+        })
+    }
+
+    /// What is wrong with a container that has just ended, after so many restarts.
+    pub fn of_ended(restarts: u32, last: &Ended) -> Option<Self> {
+        last.is_one_of_many(restarts).then(|| Self::Failing {
+            words: last.words.clone(),
+            until: None,
+        })
+    }
+
+    /// Whether it is over at this time, if nothing is heard until then.
+    pub fn is_mended(&self, now: Timestamp) -> bool {
+        self.until().is_some_and(|until| until <= now)
+    }
+
+    /// When it will be over, if nothing is heard until then.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Image(_) => None,
+            Self::Failing { until, .. } => *until,
+        }
+    }
+
     /// The state of a pod that has it.
     pub fn state(&self) -> State {
         match self {
             Self::Image(_) => State::AgentImageUnavailable,
-            Self::Failing(_) => State::AgentFailing,
+            Self::Failing { .. } => State::AgentFailing,
         }
     }
 
     /// The words of others.
     pub fn words(&self) -> &str {
         match self {
-            Self::Image(words) | Self::Failing(words) => words,
+            Self::Image(words) | Self::Failing { words, .. } => words,
         }
+    }
+}
+
+impl Ended {
+    fn is_one_of_many(&self, restarts: u32) -> bool {
+        restarts >= AGAIN && self.lasted < FORGIVEN
     }
 }
 
@@ -97,6 +159,34 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_ends_again_and_again_is_failing_while_it_runs_too() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let ended = |seconds| Ended {
+            words: "Error, exit code 1".into(),
+            lasted: SignedDuration::from_secs(seconds),
+        };
+        let failing = |until| {
+            Some(Trouble::Failing {
+                words: "Error, exit code 1".into(),
+                until,
+            })
+        };
+        let waits = Trouble::of_waiting("CrashLoopBackOff", "back-off 20s", "Error, exit code 1");
+        assert_eq!(waits, failing(None));
+        assert_eq!(Trouble::of_ended(2, &ended(3)), failing(None));
+        let runs = Trouble::of_running(at(100), 2, &ended(3));
+        assert_eq!(runs, failing(Some(at(700))));
+        let runs = runs.unwrap();
+        assert!(!runs.is_mended(at(699)));
+        assert!(runs.is_mended(at(700)));
+        assert!(!waits.unwrap().is_mended(at(700)));
+        // The first end, and one after a long run, may be of any cause.
+        assert_eq!(Trouble::of_running(at(100), 1, &ended(3)), None);
+        assert_eq!(Trouble::of_running(at(100), 9, &ended(600)), None);
+        assert_eq!(Trouble::of_ended(1, &ended(3)), None);
+    }
+
+    #[test]
     fn an_agent_that_only_starts_is_in_no_trouble() {
         assert_eq!(Trouble::of_waiting("PodInitializing", "", ""), None);
         assert_eq!(Trouble::of_waiting("ContainerCreating", "", ""), None);
@@ -107,7 +197,10 @@ mod tests {
         );
         assert_eq!(
             failing,
-            Some(Trouble::Failing("OOMKilled, exit code 137".into()))
+            Some(Trouble::Failing {
+                words: "OOMKilled, exit code 137".into(),
+                until: None,
+            })
         );
     }
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     coverage::{WorkloadKind, coverage},
     injection::Taken,
-    testing::{self, installation},
+    testing::{self, fingerprint, installation},
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -86,11 +86,14 @@ fn views(candidates: &[Candidate], pods: Vec<(&str, Pod)>) -> Vec<PodView> {
         namespace: namespace.clone(),
         workload: workload(kind, name),
     };
+    let (current, former) = ([fingerprint("new")].into(), [fingerprint("old")].into());
     let judged = Judged {
         installation: &installation(),
-        revision: "new",
+        agent: &current,
+        former: Some(&former),
         pods: &pods,
         replica_sets: &[("uid".to_owned(), owned(WorkloadKind::Deployment, "web"))].into(),
+        now: at(0),
         obstacles: &[
             (id(WorkloadKind::DaemonSet, "by-hand"), Obstacle::OnDelete),
             (id(WorkloadKind::Deployment, "paused"), Obstacle::Paused),
@@ -111,7 +114,7 @@ fn every_pod() -> Vec<(&'static str, Pod)> {
             name: "it".into(),
         })
     };
-    let present = |revision: &str| Agent::Present(Some(revision.into()));
+    let present = |agent: &str| Agent::Present(fingerprint(agent));
     vec![
         ("a-current", pod(present("new"), Parent::default())),
         (
@@ -145,6 +148,10 @@ fn every_pod() -> Vec<(&'static str, Pod)> {
                 Parent::default(),
             ),
         ),
+        (
+            "l-foreign",
+            pod(present("another"), owned(WorkloadKind::Deployment, "web")),
+        ),
     ]
 }
 
@@ -165,10 +172,11 @@ fn the_pods_that_are_listed_are_those_that_are_counted() {
         Plane::Platform,
     );
     let expected = Expected {
-        revision: Some("new".into()),
+        agent: Some([fingerprint("new")].into()),
+        former: Some([fingerprint("old")].into()),
         refused: false,
     };
-    let counts = coverage(&policy, &expected, pods.iter().map(|(_, pod)| pod)).counts;
+    let counts = coverage(&policy, &expected, at(0), pods.iter().map(|(_, pod)| pod)).counts;
     let listed = views(&[candidate], pods);
     for state in State::ALL
         .into_iter()

@@ -97,7 +97,7 @@ fn troubled(counted: &[Counted<'_>]) -> String {
                     "; {pods} of namespace {namespace} cannot start before the agent's image can be pulled, {pod} for example: {words}: push the image, or correct logging.agent.image in ConfigMap {} and delete the pods that wait",
                     names::INSTALLATION
                 ),
-                Trouble::Failing(_) => format!(
+                Trouble::Failing { .. } => format!(
                     "; in {pods} of namespace {namespace} the agent ends again and again, in {pod} for example ({words}): `kubectl -n {namespace} logs {pod} -c {} --previous` shows its last words",
                     layout::CONTAINER
                 ),
@@ -158,6 +158,13 @@ fn left_out(counts: &Counts) -> String {
             ),
         ),
         (
+            counts.of(State::TrialLabel),
+            format!(
+                "have the label {}, which is for pods with which the operator tries injection",
+                names::TRIAL_LABEL
+            ),
+        ),
+        (
             counts.of(State::MirrorPod) + counts.of(State::Windows),
             "static or Windows pods cannot have the agent".to_owned(),
         ),
@@ -167,6 +174,13 @@ fn left_out(counts: &Counts) -> String {
                 + counts.of(State::TooLarge),
             "cannot have it as they are written, `katonic-logging status --pods` says why"
                 .to_owned(),
+        ),
+        (
+            counts.of(State::ForeignAgent),
+            format!(
+                "have an init container {} that is not as injection writes it",
+                layout::CONTAINER
+            ),
         ),
     ];
     let told: Vec<String> = sentences

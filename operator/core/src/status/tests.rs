@@ -325,7 +325,10 @@ fn an_image_that_cannot_be_pulled_is_told_with_the_pods_that_wait_for_it() {
 
 #[test]
 fn an_agent_that_ends_again_and_again_is_told_with_where_to_look() {
-    let failing = Trouble::Failing("OOMKilled, exit code 137".into());
+    let failing = Trouble::Failing {
+        words: "OOMKilled, exit code 137".into(),
+        until: None,
+    };
     let status = in_trouble(1, failing).status();
     let expected = "in 1 of namespace katonic-compute the agent ends again and again, in run-1 for example (OOMKilled, exit code 137): `kubectl -n katonic-compute logs run-1 -c katonic-log-agent --previous`";
     says(&status, "AgentFailing", expected, "Reconciling");

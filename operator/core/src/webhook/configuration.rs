@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     admission::{self, DefinitionUid},
+    history::History,
     injection,
     installation::Installation,
     names,
@@ -175,19 +176,22 @@ impl Former {
     }
 }
 
-/// The configuration for the pods of these namespaces; `former` says what there was before, as long as it is only tried.
+/// The configuration for the pods of these namespaces; `former` says what there was before, as long as it is only tried, and
+/// `history` what pods got before that.
 ///
 /// # Errors
 /// When what is told cannot be serialised.
 pub fn configuration(
     told: &Told,
     former: Option<&Former>,
+    history: &History,
     namespaces: &BTreeSet<String>,
     definition: &DefinitionUid,
     reach: &Reach,
     trust: &Trust,
 ) -> Result<MutatingWebhookConfiguration, serde_json::Error> {
     let mut annotations = told.annotations()?;
+    annotations.extend([history.annotation()?]);
     if let Some(former) = former {
         let former = serde_json::to_string(former)?;
         annotations.insert(names::FORMER_ANNOTATION.to_owned(), former);
@@ -280,7 +284,17 @@ mod tests {
         let namespaces = ["katonic-compute".to_owned(), "katonic-platform".to_owned()].into();
         let definition = DefinitionUid("uid-of-the-definition".into());
         let told = Told::new(&installation()).unwrap();
-        configuration(&told, None, &namespaces, &definition, reach, trust).unwrap()
+        let history = History::default();
+        configuration(
+            &told,
+            None,
+            &history,
+            &namespaces,
+            &definition,
+            reach,
+            trust,
+        )
+        .unwrap()
     }
 
     fn by_service() -> Reach {
@@ -317,7 +331,17 @@ mod tests {
         let trust = Trust::CaBundle("another".to_owned());
         let write = |former: Option<&Former>| {
             let reach = by_service();
-            configuration(&told, former, &namespaces, &definition, &reach, &trust).unwrap()
+            let history = History::default();
+            configuration(
+                &told,
+                former,
+                &history,
+                &namespaces,
+                &definition,
+                &reach,
+                &trust,
+            )
+            .unwrap()
         };
         let again = write(None);
         assert_eq!(again.metadata, first.metadata);
@@ -335,8 +359,17 @@ mod tests {
             installation.agent.image = "localhost/another:v2".to_owned();
             let told = Told::new(&installation).unwrap();
             let reach = by_service();
-            let tried =
-                configuration(&told, former, &namespaces, &definition, &reach, &trust).unwrap();
+            let history = History::default();
+            let tried = configuration(
+                &told,
+                former,
+                &history,
+                &namespaces,
+                &definition,
+                &reach,
+                &trust,
+            )
+            .unwrap();
             let annotations = tried.metadata.annotations.unwrap();
             assert_eq!(Told::read(&annotations), Some(told));
             Former::read(&annotations)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    injection::{Decision, Reason, decide},
+    injection::{Decision, Reason, decide_asked},
     sidecar::Sidecar,
 };
 
@@ -28,10 +28,12 @@ struct Question {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Request {
     uid: String,
     #[serde(default)]
     object: Value,
+    dry_run: Option<bool>,
 }
 
 /// The answer as the API server reads it.
@@ -148,10 +150,14 @@ pub fn answer(question: &[u8], sidecar: Option<&Sidecar>) -> Result<Answer, Unre
             kind: question.kind,
         });
     }
-    let Request { uid, object } = question.request;
+    let Request {
+        uid,
+        object,
+        dry_run,
+    } = question.request;
     let injected = sidecar
         .ok_or(Outcome::Failed(Failure::NotConfigured))
-        .and_then(|sidecar| patch(object, sidecar));
+        .and_then(|sidecar| patch(object, dry_run.unwrap_or_default(), sidecar));
     let (patch, outcome) = match injected {
         Ok(patch) => (Some(patch), Outcome::Injected),
         Err(outcome) => (None, outcome),
@@ -212,8 +218,8 @@ fn weight(json: &[u8]) -> usize {
     weight
 }
 
-fn patch(mut pod: Value, sidecar: &Sidecar) -> Result<Vec<u8>, Outcome> {
-    let patch = match decide(&pod, sidecar) {
+fn patch(mut pod: Value, dry_run: bool, sidecar: &Sidecar) -> Result<Vec<u8>, Outcome> {
+    let patch = match decide_asked(&pod, dry_run, sidecar) {
         Decision::Inject(patch) => patch,
         Decision::Leave(reason) => return Err(Outcome::Left(reason)),
     };

@@ -6,6 +6,7 @@ use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment,
 };
 use katonic_logging_core::{
+    history::History,
     names,
     sidecar::Sidecar,
     webhook::configuration::{Former, Told, bound_namespaces, is_published_by_us, published},
@@ -57,17 +58,21 @@ pub struct Configured {
     pub namespaces: BTreeSet<String>,
     /// What was added before, and where, while that is only tried.
     pub former: Option<Former>,
+    /// What pods have been given.
+    pub history: History,
 }
 
 impl Configured {
     fn of(configuration: &MutatingWebhookConfiguration) -> Self {
+        let owned = Owned::of(&configuration.metadata);
         Self {
-            owned: Owned::of(&configuration.metadata),
             published: published(configuration).filter(|pem| !pem.is_empty()),
             published_by_us: is_published_by_us(configuration),
             told: Told::read(configuration.annotations()),
             namespaces: bound_namespaces(configuration),
             former: Former::read(configuration.annotations()),
+            history: History::read(configuration.annotations(), owned.changed),
+            owned,
         }
     }
 }
