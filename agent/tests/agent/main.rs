@@ -10,6 +10,7 @@ mod fallback;
 mod faults;
 mod files;
 mod gone;
+mod panic;
 mod patterns;
 mod pod;
 mod processing;
