@@ -7,6 +7,7 @@ pub mod agent;
 pub mod archive;
 pub mod container_log;
 pub mod load;
+pub mod moments;
 pub mod mounted_secret;
 pub mod policy;
 pub mod surroundings;
@@ -27,6 +28,7 @@ use tempfile::TempDir;
 pub use agent::Agent;
 pub use container_log::{ContainerLog, Stream};
 pub use load::Load;
+pub use moments::Moments;
 pub use mounted_secret::MountedSecret;
 pub use surroundings::Surroundings;
 
