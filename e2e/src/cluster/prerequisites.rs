@@ -99,6 +99,11 @@ pub fn for_running(tier: Tier) -> Result<()> {
     }
 }
 
+/// Sees to what a network of its own needs.
+pub(super) fn for_network() -> Result<()> {
+    provide(&[IP])
+}
+
 /// Sees to rsyslog with TLS, and says where it is.
 ///
 /// # Errors

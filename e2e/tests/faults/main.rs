@@ -4,6 +4,7 @@
 mod answers;
 mod clock;
 mod ends;
+mod names;
 mod network;
 mod outage;
 mod together;
