@@ -11,6 +11,7 @@ pub mod moments;
 pub mod mounted_secret;
 pub mod policy;
 pub mod surroundings;
+pub mod wall_clock;
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,7 @@ pub use load::Load;
 pub use moments::Moments;
 pub use mounted_secret::MountedSecret;
 pub use surroundings::Surroundings;
+pub use wall_clock::WallClock;
 
 /// Pods of this process so far: with the process id, what makes a UID unique.
 static PODS: AtomicU16 = AtomicU16::new(0);
