@@ -7,6 +7,7 @@ mod ends;
 mod names;
 mod network;
 mod outage;
+mod real;
 mod together;
 
 use std::{net::SocketAddr, time::Duration};
