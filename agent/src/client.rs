@@ -333,9 +333,9 @@ impl Client {
         let exchange = async {
             let response = connection.sender.send_request(request).await?;
             let status = response.status().as_u16();
-            let retry_after = retry_after(response.headers(), SystemTime::now());
             let headers = response.headers().clone();
             let date = headers.get(header::DATE).and_then(read_date);
+            let retry_after = retry_after(&headers, date.unwrap_or_else(SystemTime::now));
             let mut incoming = response.into_body();
             let mut body = Vec::new();
             let mut whole = true;
@@ -374,7 +374,8 @@ impl Client {
     }
 }
 
-/// When the sink wants to be asked again: in seconds or at a date (RFC 9110 §10.2.3).
+/// When the sink wants to be asked again: in seconds or at a date (RFC 9110 §10.2.3), by its own clock where it says what time
+/// it is: that of the node may be another.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {

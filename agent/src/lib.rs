@@ -21,6 +21,7 @@ pub mod dial;
 pub mod drain;
 pub mod encode;
 pub mod files;
+pub mod panic;
 pub mod pod;
 pub mod process;
 pub mod reader;

@@ -4,6 +4,7 @@ use std::{error::Error, process::ExitCode};
 
 use katonic_log_agent::{
     agent::Agent,
+    panic,
     settings::Settings,
     tell::{Level, tell},
 };
@@ -46,6 +47,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         print!("{}", Settings::help());
         return Ok(());
     };
+    panic::tell_of_any(settings.termination_log.clone());
     LocalSet::new().block_on(&runtime, async {
         tell(
             Level::Info,

@@ -168,6 +168,11 @@ impl Reader {
         self.offset == 0 && !self.has_begun()
     }
 
+    /// Whether it has nothing but a place: nothing has begun, nor is it in the middle of a raw line.
+    pub fn is_at_rest(&self) -> bool {
+        !self.has_begun() && !self.has_handed_over() && self.inside.is_none()
+    }
+
     /// Forgets the lines that were handed over and that no later file has open any more; says whether there were any.
     pub fn settle(&mut self, is_open: impl Fn(Begin) -> bool) -> bool {
         let mut settled = false;

@@ -49,8 +49,9 @@ use crate::{
     sink::packing::Packing,
 };
 
-/// Of so many files a route keeps what goes with their records; of more it makes that anew for each reading.
-const FEW: usize = 256;
+/// Of so many files a route keeps what goes with their records, and what reads them; of more it makes that anew for each
+/// reading.
+const FEW: usize = if cfg!(test) { 1 } else { 256 };
 
 /// What all routes read from.
 #[derive(Debug)]
@@ -373,6 +374,11 @@ impl Route {
         for gone in &losses.gone {
             self.note_lost(source, gone.file(), 1);
         }
+        if tracks.len() > FEW {
+            // After a restart all were parked, and of that the room would stay.
+            parked.shrink_to_fit();
+            tracks.shrink_to_fit();
+        }
         self.tracks.replace(tracks);
         self.count(|counts| {
             counts.lost += losses.records();
@@ -414,7 +420,7 @@ impl Route {
 
     /// Whether something is to be looked at again after a while, though nothing happens.
     pub fn needs_time(&self) -> bool {
-        let needs_time = |track: &Track| track.failed || track.reader.has_open_line();
+        let needs_time = |track: &Track| track.failed || track.has_open_line();
         self.tracks.borrow().iter().any(needs_time)
     }
 
@@ -424,9 +430,7 @@ impl Route {
         let multiline = processing.multiline.as_ref()?;
         let tracks = self.tracks.borrow();
         let waiting = tracks.iter().filter(|track| !track.failed);
-        waiting
-            .filter_map(|track| track.reader.due(multiline))
-            .min()
+        waiting.filter_map(|track| track.due(multiline)).min()
     }
 
     /// Tries files again that could not be read.
@@ -511,6 +515,7 @@ impl Route {
         let track = &mut tracks[index];
         let length = track.file.length();
         let number = track.file.number;
+        let mut reader = track.take_reader();
         let heads = &**track
             .heads
             .get_or_insert_with(|| Box::new(self.heads(source, &track.file.key)));
@@ -520,17 +525,17 @@ impl Route {
         };
         let content = track.file.content(self.take_unpacking(number));
         let read = content.and_then(|content| {
-            if !content.approach(track.reader.offset())? {
+            if !content.approach(reader.offset())? {
                 return Ok((None, content));
             }
             let container = &track.file.key.container;
             let passing = passing.entry(Arc::clone(container)).or_default();
-            let reader = &mut *track.reader;
             reader.shorten(source.room.is_short());
-            let reached = making.read(reader, &content, at_end, heads_of, (container, passing))?;
+            let passing = (container, passing);
+            let reached = making.read(&mut reader, &content, at_end, heads_of, passing)?;
             Ok((Some(reached), content))
         });
-        track.share.hold(track.reader.held());
+        track.put_reader(reader);
         let (reached, content) = match read {
             Ok((Some(reached), content)) => (reached, content),
             Ok((None, content)) => {
@@ -551,17 +556,18 @@ impl Route {
             ends.push(track.end(false));
             return Read::Full;
         }
-        let begun = (at_end == AtEnd::Rotated && track.reader.has_begun())
-            .then(|| track.reader.hand_over());
-        track.share.hold(track.reader.held());
+        let reader = track.reader();
+        let begun = (at_end == AtEnd::Rotated && reader.has_begun()).then(|| reader.hand_over());
+        let held = reader.held();
+        track.share.hold(held);
         let complete = matches!(at_end, AtEnd::Rotated | AtEnd::Flush);
         *lost += track.missing(&content, troubles);
         if complete || is_crowded {
             track.heads = None;
         }
-        ends.push(track.end(complete && !track.reader.has_handed_over()));
+        ends.push(track.end(complete && !track.has_handed_over()));
         if let Some(begun) = begun {
-            tracks[index + 1].reader.inherit(begun);
+            tracks[index + 1].reader().inherit(begun);
             return Read::Complete;
         }
         if complete {
@@ -688,6 +694,7 @@ impl Route {
         }
         let mut tracks = self.tracks.borrow_mut();
         let mut any_done = false;
+        let is_crowded = tracks.len() > FEW;
         // Ends come in the order of the tracks, mostly.
         let mut from = 0;
         for end in &ends.places {
@@ -700,6 +707,9 @@ impl Route {
             from = index;
             let track = &mut tracks[index];
             track.settle_at(end.position, end.done);
+            if is_crowded {
+                track.rest();
+            }
             any_done |= track.done;
         }
         if any_done {
@@ -714,10 +724,9 @@ impl Route {
         tracks: &[Track],
         index: usize,
     ) -> Vec<(FileNumber, FileHeads)> {
-        let reader = &tracks[index].reader;
-        if !reader.has_begun() {
+        let Some(reader) = tracks[index].reading().filter(|reader| reader.has_begun()) else {
             return Vec::new();
-        }
+        };
         tracks[..index]
             .iter()
             .rev()

@@ -19,7 +19,7 @@ pub mod access;
 pub mod binaries;
 mod certificates;
 mod control_plane;
-mod inside;
+pub mod inside;
 mod kept;
 mod kubeconfig;
 pub mod network;

@@ -4,7 +4,7 @@
 //! Loggly ([`loggly`]), New Relic ([`new_relic`]), Google Cloud Storage ([`gcs`]) and Azure Blob Storage ([`azure`]) as each
 //! documents itself, or a plain server of JSON ([`json`]).
 //! [`Rsyslog`], [`OtelCollector`] and [`Minio`] are the real ones; a [`Wire`] or a receiver in front of them gives them
-//! faults, and a [`Proxy`] stands between. A test can change the rules while it runs, script [`Fault`]s, close the port and open it
+//! faults, a [`Proxy`] stands between, and a [`NameServer`] says where they are. A test can change the rules while it runs, script [`Fault`]s, close the port and open it
 //! again. What was taken is kept record by record, and [`Tally`] counts it by sequence number.
 
 pub mod archive;
@@ -19,6 +19,7 @@ pub mod jwt;
 pub mod loggly;
 pub mod minio;
 pub mod mixpanel;
+pub mod name_server;
 pub mod new_relic;
 pub mod objects;
 pub mod openid;
@@ -51,6 +52,7 @@ pub use archive::Archived;
 pub use body::Coding;
 pub use fault::{Fault, RetryAfter, Times};
 pub use minio::Minio;
+pub use name_server::NameServer;
 pub use otel_collector::OtelCollector;
 pub use proxy::Proxy;
 pub use record::Record;

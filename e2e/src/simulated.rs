@@ -7,9 +7,11 @@ pub mod agent;
 pub mod archive;
 pub mod container_log;
 pub mod load;
+pub mod moments;
 pub mod mounted_secret;
 pub mod policy;
 pub mod surroundings;
+pub mod wall_clock;
 
 use std::{
     collections::BTreeMap,
@@ -27,8 +29,10 @@ use tempfile::TempDir;
 pub use agent::Agent;
 pub use container_log::{ContainerLog, Stream};
 pub use load::Load;
+pub use moments::Moments;
 pub use mounted_secret::MountedSecret;
 pub use surroundings::Surroundings;
+pub use wall_clock::WallClock;
 
 /// Pods of this process so far: with the process id, what makes a UID unique.
 static PODS: AtomicU16 = AtomicU16::new(0);

@@ -110,8 +110,10 @@ fn prepare() -> Result<&'static [Image]> {
     }
     Binaries::find(&[Binary::OtelCollector])?;
     // Their tests are skipped where they cannot be had.
-    if let Err(reason) = prerequisites::rsyslog() {
-        say(&format!("{reason:#}"));
+    for reason in [prerequisites::rsyslog(), prerequisites::faketime()] {
+        if let Err(reason) = reason {
+            say(&format!("{reason:#}"));
+        }
     }
     if let Err(reason) = Binaries::find(&[Binary::Minio, Binary::MinioUser]) {
         say(&format!("{reason:#}"));

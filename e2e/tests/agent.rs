@@ -2,10 +2,16 @@
 //!
 //! Every test counts by sequence number.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
+use katonic_log_agent::cursor::Store;
 use katonic_logging_e2e::{
+    cluster::skip,
     eventually::eventually,
     program,
     receiver::{
@@ -548,4 +554,60 @@ async fn a_sink_that_moves_goes_on_where_it_was() -> Result<()> {
     assert!(tally.is_complete(2_000), "{tally:?}");
     assert_eq!((tally.duplicates, tally.out_of_order), (0, 0), "{tally:?}");
     Ok(())
+}
+
+/// A file system gives the next file the inode of one that was deleted, here while no agent looks: it has the name, the inode and
+/// about the size of a file that was read to its end.
+#[tokio::test]
+async fn a_log_file_with_the_inode_of_a_deleted_one_is_another_file_also_after_a_kill() -> Result<()>
+{
+    const LINES: usize = 1_000;
+    let receiver = collector(Rules::with_token(TOKEN)).await?;
+    let pod = mounted(&receiver)?;
+    let live = pod.log_dir().join("run/0.log");
+    for life in 0..3 {
+        let mut log = pod.container("run", NEVER)?;
+        write(&mut log, life * LINES + 1..=(life + 1) * LINES, 3 * LINES)?;
+        // Nothing holds the file but the agent.
+        drop(log);
+        let agent = start(&pod)?;
+        let all = (life + 1) * LINES;
+        let came = |received: &Received| Tally::of(&received.records).unique == all;
+        receiver.until("its lines", LIMIT, came).await?;
+        let size = std::fs::metadata(&live)?.len();
+        eventually("the cursor is saved", LIMIT, async || {
+            let (saved, _) = Store::new(&pod.state_dir()).load();
+            let cursors = saved.context("no cursors")?.cursors;
+            let places = cursors.values().flat_map(|progress| &progress.files);
+            let is_read = places
+                .map(|(_, place)| place.position.next)
+                .any(|next| next == size);
+            Ok(is_read.then_some(()))
+        })
+        .await?;
+        agent.kill()?;
+        if !replace_with_same_inode(&live)? {
+            return skip("this file system gives no inode again");
+        }
+    }
+    let tally = assert_nothing_missing(&receiver, 3 * LINES);
+    assert_eq!(tally.duplicates, 0, "{tally}");
+    Ok(())
+}
+
+/// Deletes a file and puts an empty one with its inode in its place, unless the file system gives no inode again.
+fn replace_with_same_inode(path: &Path) -> Result<bool> {
+    const MOST: usize = 1_000;
+    let wanted = std::fs::metadata(path)?.ino();
+    // Those with other inodes stay until there is the right one, so that each is another.
+    let folder = tempfile::tempdir_in(path.parent().context("no folder")?)?;
+    std::fs::remove_file(path)?;
+    for number in 0..MOST {
+        let other = folder.path().join(number.to_string());
+        if std::fs::File::create(&other)?.metadata()?.ino() == wanted {
+            std::fs::rename(other, path)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -16,7 +16,8 @@ use katonic_logging_e2e::{
     eventually::eventually,
     program,
     receiver::{
-        Authority, Protocol, Proxy, Received, Receiver, Tally, json, loggly, new_relic,
+        Authority, OtelCollector, Protocol, Proxy, Received, Receiver, Tally, json, loggly,
+        new_relic, otel_collector,
         proxy::{Asked, Rules},
         splunk::{self, Indexing, Token},
     },
@@ -110,28 +111,38 @@ impl Scene {
                 .await
                 .with_context(|| said(&pod).unwrap_or_default())?;
         }
-        let status = agent.terminate(LIMIT).await?;
-        let output = said(&pod)?;
-        assert!(status.success(), "{status}: {output}");
-        let message = std::fs::read_to_string(pod.termination_log())?;
-        let ends: serde_json::Value = serde_json::from_str(&message)?;
-        assert_eq!(ends["delivered"], LINES * receivers.len(), "{message}");
-        assert_eq!(ends["lost"], 0, "{message}");
+        let output = ended(&pod, agent, LINES * receivers.len(), credentials).await?;
         for receiver in receivers {
             let tally = receiver.inspect(|received| Tally::of(&received.records));
-            let expected = Tally {
-                expected: LINES,
-                unique: LINES,
-                ..Tally::default()
-            };
-            assert_eq!(tally, expected, "{output}");
-        }
-        for credential in credentials {
-            assert!(!output.contains(credential), "{output}");
-            assert!(!message.contains(credential), "{message}");
+            assert_eq!(tally, once(), "{output}");
         }
         Ok(())
     }
+}
+
+/// Each line came once and in order.
+fn once() -> Tally {
+    Tally {
+        expected: LINES,
+        unique: LINES,
+        ..Tally::default()
+    }
+}
+
+/// The pod ends, with so many records delivered, and the agent has shown no credential to anybody; gives what it said.
+async fn ended(pod: &Pod, agent: Agent, delivered: usize, credentials: &[&str]) -> Result<String> {
+    let status = agent.terminate(LIMIT).await?;
+    let output = said(pod)?;
+    assert!(status.success(), "{status}: {output}");
+    let message = std::fs::read_to_string(pod.termination_log())?;
+    let ends: serde_json::Value = serde_json::from_str(&message)?;
+    assert_eq!(ends["delivered"], delivered, "{message}");
+    assert_eq!(ends["lost"], 0, "{message}");
+    for credential in credentials {
+        assert!(!output.contains(credential), "{output}");
+        assert!(!message.contains(credential), "{message}");
+    }
+    Ok(output)
 }
 
 fn said(pod: &Pod) -> Result<String> {
@@ -224,6 +235,41 @@ async fn every_kind_of_sink_is_reached_through_a_tunnel_of_the_proxy_that_its_po
         // Kept: a tunnel for each batch would be a handshake for each.
         assert!(proxy.asked().len() <= 2, "{:?}", proxy.asked());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_collector_is_reached_through_a_tunnel_too() -> Result<()> {
+    let authority = Authority::new()?;
+    let settings = otel_collector::Settings {
+        identity: Some(authority.server_named(&[SERVER])?),
+        ..otel_collector::Settings::default()
+    };
+    let mut collector = OtelCollector::start(settings).await?;
+    let rules = Rules::with_credentials(USERNAME, PASSWORD)?;
+    let proxy = Proxy::start(rules.knowing(SERVER, collector.address())).await?;
+    let target = format!("{SERVER}:{}", collector.address().port());
+    let through = through(&proxy);
+    let sink = sink(&format!(
+        "otlp: {{endpoint: 'https://{target}', {through}}}"
+    ))?;
+    let ca = authority.certificate_pem();
+    let credentials = [("proxy_password", PASSWORD), ("ca_ca.crt", ca.as_str())];
+    let scene = Scene::begin(vec![sink], &credentials, &[])?;
+    scene.says(&format!(r#""proxy":"{}""#, proxy.url())).await?;
+    let Scene {
+        pod, agent, load, ..
+    } = scene;
+    load.finish().await?;
+    let every = |received: &Received| Tally::of(&received.records).is_complete(LINES);
+    let came = collector.until("every line", LIMIT, every).await;
+    came.with_context(|| said(&pod).unwrap_or_default())?;
+    let output = ended(&pod, agent, LINES, &[PASSWORD, &pair(PASSWORD)]).await?;
+    collector.stop().await?;
+    let tally = collector.inspect(|received| Tally::of(&received.records))?;
+    assert_eq!(tally, once(), "{output}");
+    let authorization = format!("Basic {}", pair(PASSWORD));
+    assert_tunnels(&proxy.asked(), &target, Some(&authorization));
     Ok(())
 }
 

@@ -16,7 +16,6 @@ use katonic_logging_e2e::{
     },
     simulated::{
         Agent, Load, Pod, Surroundings,
-        load::percentile,
         policy::{
             self, CA_FILE, CLIENT_CERTIFICATE_FILE, CLIENT_KEY_FILE, LICENSE_KEY_FILE,
             LOGGLY_TOKEN_FILE, TOKEN_FILE,
@@ -256,39 +255,6 @@ async fn rsyslog_gets_every_line_once_by_each_transport() -> Result<()> {
                 .all(|record| record.about("input") == transport)
         );
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_name_that_cannot_be_looked_up_is_waited_for() -> Result<()> {
-    if !Tier::Node.available_or_skip()? {
-        return Ok(());
-    }
-    let server = receiver(Protocol::Json(json::Rules::at("/in"))).await?;
-    let mut surroundings = Surroundings::new()?;
-    surroundings.know_names(&[])?;
-    let mut pod = pod()?;
-    let url = format!("http://logs.example.com:{}/in", server.address().port());
-    let sink = policy::json_lines("http", &url)?;
-    pod.mount(&policy::bundle(vec![sink]), &[])?;
-    let program = program::build("katonic-log-agent", "katonic-log-agent")?;
-    let mut agent = Agent::start_in(&surroundings, &program, &pod, &["--flush-ms", "50"])?;
-    let load = load(&pod, 20_000)?;
-    let printed = load.finish().await?;
-    let said = || std::fs::read_to_string(pod.agent_output());
-    katonic_logging_e2e::eventually::eventually("it says what is wrong", LIMIT, async || {
-        Ok(said()?.contains("logs.example.com").then_some(()))
-    })
-    .await?;
-    assert!(agent.is_running() && server.received().connections == 0);
-    surroundings.know_names(&[("logs.example.com", HERE)])?;
-    server.until("every line", LIMIT, complete).await?;
-    assert!(agent.terminate(LIMIT).await?.success(), "{}", said()?);
-    let received = server.received();
-    assert_exactly_once(&received);
-    let latencies = printed.latencies(&received);
-    assert_eq!(latencies.len(), LINES);
-    assert!(percentile(&latencies, 99) >= percentile(&latencies, 50));
     Ok(())
 }
 

@@ -2,32 +2,75 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, BufWriter, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::{Beginning, FileKey, Place, Position, Progress, RouteKey, State};
+use super::{Beginning, Cursors, FileKey, Place, Position, Progress, RouteKey, State};
 use crate::{archive::ledger::Ledger, counts::Counts};
 
-/// As it is written: there can be many files, so theirs is the short form.
-#[derive(Deserialize, Serialize)]
+/// As it is read: there can be many files, so theirs is the short form.
+#[derive(Deserialize)]
 struct Saved {
     sequence: u64,
     retired: Counts,
     routes: Vec<SavedRoute>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 struct SavedRoute {
     route: RouteKey,
     counts: Counts,
     files: Vec<SavedFile>,
-    #[serde(default, skip_serializing_if = "Ledger::is_empty")]
+    #[serde(default)]
     ledger: Ledger,
+}
+
+/// The same as it is written, without a copy of what there are many of.
+#[derive(Serialize)]
+struct Saving<'a> {
+    sequence: u64,
+    retired: Counts,
+    routes: SavingRoutes<'a>,
+}
+
+struct SavingRoutes<'a>(&'a Cursors);
+
+#[derive(Serialize)]
+struct SavingRoute<'a> {
+    route: &'a RouteKey,
+    counts: Counts,
+    files: SavingFiles<'a>,
+    #[serde(skip_serializing_if = "is_empty")]
+    ledger: &'a Ledger,
+}
+
+struct SavingFiles<'a>(&'a [(FileKey, Place)]);
+
+impl Serialize for SavingRoutes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(route, progress)| SavingRoute {
+            route,
+            counts: progress.counts,
+            files: SavingFiles(&progress.files),
+            ledger: &progress.ledger,
+        }))
+    }
+}
+
+impl Serialize for SavingFiles<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(SavedFile::from))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_empty(ledger: &&Ledger) -> bool {
+    ledger.is_empty()
 }
 
 /// Container, restart, beginning; next, open, size, done, declined.
@@ -154,11 +197,10 @@ impl Store {
     /// # Errors
     /// When the directory cannot be written; then what was saved before is still there.
     pub fn save(&self, state: &State, against: Crash) -> io::Result<()> {
-        let bytes = state.encode()?;
         fs::create_dir_all(&self.directory)?;
         let path = self.directory.join(against.file());
         let temporary = path.with_extension("new");
-        let written = write(&temporary, &bytes, against).and_then(|()| {
+        let written = write(&temporary, state, against).and_then(|()| {
             fs::rename(&temporary, path)?;
             if against == Crash::Node {
                 File::open(&self.directory)?.sync_all()?;
@@ -173,12 +215,29 @@ impl Store {
     }
 }
 
-fn write(path: &Path, bytes: &[u8], against: Crash) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
+fn write(path: &Path, state: &State, against: Crash) -> io::Result<()> {
+    let file = state.write_to(File::create(path)?)?;
     match against {
         Crash::Process => Ok(()),
         Crash::Node => file.sync_all(),
+    }
+}
+
+/// Digests what it writes.
+struct Sealing<W> {
+    out: W,
+    digest: Sha256,
+}
+
+impl<W: Write> Write for Sealing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -215,29 +274,43 @@ impl State {
     /// # Errors
     /// None for what this type can hold.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
-        let route = |(route, progress): (&RouteKey, &Progress)| SavedRoute {
-            route: route.clone(),
-            counts: progress.counts,
-            files: progress.files.iter().map(Into::into).collect(),
-            ledger: progress.ledger.clone(),
+        let written = self.write_to(io::Cursor::new(Vec::new()))?;
+        Ok(written.into_inner())
+    }
+
+    /// Writes the same piece by piece: of many files it is as large as everything else that is known of them.
+    fn write_to<W: Write + Seek>(&self, mut out: W) -> io::Result<W> {
+        // Known when all is written.
+        out.write_all(&[0; DIGEST])?;
+        let sealing = Sealing {
+            out,
+            digest: Sha256::new(),
         };
-        let json = serde_json::to_vec(&Saved {
+        let mut buffered = BufWriter::with_capacity(PIECE, sealing);
+        let saving = Saving {
             sequence: self.sequence,
             retired: self.retired,
-            routes: self.cursors.iter().map(route).collect(),
-        })?;
-        let mut bytes = Sha256::digest(&json).to_vec();
-        bytes.extend(json);
-        Ok(bytes)
+            routes: SavingRoutes(&self.cursors),
+        };
+        serde_json::to_writer(&mut buffered, &saving)?;
+        let Sealing { mut out, digest } = buffered
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
+        out.rewind()?;
+        out.write_all(&digest.finalize())?;
+        Ok(out)
     }
 }
+
+/// How much is written at a time.
+const PIECE: usize = 16 << 10;
 
 /// Length of a SHA-256.
 const DIGEST: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Cursors, *};
+    use super::*;
 
     fn state(sequence: u64) -> State {
         let route = RouteKey {

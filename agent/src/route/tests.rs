@@ -450,3 +450,48 @@ fn a_place_deep_in_a_compressed_file_is_reached_in_steps_without_waiting_between
     assert_eq!(route.counts().delivered, 3);
     assert!(!route.pending().any);
 }
+
+/// Of many files only those that are being read have in memory what reading needs.
+#[test]
+fn what_reads_many_files_is_let_go_once_everything_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let append = |container: &str| {
+        let folder = directory.path().join(container);
+        fs::create_dir_all(&folder).unwrap();
+        let mut options = File::options();
+        let mut file = options
+            .append(true)
+            .create(true)
+            .open(folder.join("0.log"))
+            .unwrap();
+        writeln!(file, "2026-11-23T10:15:07.1Z stdout F {container}").unwrap();
+    };
+    let containers = ["a", "b", "c"];
+    containers.into_iter().for_each(append);
+    let source = source(directory.path());
+    source.files.borrow_mut().scan();
+    let route = route(plain(), Progress::default());
+    route.sync(&source);
+    let readers = || {
+        let tracks = route.tracks.borrow();
+        tracks.iter().filter_map(Track::reading).count()
+    };
+    let ready = route.ready(Path::new("")).unwrap();
+    let fill = || {
+        let filled = route.fill(&source, &ready, Limits::default(), &mut Vec::new());
+        (unpack(&filled.body.unwrap()), filled.ends)
+    };
+    assert_eq!(readers(), 0);
+    let (records, ends) = fill();
+    assert_eq!((records.len(), readers()), (3, 3));
+    route.delivered(&ends);
+    assert_eq!(readers(), 0);
+    // It goes on where it was.
+    append("b");
+    source.files.borrow_mut().poll();
+    let (records, ends) = fill();
+    assert_eq!((records.len(), readers()), (1, 1));
+    assert_eq!(records[0]["message"], "b");
+    route.delivered(&ends);
+    assert_eq!((readers(), route.counts().delivered), (0, 4));
+}

@@ -19,7 +19,7 @@ use crate::{
     process::{
         Ready,
         filter::{RecordId, Scratch},
-        multiline::Joining,
+        multiline::{Joining, Multiline},
         rate_limit::Passed,
     },
     reader::{AtEnd, Reader},
@@ -34,8 +34,8 @@ pub(super) struct Track {
     pub(super) file: Reading,
     /// The next generation of the same run of the container.
     pub(super) next: Option<FileNumber>,
-    /// In a place of its own: of many files most are moved about without being read.
-    pub(super) reader: Box<Reader>,
+    /// None where it has read nothing that is not acknowledged: of many files few are being read.
+    reader: Option<Box<Reader>>,
     /// What its reader holds.
     pub(super) share: Share,
     pub(super) committed: Position,
@@ -66,7 +66,7 @@ impl Track {
     pub(super) fn new(file: &Rc<LogFile>, committed: Position, room: &Rc<Room>) -> Self {
         Self {
             share: Share::new(room),
-            reader: Box::new(Reader::at(file.number, committed, file.modified())),
+            reader: None,
             file: Reading::new(file),
             next: None,
             committed,
@@ -79,10 +79,58 @@ impl Track {
         }
     }
 
+    /// What reads on in it.
+    pub(super) fn reader(&mut self) -> &mut Reader {
+        let reader = self.take_reader();
+        self.reader.insert(reader)
+    }
+
+    /// The same, to be given back to [`Self::put_reader`].
+    pub(super) fn take_reader(&mut self) -> Box<Reader> {
+        self.reader.take().unwrap_or_else(|| {
+            let (number, modified) = (self.file.number, self.file.modified());
+            Box::new(Reader::at(number, self.committed, modified))
+        })
+    }
+
+    /// It has read on.
+    pub(super) fn put_reader(&mut self, reader: Box<Reader>) {
+        self.share.hold(reader.held());
+        self.reader = Some(reader);
+    }
+
+    /// What has read in it and is not at rest.
+    pub(super) fn reading(&self) -> Option<&Reader> {
+        self.reader.as_deref()
+    }
+
+    /// Whether a line has begun that has not ended.
+    pub(super) fn has_open_line(&self) -> bool {
+        self.reading().is_some_and(Reader::has_open_line)
+    }
+
+    /// Whether lines that go on in later files are still this one's to acknowledge.
+    pub(super) fn has_handed_over(&self) -> bool {
+        self.reading().is_some_and(Reader::has_handed_over)
+    }
+
+    /// First byte that has not been read.
+    pub(super) fn offset(&self) -> u64 {
+        self.reading()
+            .map_or_else(|| self.committed.start(), Reader::offset)
+    }
+
+    /// Lets go of its reader, if that knows nothing but how far the file is acknowledged.
+    pub(super) fn rest(&mut self) {
+        let committed = self.committed;
+        self.reader
+            .take_if(|reader| reader.is_at_rest() && reader.position() == committed);
+    }
+
     pub(super) fn at_end(&self) -> AtEnd {
         if self.file.is_finished() {
             AtEnd::Flush
-        } else if self.reader.has_open_line() && self.file.quiet_for() >= IDLE {
+        } else if self.has_open_line() && self.file.quiet_for() >= IDLE {
             AtEnd::Idle
         } else {
             AtEnd::Wait
@@ -108,9 +156,14 @@ impl Track {
     /// Whether a record of joined lines has waited for long enough.
     pub(super) fn is_overdue(&self, joining: Option<Joining<'_>>) -> bool {
         joining.is_some_and(|Joining { multiline, now }| {
-            let due = self.reader.due(multiline);
+            let due = self.due(multiline);
             !self.failed && due.is_some_and(|due| due <= now)
         })
+    }
+
+    /// When a record of joined lines has waited for long enough.
+    pub(super) fn due(&self, multiline: &Multiline) -> Option<Instant> {
+        self.reading()?.due(multiline)
     }
 
     /// Whether the next file of the same container must wait: its lines are later.
@@ -124,11 +177,17 @@ impl Track {
         self.next == Some(next.file.number)
     }
 
+    /// Whether nothing was read, so that the lines of the file before can go on here.
+    fn is_at_the_beginning(&self) -> bool {
+        self.reading()
+            .map_or_else(|| self.committed.start() == 0, Reader::is_at_the_beginning)
+    }
+
     /// How far it has been read.
     pub(super) fn end(&self, done: bool) -> End {
         End {
             file: self.file.number,
-            position: self.reader.position(),
+            position: self.reading().map_or(self.committed, Reader::position),
             done,
         }
     }
@@ -180,20 +239,25 @@ impl Track {
     }
 
     pub(super) fn rewind(&mut self) {
-        self.read_from(self.committed);
+        self.reader = None;
+        self.begin_again();
         self.failed = false;
     }
 
     /// Reads on from a place that is not yet acknowledged.
     pub(super) fn read_from(&mut self, position: Position) {
-        *self.reader = Reader::at(self.file.number, position, self.file.modified());
+        *self.reader() = Reader::at(self.file.number, position, self.file.modified());
+        self.begin_again();
+    }
+
+    fn begin_again(&mut self) {
         self.share.hold(0);
         self.seen = None;
     }
 
     /// About how many bytes there are to read.
     pub(super) fn unread(&self) -> u64 {
-        self.file.length().saturating_sub(self.reader.offset())
+        self.file.length().saturating_sub(self.offset())
     }
 }
 
@@ -204,7 +268,7 @@ pub(super) fn end_of(tracks: &[Track], index: usize) -> AtEnd {
         AtEnd::Flush
             if !track.file.is_cut()
                 && tracks.get(index + 1).is_some_and(|next| {
-                    track.goes_on_in(next) && !next.failed && next.reader.is_at_the_beginning()
+                    track.goes_on_in(next) && !next.failed && next.is_at_the_beginning()
                 }) =>
         {
             AtEnd::Rotated
@@ -216,16 +280,17 @@ pub(super) fn end_of(tracks: &[Track], index: usize) -> AtEnd {
 /// Settles the files whose last lines have ended in later ones.
 pub(super) fn settle(tracks: &mut [Track], ends: &mut Vec<End>) {
     for index in 0..tracks.len() {
-        if !tracks[index].reader.has_handed_over() {
+        if !tracks[index].has_handed_over() {
             continue;
         }
         let (before, later) = tracks.split_at_mut(index + 1);
         let track = &mut before[index];
-        let is_open = |begin| later.iter().any(|later| later.reader.is_open(begin));
-        if track.reader.settle(is_open) {
+        let open = later.iter().filter_map(Track::reading);
+        let is_open = |begin| open.clone().any(|later| later.is_open(begin));
+        if track.reader().settle(is_open) {
             // Of each file there is one: `Ends::then` replaces it.
             ends.retain(|end| end.file != track.file.number);
-            ends.push(track.end(!track.reader.has_handed_over()));
+            ends.push(track.end(!track.has_handed_over()));
         }
     }
 }

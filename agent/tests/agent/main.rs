@@ -11,6 +11,7 @@ mod faults;
 mod files;
 mod gone;
 mod guarded;
+mod panic;
 mod patterns;
 mod pod;
 mod processing;

@@ -90,7 +90,16 @@ impl Server {
         witness: &Witness,
         reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Result<(Self, String)> {
-        let (config, certificate) = certified()?;
+        Self::start_tls_as("127.0.0.1", witness, reply)
+    }
+
+    /// The same with a certificate for this name alone.
+    pub fn start_tls_as(
+        name: &str,
+        witness: &Witness,
+        reply: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Result<(Self, String)> {
+        let (config, certificate) = certified(name)?;
         let server = Self::listen("127.0.0.1:0", Some(config), witness, reply)?;
         Ok((server, certificate))
     }
@@ -267,10 +276,9 @@ fn read_request(input: &mut impl BufRead) -> Result<Option<Request>> {
     Ok(Some(request))
 }
 
-/// The server's side of TLS with a certificate of its own; gives that too, as PEM.
-pub fn certified() -> Result<(Arc<ServerConfig>, String)> {
-    let made =
-        rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(Error::other)?;
+/// The server's side of TLS with a certificate of its own for a name or address; gives that too, as PEM.
+pub fn certified(name: &str) -> Result<(Arc<ServerConfig>, String)> {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).map_err(Error::other)?;
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

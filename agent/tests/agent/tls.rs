@@ -7,9 +7,10 @@ use std::{
     thread,
 };
 
-use katonic_log_config::{Compression, Target, Tls};
+use katonic_log_config::{Compression, HostName, Target, Tls};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::{ServerConfig, ServerConnection};
+use serde_json::Value;
 
 use crate::{
     pod::{Pod, http, key, policy, splunk},
@@ -48,6 +49,36 @@ fn a_certificate_is_checked_against_the_authorities_of_the_sink() -> Result<()> 
     pod.set_policies(vec![policy("p", secured(&server, tls)?)])?;
     witness.wait_said("sink", &[("state", "Misconfigured")]);
     pod.set("ca", Some(certificate.as_bytes()))?;
+    assert_eq!(witness.wait_lines(100), Tally::perfect(100));
+    Ok(())
+}
+
+#[test]
+fn a_server_is_checked_by_the_name_that_the_policy_says_instead_of_its_address() -> Result<()> {
+    let witness = Witness::default();
+    let (server, certificate) =
+        Server::start_tls_as("collector.example", &witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set("token", Some(b"secret"))?;
+    pod.set("ca", Some(certificate.as_bytes()))?;
+    let mut tls = Tls {
+        ca: Some(key("ca")?),
+        ..Tls::default()
+    };
+    pod.set_policies(vec![policy("p", secured(&server, tls.clone())?)])?;
+    pod.write("web", "0.log", 1..=100)?;
+    let _agent = pod.start(&witness)?;
+    let refused = |seen: &Value| {
+        let reason = seen["reason"].to_string();
+        reason.contains("not valid for name") || reason.contains("NotValidForName")
+    };
+    witness.wait("a name that is not the server's", |seen| {
+        seen.said.iter().any(refused)
+    });
+    assert_eq!(witness.seen().records.len(), 0);
+    let name = HostName::try_from("collector.example".to_owned()).map_err(Error::other)?;
+    tls.server_name = Some(name);
+    pod.set_policies(vec![policy("p", secured(&server, tls)?)])?;
     assert_eq!(witness.wait_lines(100), Tally::perfect(100));
     Ok(())
 }
@@ -110,7 +141,7 @@ fn connections_on_which_a_sink_reads_nothing_do_not_pile_up() -> Result<()> {
     let mut policy = policy("p", target);
     policy.sinks[0].batch.max_bytes = 10_000_000.try_into().ok();
     let (told, connections) = mpsc::channel();
-    let _stalling = stall(listener, certified()?.0, told);
+    let _stalling = stall(listener, certified("127.0.0.1")?.0, told);
     let witness = Witness::default();
     let mut pod = Pod::new()?;
     pod.set_policies(vec![policy])?;

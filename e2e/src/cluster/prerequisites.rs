@@ -73,6 +73,20 @@ const RSYSLOG_TLS: Prerequisite = Prerequisite {
     present: has_rsyslog_tls,
 };
 
+const FAKETIME: Prerequisite = Prerequisite {
+    what: "libfaketime, to set the clock of one program",
+    package: Some("libfaketime"),
+    present: || library_of_faketime().is_some(),
+};
+
+fn library_of_faketime() -> Option<PathBuf> {
+    let multiarch = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
+    [multiarch.as_str(), "/usr/lib64", "/usr/lib"]
+        .iter()
+        .map(|libraries| Path::new(libraries).join("faketime/libfaketime.so.1"))
+        .find(|library| library.is_file())
+}
+
 /// Whether rsyslog's module directory, which is another on each distribution, has the driver.
 fn has_rsyslog_tls() -> bool {
     let multiarch = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
@@ -99,6 +113,11 @@ pub fn for_running(tier: Tier) -> Result<()> {
     }
 }
 
+/// Sees to what a network of its own needs.
+pub(super) fn for_network() -> Result<()> {
+    provide(&[IP])
+}
+
 /// Sees to rsyslog with TLS, and says where it is.
 ///
 /// # Errors
@@ -106,6 +125,15 @@ pub fn for_running(tier: Tier) -> Result<()> {
 pub fn rsyslog() -> Result<PathBuf> {
     provide(&[RSYSLOG, RSYSLOG_TLS])?;
     on_path("rsyslogd").context("failed to find rsyslogd")
+}
+
+/// Sees to the library that sets the clock of one program, and says where it is.
+///
+/// # Errors
+/// Names what the machine lacks.
+pub fn faketime() -> Result<PathBuf> {
+    provide(&[FAKETIME])?;
+    library_of_faketime().context("failed to find libfaketime.so.1")
 }
 
 fn provide(prerequisites: &[Prerequisite]) -> Result<()> {

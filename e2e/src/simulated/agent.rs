@@ -1,12 +1,13 @@
 //! The agent as a local process over a simulated pod.
 
 use std::{
+    fs,
     path::Path,
     process::{Command, ExitStatus},
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use katonic_log_config::layout;
 
 use super::{Pod, Surroundings};
@@ -59,6 +60,17 @@ impl Agent {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.program.id()
+    }
+
+    /// The most memory that it has held so far, in bytes.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
+            .context("failed to look at the agent's memory")?;
+        let kibibytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
+            .context("a process that has ended has no memory")?;
+        Ok(kibibytes.trim().parse::<u64>()? << 10)
     }
 
     /// `kill -9`.

@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -29,6 +32,8 @@ pub fn numbered_line(number: usize, total: usize) -> String {
 pub struct Load {
     printing: JoinHandle<Result<ContainerLog>>,
     printed_at: Arc<Mutex<Vec<Instant>>>,
+    /// It prints one more line, and that is its last.
+    last: Arc<AtomicBool>,
 }
 
 /// What a container has printed.
@@ -36,25 +41,54 @@ pub struct Load {
 pub struct Printed {
     /// Its log, to go on with.
     pub log: ContainerLog,
-    /// When each line was printed, from number 1 on.
+    /// When each line was printed, from the first on.
     pub at: Vec<Instant>,
 }
 
 impl Load {
     /// Prints the lines 1 to `total` to standard output, evenly.
     pub fn start(log: ContainerLog, total: usize, lines_per_second: NonZeroU32) -> Self {
-        let printed_at = Arc::new(Mutex::new(Vec::with_capacity(total)));
-        let shared = Arc::clone(&printed_at);
-        let printing = thread::spawn(move || print(log, total, lines_per_second, &shared));
+        Self::go_on(log, 0, total, lines_per_second)
+    }
+
+    /// As [`Self::start`], where so many lines of `total` were printed before.
+    pub fn go_on(
+        log: ContainerLog,
+        before: usize,
+        total: usize,
+        lines_per_second: NonZeroU32,
+    ) -> Self {
+        let printed_at = Arc::default();
+        let last = Arc::default();
+        let task = Printing {
+            before,
+            total,
+            lines_per_second,
+            printed_at: Arc::clone(&printed_at),
+            last: Arc::clone(&last),
+        };
         Self {
-            printing,
+            printing: thread::spawn(move || task.print(log)),
             printed_at,
+            last,
         }
     }
 
     /// How many lines were printed so far.
     pub fn printed(&self) -> usize {
         lock(&self.printed_at).len()
+    }
+
+    /// Whether it has not printed its last line.
+    pub fn is_printing(&self) -> bool {
+        !self.printing.is_finished()
+    }
+
+    /// The container is told to end: it prints one line more and does so at once.
+    pub async fn stop(self) -> Result<Printed> {
+        self.last.store(true, Ordering::Release);
+        self.printing.thread().unpark();
+        self.finish().await
     }
 
     /// Waits until so many lines were printed: a moment in the middle of the load.
@@ -104,26 +138,46 @@ pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(place).copied().unwrap_or_default()
 }
 
-fn print(
-    mut log: ContainerLog,
+/// What the container's thread works with.
+struct Printing {
+    before: usize,
     total: usize,
     lines_per_second: NonZeroU32,
-    printed_at: &Mutex<Vec<Instant>>,
-) -> Result<ContainerLog> {
-    let begun = Instant::now();
-    let mut printed = 0;
-    while printed < total {
-        let due = begun.elapsed().as_micros() * u128::from(lines_per_second.get()) / 1_000_000;
-        let due = usize::try_from(due).unwrap_or(total).min(total);
-        while printed < due {
-            printed += 1;
-            // Before it is written, or it might come before it was printed.
-            lock(printed_at).push(Instant::now());
-            log.line(Stream::Stdout, numbered_line(printed, total).as_bytes())?;
+    printed_at: Arc<Mutex<Vec<Instant>>>,
+    last: Arc<AtomicBool>,
+}
+
+impl Printing {
+    fn print(self, mut log: ContainerLog) -> Result<ContainerLog> {
+        let begun = Instant::now();
+        let all = self.total.saturating_sub(self.before);
+        let mut printed = 0;
+        while printed < all {
+            let due =
+                begun.elapsed().as_micros() * u128::from(self.lines_per_second.get()) / 1_000_000;
+            let due = usize::try_from(due).unwrap_or(all).min(all);
+            while printed < due && !self.is_last() {
+                printed += 1;
+                self.line(printed, &mut log)?;
+            }
+            if self.is_last() {
+                return self.line(printed + 1, &mut log).map(|()| log);
+            }
+            thread::park_timeout(STEP);
         }
-        thread::sleep(STEP);
+        Ok(log)
     }
-    Ok(log)
+
+    fn is_last(&self) -> bool {
+        self.last.load(Ordering::Acquire)
+    }
+
+    fn line(&self, number: usize, log: &mut ContainerLog) -> Result<()> {
+        // Before it is written, or it might come before it was printed.
+        lock(&self.printed_at).push(Instant::now());
+        let line = numbered_line(self.before + number, self.total);
+        log.line(Stream::Stdout, line.as_bytes())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -161,5 +215,28 @@ mod tests {
         assert_eq!(percentile(&latencies, 50), Duration::from_millis(10));
         assert_eq!(percentile(&latencies, 99), Duration::from_millis(20));
         assert_eq!(percentile(&[], 99), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_container_that_is_told_to_end_prints_one_line_more_and_another_goes_on() {
+        let pod = Pod::new("compute", "run-1", &[]).unwrap();
+        let log = pod.container("run", u64::MAX).unwrap();
+        // Fewer lines in all than it has time for.
+        let rate = NonZeroU32::new(20).unwrap();
+        let load = Load::start(log, 1_000, rate);
+        load.until(2, Duration::from_secs(10)).await.unwrap();
+        assert!(load.is_printing());
+        let told = Instant::now();
+        let first = load.stop().await.unwrap();
+        assert_eq!(first.at.iter().filter(|at| **at >= told).count(), 1);
+        let before = first.at.len();
+        let load = Load::go_on(first.log, before, before + 3, rate);
+        assert_eq!(load.finish().await.unwrap().at.len(), 3);
+        let text = std::fs::read_to_string(pod.log_dir().join("run/0.log")).unwrap();
+        let numbers = text.lines().filter_map(|line| {
+            let (_, line) = line.split_once(" F ")?;
+            sequence_number(line).map(|(number, _)| number)
+        });
+        assert!(numbers.eq(1..=before + 3), "{text}");
     }
 }

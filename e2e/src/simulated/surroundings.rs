@@ -1,8 +1,7 @@
-//! A machine that is not as the test's own: names that cannot be looked up, a disk that is full. Changes nothing of the
+//! A machine that is not as the test's own: another name server, a disk that is full. Changes nothing of the
 //! test's own machine.
 
 use std::{
-    fmt::Write as _,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     net::IpAddr,
@@ -18,14 +17,17 @@ use super::Agent;
 /// Runs in a mount namespace of its own, which ends with the program that it becomes.
 const SCRIPT: &str = r#"
 set -e
-if [ -n "$SURROUNDINGS_HOSTS" ]; then
-    mount --bind "$SURROUNDINGS_HOSTS" /etc/hosts
+if [ -n "$SURROUNDINGS_RESOLVER" ]; then
     mount --bind "$SURROUNDINGS_RESOLVER" /etc/resolv.conf
+    # As in an image that has neither.
+    for file in /etc/hosts /etc/nsswitch.conf; do
+        if [ -e "$file" ]; then mount --bind /dev/null "$file"; fi
+    done
 fi
 if [ -n "$SURROUNDINGS_STATE_OPTIONS" ]; then
     mount -t tmpfs -o "$SURROUNDINGS_STATE_OPTIONS" state "$SURROUNDINGS_STATE"
 fi
-unset SURROUNDINGS_HOSTS SURROUNDINGS_RESOLVER SURROUNDINGS_STATE_OPTIONS SURROUNDINGS_STATE
+unset SURROUNDINGS_RESOLVER SURROUNDINGS_STATE_OPTIONS SURROUNDINGS_STATE
 exec "$@"
 "#;
 
@@ -45,7 +47,8 @@ pub enum StateDisk {
 #[derive(Debug)]
 pub struct Surroundings {
     folder: TempDir,
-    knows_names: bool,
+    /// Whether names are looked up elsewhere than on the test's machine.
+    asks: bool,
     state: StateDisk,
 }
 
@@ -56,36 +59,25 @@ impl Surroundings {
             .context("failed to make a folder for an agent's surroundings")?;
         Ok(Self {
             folder,
-            knows_names: false,
+            asks: false,
             state: StateDisk::default(),
         })
     }
 
-    /// Only these names can be looked up; every other fails at once, like with a name server that is down. Said again,
-    /// it changes what running agents can look up.
-    pub fn know_names(&mut self, names: &[(&str, IpAddr)]) -> Result<()> {
-        let mut hosts = String::new();
-        for (name, address) in names {
-            writeln!(hosts, "{address} {name}").context("failed to write a name")?;
-        }
-        // In place, because the agent sees this file and not this path.
-        fs::write(self.hosts(), hosts).context("failed to write the known names")?;
+    /// Names are looked up at this server alone, at port 53, which is given a second for each answer.
+    pub fn ask(&mut self, name_server: IpAddr) -> Result<()> {
         fs::write(
             self.resolver(),
-            "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+            format!("nameserver {name_server}\noptions timeout:1 attempts:1\n"),
         )
         .context("failed to write the resolver's configuration")?;
-        self.knows_names = true;
+        self.asks = true;
         Ok(())
     }
 
     /// The state directory of an agent that starts from now on is on this disk.
     pub fn set_state_disk(&mut self, disk: StateDisk) {
         self.state = disk;
-    }
-
-    fn hosts(&self) -> PathBuf {
-        self.folder.path().join("hosts")
     }
 
     fn resolver(&self) -> PathBuf {
@@ -96,10 +88,8 @@ impl Surroundings {
     pub(super) fn surround(&self, command: &mut Command, state_dir: &Path) {
         command.args(["--mount", "--propagation", "private"]);
         command.args(["sh", "-c", SCRIPT, "sh"]);
-        if self.knows_names {
-            command
-                .env("SURROUNDINGS_HOSTS", self.hosts())
-                .env("SURROUNDINGS_RESOLVER", self.resolver());
+        if self.asks {
+            command.env("SURROUNDINGS_RESOLVER", self.resolver());
         }
         let options = match self.state {
             StateDisk::AsItIs => return,

@@ -11,10 +11,16 @@ use katonic_logging_e2e::{
         loggly,
         splunk::Token,
     },
-    simulated::policy::{self, LOGGLY_TOKEN_FILE, TOKEN_FILE},
+    simulated::{
+        Load,
+        policy::{self, LOGGLY_TOKEN_FILE, TOKEN_FILE},
+    },
 };
 
-use super::{LIMIT, Scene, TOKEN, collector, loopback, said, some};
+use super::{
+    CONTAINER, ENDLESS, LIMIT, ROTATE_AT, Scene, TOKEN, assert_accounted, assert_all_came,
+    collector, loopback, mounted, said, some, start,
+};
 
 const NEW_TOKEN: &str = "c3a4d8f0-9b61-4f0e-8e0f-5d6b7a8c9d10";
 
@@ -115,5 +121,66 @@ async fn storms_of_503_cost_nothing() -> Result<()> {
     }
     let tally = scene.end(&receiver).await?;
     assert_eq!(tally.duplicates, 0, "{tally}");
+    Ok(())
+}
+
+/// Everybody says 503 for a while, first without and then with a time to come back: nothing is lost, and nobody is
+/// asked more often than what the waits allow.
+#[tokio::test]
+async fn a_long_storm_of_503_at_several_sinks_costs_nothing_and_is_not_made_worse() -> Result<()> {
+    /// As many seconds of lines.
+    const STORM: u32 = 4;
+    const LINES_PER_SECOND: u32 = 1_000;
+    /// Refusals within that time: after 0, 0.1, 0.3, 0.7, 1.5 and 3.1 seconds at the earliest, and what was on its way.
+    const MOST: usize = 7;
+    let splunk = collector().await?;
+    let loggly = Protocol::Loggly(loggly::Rules::with_token(TOKEN));
+    let loggly = Receiver::start(loopback(), loggly).await?;
+    let json = Receiver::start(loopback(), Protocol::Json(json::Rules::at("/in"))).await?;
+    let sinks = vec![
+        policy::splunk("splunk", &splunk.url())?,
+        policy::loggly("loggly", &loggly.url(), &["platform"])?,
+        policy::json_lines("json", &format!("{}/in", json.url()))?,
+    ];
+    let pod = mounted(sinks, &[(TOKEN_FILE, TOKEN), (LOGGLY_TOKEN_FILE, TOKEN)])?;
+    let agent = start(&pod)?;
+    let log = pod.container(CONTAINER, ROTATE_AT)?;
+    let load = Load::start(log, ENDLESS, LINES_PER_SECOND.try_into()?);
+    let receivers = [&splunk, &loggly, &json];
+    let faults = [
+        Fault::status(503),
+        Fault::retry_after(503, RetryAfter::Seconds(1)),
+    ];
+    for fault in faults {
+        let mut before = Vec::new();
+        for receiver in receivers {
+            let came = receiver.inspect(|received| received.records.len());
+            let more = move |received: &Received| received.records.len() > came;
+            receiver
+                .until("lines before the storm", LIMIT, more)
+                .await?;
+            receiver.misbehave(fault.clone(), Times::UntilTold);
+            before.push(receiver.inspect(|received| received.answers(503)));
+        }
+        let end = load.printed() + usize::try_from(STORM * LINES_PER_SECOND)?;
+        load.until(end, LIMIT).await?;
+        for (receiver, before) in receivers.iter().zip(before) {
+            receiver.behave();
+            let refused = receiver.inspect(|received| received.answers(503)) - before;
+            assert!((2..=MOST).contains(&refused), "{refused} of {fault:?}");
+        }
+    }
+    let printed = load.stop().await?.at.len();
+    for receiver in receivers {
+        let every = some(printed);
+        receiver.until("every line", LIMIT, every).await?;
+    }
+    assert!(agent.terminate(LIMIT).await?.success(), "{}", said(&pod)?);
+    let all = receivers.len() * printed;
+    assert_eq!(assert_accounted(&pod, all)?, u64::try_from(all)?);
+    for receiver in receivers {
+        let tally = receiver.inspect(|received| assert_all_came(&received.records, printed));
+        assert_eq!(tally.duplicates, 0, "{tally}");
+    }
     Ok(())
 }

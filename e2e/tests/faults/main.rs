@@ -4,17 +4,19 @@
 mod answers;
 mod clock;
 mod ends;
+mod names;
 mod network;
 mod outage;
+mod real;
 mod together;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context as _, Result};
-use katonic_log_config::{Bundle, Sink};
+use anyhow::{Context as _, Result, bail};
+use katonic_log_config::{Bundle, Sink, Target};
 use katonic_logging_e2e::{
     program,
-    receiver::{Protocol, Received, Receiver, Tally, splunk::Rules},
+    receiver::{Protocol, Received, Receiver, Record, Tally, splunk::Rules},
     simulated::{
         Agent, Load, Pod,
         policy::{self, TOKEN_FILE},
@@ -27,6 +29,13 @@ const CONTAINER: &str = "dataset-sync";
 
 /// The live log is rotated at this size: every few seconds of a load.
 const ROTATE_AT: u64 = 1_000_000;
+
+/// More lines than any container here comes to print: it ends when a test says so.
+const ENDLESS: usize = 999_999;
+
+/// What a line to a healthy sink takes at most, whatever the others do: far from what a dead sink takes, ten seconds for a
+/// connection or a minute for an answer. How much exactly it notices is measured by the benchmark.
+const UNDISTURBED: Duration = Duration::from_secs(3);
 
 /// Any port of loopback.
 fn loopback() -> SocketAddr {
@@ -46,6 +55,16 @@ fn mounted(sinks: Vec<Sink>, credentials: &[(&str, &str)]) -> Result<Pod> {
     let mut pod = pod()?;
     pod.mount(&policy::bundle(sinks), credentials)?;
     Ok(pod)
+}
+
+/// The sink is given three seconds for an answer, and batches that it can answer in less on a busy machine.
+fn impatient(mut sink: Sink) -> Result<Sink> {
+    let Target::Splunk(splunk) = &mut sink.target else {
+        bail!("another sink")
+    };
+    splunk.connection.timeout_ms = Some(3_000.try_into()?);
+    sink.batch.max_records = Some(500.try_into()?);
+    Ok(sink)
 }
 
 fn start(pod: &Pod) -> Result<Agent> {
@@ -75,6 +94,16 @@ fn some(lines: usize) -> impl FnMut(&Received) -> bool {
 fn assert_nothing_missing(receiver: &Receiver, lines: usize) -> Tally {
     let tally = receiver.inspect(|received| Tally::of(&received.records));
     assert!(tally.is_complete(lines), "{tally}");
+    assert!(tally.duplicates_are_told_by_id(), "{tally}");
+    assert_eq!((tally.unnumbered, tally.out_of_order), (0, 0), "{tally}");
+    tally
+}
+
+/// The same for a container that was told to end when it had printed so many lines.
+fn assert_all_came<'a>(records: impl IntoIterator<Item = &'a Record>, printed: usize) -> Tally {
+    let tally = Tally::of(records);
+    // Numbers above that were never printed, so none is missing.
+    assert_eq!(tally.unique, printed, "{tally}");
     assert!(tally.duplicates_are_told_by_id(), "{tally}");
     assert_eq!((tally.unnumbered, tally.out_of_order), (0, 0), "{tally}");
     tally

@@ -5,10 +5,17 @@ use std::time::Duration;
 use anyhow::Result;
 use katonic_logging_e2e::{
     receiver::{Authority, Fault, Protocol, Received, Receiver, Times, Wire, splunk::Rules},
-    simulated::policy::{self, CA_FILE, TOKEN_FILE},
+    simulated::{
+        Load,
+        load::percentile,
+        policy::{self, CA_FILE, TOKEN_FILE},
+    },
 };
 
-use super::{LIMIT, Scene, TOKEN, collector, loopback, says, some};
+use super::{
+    CONTAINER, ENDLESS, LIMIT, ROTATE_AT, Scene, TOKEN, UNDISTURBED, assert_accounted,
+    assert_all_came, collector, impatient, loopback, mounted, said, says, some, start,
+};
 
 #[tokio::test]
 async fn answers_that_are_lost_after_the_sink_has_taken_everything_cost_duplicates_that_are_told_by_id()
@@ -69,6 +76,75 @@ async fn a_sink_that_answers_late_and_byte_by_byte_is_waited_for() -> Result<()>
     receiver.misbehave(Fault::Slow(Duration::from_millis(10)), Times::Exactly(2));
     let tally = scene.end(&receiver).await?;
     assert_eq!(tally.duplicates, 0, "{tally}");
+    Ok(())
+}
+
+/// A machine that was switched off: its connections stay open, what is sent is not read, and new ones are left alone.
+#[tokio::test]
+async fn a_sink_that_reads_nothing_any_more_is_given_up_after_the_timeout_and_loses_nothing()
+-> Result<()> {
+    let receiver = collector().await?;
+    let sink = impatient(policy::splunk("splunk", &receiver.url())?)?;
+    let scene = Scene::begin(sink, &[(TOKEN_FILE, TOKEN)], 10_000, 4_000)?;
+    receiver.until("some lines", LIMIT, some(500)).await?;
+    let connections = receiver.inspect(|received| received.connections);
+    // The one that is there, and two that are made instead.
+    receiver.misbehave(Fault::HalfOpen, Times::Exactly(3));
+    let made = move |received: &Received| received.connections >= connections + 3;
+    receiver
+        .until("the third new connection", LIMIT, made)
+        .await?;
+    says(&scene.pod, "no answer within 3 s", 1).await?;
+    let tally = scene.end(&receiver).await?;
+    assert_eq!(
+        tally.duplicates, 0,
+        "what is not read is not taken: {tally}"
+    );
+    Ok(())
+}
+
+/// One byte a second: no answer is whole when its time is over, though the sink has taken what it was sent. Whoever is beside
+/// it does not notice, and memory is bounded.
+#[tokio::test]
+async fn answers_of_one_byte_a_second_cost_duplicates_that_are_told_by_id_and_nobody_else()
+-> Result<()> {
+    const ATTEMPTS: usize = 3;
+    /// What the kernel gives the sidecar.
+    const MOST_MEMORY: u64 = 32 << 20;
+    let (slow, healthy) = (collector().await?, collector().await?);
+    let sinks = vec![
+        impatient(policy::splunk("slow", &slow.url())?)?,
+        policy::splunk("healthy", &healthy.url())?,
+    ];
+    let pod = mounted(sinks, &[(TOKEN_FILE, TOKEN)])?;
+    let agent = start(&pod)?;
+    let log = pod.container(CONTAINER, ROTATE_AT)?;
+    let load = Load::start(log, ENDLESS, 1_000.try_into()?);
+    slow.until("some lines", LIMIT, some(500)).await?;
+    let requests = slow.inspect(|received| received.requests);
+    slow.misbehave(Fault::Slow(Duration::from_secs(1)), Times::UntilTold);
+    let tried = move |received: &Received| received.requests > requests + ATTEMPTS;
+    slow.until("several attempts", LIMIT, tried).await?;
+    says(&pod, "no answer within 3 s", 1).await?;
+    slow.behave();
+    let printed = load.stop().await?;
+    let lines = printed.at.len();
+    for receiver in [&slow, &healthy] {
+        receiver.until("every line", LIMIT, some(lines)).await?;
+    }
+    let memory = agent.peak_memory()?;
+    assert!(memory < MOST_MEMORY, "{} KiB", memory >> 10);
+    assert!(agent.terminate(LIMIT).await?.success(), "{}", said(&pod)?);
+    assert_eq!(
+        assert_accounted(&pod, 2 * lines)?,
+        u64::try_from(2 * lines)?
+    );
+    let tally = slow.inspect(|received| assert_all_came(&received.records, lines));
+    assert!(tally.duplicates >= ATTEMPTS, "{tally}");
+    let tally = healthy.inspect(|received| assert_all_came(&received.records, lines));
+    assert_eq!(tally.duplicates, 0, "{tally}");
+    let p99 = percentile(&printed.latencies(&healthy.received()), 99);
+    assert!(p99 < UNDISTURBED, "{p99:?}");
     Ok(())
 }
 
