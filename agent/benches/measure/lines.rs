@@ -126,6 +126,18 @@ pub fn append_parts(container: &Path, stream: &str, parts: usize) -> Outcome<()>
     Ok(log.flush()?)
 }
 
+/// Adds a line as long as so many parts, whole.
+pub fn append_uncut(container: &Path, parts: usize) -> Outcome<()> {
+    let mut log = BufWriter::with_capacity(1 << 20, open(container)?);
+    write!(log, "2026-11-23T10:15:07.123456789Z stdout F ")?;
+    let part = "x".repeat(PART);
+    for _ in 0..parts {
+        write!(log, "{part}")?;
+    }
+    writeln!(log)?;
+    Ok(log.flush()?)
+}
+
 fn open(container: &Path) -> Outcome<File> {
     fs::create_dir_all(container)?;
     let mut options = File::options();

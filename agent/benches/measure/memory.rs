@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use katonic_log_config::Policy;
+use katonic_log_config::{Filter, Multiline, MultilineRule, Pattern, Policy, Redact, Replacement};
 
 use super::{
     Outcome,
@@ -65,7 +65,15 @@ pub fn measure(logs: &Logs) -> Outcome<()> {
         report::at_most(&format!("memory, {what}"), value, "MiB", LIMIT);
     };
     within_limit(&format!("{FILES} log files"), many_files()?);
-    within_limit("a line of 1 GiB", long_line()?);
+    within_limit(
+        &format!("{FILES} log files, three sinks, one of them dead, and a restart"),
+        many_files_of_three()?,
+    );
+    for (how, form, has_dead_sink, change) in LONG_LINES {
+        let most = long_line(form, has_dead_sink, change)
+            .map_err(|error| format!("a line of 1 GiB{how}: {error}"))?;
+        within_limit(&format!("a line of 1 GiB{how}"), most);
+    }
     within_limit("a sink that answers one byte a second", drip(logs)?);
     let (policies, containers) = UNFINISHED;
     within_limit(
@@ -152,25 +160,107 @@ fn dead_sinks(logs: &Logs) -> Outcome<f64> {
 fn many_files() -> Outcome<f64> {
     let receiver = SPLUNK.receiver()?;
     let pod = Pod::new(vec![policy(vec![SPLUNK.sink("splunk", &receiver)?])])?;
-    for file in 0..FILES {
-        let numbers = file * LINES_OF_FILE..(file + 1) * LINES_OF_FILE;
-        lines::append(&pod.container(&format!("container-{file}")), numbers)?;
-    }
+    append_to_each(&pod, 0)?;
     let agent = pod.start(&[])?;
     let mut lines = Lines::expected(FILES * LINES_OF_FILE)?;
     receiver.until_complete(&mut lines, PATIENCE)?;
     agent.peak_memory()
 }
 
+/// The same with two sinks that are well and one that never answers, of an agent that is started once more over its cursors.
+fn many_files_of_three() -> Outcome<f64> {
+    let receivers = [SPLUNK.receiver()?, SPLUNK.receiver()?, SPLUNK.receiver()?];
+    receivers[2].become_(Mode::Silent);
+    let sinks = ["one", "two", "dead"].into_iter().zip(&receivers);
+    let sinks = sinks
+        .map(|(name, receiver)| SPLUNK.sink(name, receiver))
+        .collect::<Outcome<_>>()?;
+    let pod = Pod::new(vec![policy(sinks)])?;
+    let all = 2 * FILES * LINES_OF_FILE;
+    let mut came = [Lines::expected(all)?, Lines::expected(all)?];
+    let mut most: f64 = 0.0;
+    for life in 0..2 {
+        append_to_each(&pod, life)?;
+        let mut agent = pod.start(&["--drain-seconds", "2"])?;
+        for (receiver, came) in receivers.iter().zip(&mut came) {
+            let all = usize::try_from((life + 1) * FILES * LINES_OF_FILE)?;
+            receiver.until(came, PATIENCE, |lines| lines.unique == all)?;
+        }
+        most = most.max(agent.peak_memory()?);
+        // The dead sink's records are lost each time, and wait for the next life all the same.
+        agent.terminate(PATIENCE)?;
+    }
+    Ok(most)
+}
+
+/// Some lines more for each of many containers; `life` says how often that was done before.
+fn append_to_each(pod: &Pod, life: u32) -> Outcome<()> {
+    for file in 0..FILES {
+        let first = (life * FILES + file) * LINES_OF_FILE;
+        let container = pod.container(&format!("container-{file}"));
+        lines::append(&container, first..first + LINES_OF_FILE)?;
+    }
+    Ok(())
+}
+
+/// How a long line stands in the log.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// In parts, as runtimes write it.
+    Parts,
+    /// Whole, as no runtime should.
+    Uncut,
+}
+
+/// A long line: what is told of it, its form, whether there is also a sink that never answers, and what the policy does with it.
+type LongLine = (&'static str, Form, bool, fn(&mut Policy) -> Outcome<()>);
+
+const LONG_LINES: [LongLine; 5] = [
+    ("", Form::Parts, false, |_| Ok(())),
+    (", not cut by the runtime", Form::Uncut, false, |_| Ok(())),
+    (", two sinks, one of them dead", Form::Parts, true, |_| {
+        Ok(())
+    }),
+    (", Java multi-line", Form::Parts, false, |policy| {
+        policy.multiline = Some(Multiline {
+            rule: MultilineRule::Java,
+            timeout_ms: 1000.try_into()?,
+            max_bytes: (256 << 10).try_into()?,
+        });
+        Ok(())
+    }),
+    (", one redaction", Form::Parts, false, |policy| {
+        policy.filters.push(Filter::Redact(Redact {
+            pattern: Pattern::try_from("x{8}".to_owned())?,
+            with: Replacement::Text("***".to_owned()),
+        }));
+        Ok(())
+    }),
+];
+
 /// The most that it takes for one line without an end, nearly.
-fn long_line() -> Outcome<f64> {
-    let receiver = SPLUNK.receiver()?;
-    let pod = Pod::new(vec![policy(vec![SPLUNK.sink("splunk", &receiver)?])])?;
+fn long_line(
+    form: Form,
+    has_dead_sink: bool,
+    change: impl Fn(&mut Policy) -> Outcome<()>,
+) -> Outcome<f64> {
+    let (receiver, dead) = (SPLUNK.receiver()?, SPLUNK.receiver()?);
+    dead.become_(Mode::Silent);
+    let mut sinks = vec![SPLUNK.sink("splunk", &receiver)?];
+    if has_dead_sink {
+        sinks.push(SPLUNK.sink("dead", &dead)?);
+    }
+    let mut policy = policy(sinks);
+    change(&mut policy)?;
+    let pod = Pod::new(vec![policy])?;
     lines::append(&pod.container("web"), 0..1)?;
     let agent = pod.start(&[])?;
     let mut lines = Lines::expected(2)?;
     receiver.until(&mut lines, PATIENCE, |lines| lines.unique == 1)?;
-    lines::append_parts(&pod.container("web"), "stdout", PARTS)?;
+    match form {
+        Form::Parts => lines::append_parts(&pod.container("web"), "stdout", PARTS)?,
+        Form::Uncut => lines::append_uncut(&pod.container("web"), PARTS)?,
+    }
     lines::append(&pod.container("web"), 1..2)?;
     receiver.until_complete(&mut lines, PATIENCE)?;
     agent.peak_memory()
