@@ -91,7 +91,7 @@ impl Open {
         }
     }
 
-    fn record(&self, stream: Stream, continues: bool, continued: bool) -> Record<'_> {
+    fn record(&self, stream: Stream, continues: bool, goes_on: bool) -> Record<'_> {
         Record {
             time: self.time,
             stream,
@@ -99,7 +99,7 @@ impl Open {
             offset: self.begin.offset,
             content: &self.content,
             continues,
-            continued,
+            continued: goes_on,
             audit: None,
         }
     }

@@ -187,14 +187,14 @@ async fn what_is_meant_as_an_event_and_is_none_is_sent_as_it_is_marked_and_told(
         .context("no actor")?;
     let mut in_the_future = event(2);
     in_the_future["time"] = "2099-01-01T00:00:00Z".into();
-    let mut long = event(4);
+    let mut oversized = event(4);
     // A line of more than 1 MiB is several records.
-    long["details"] = "x".repeat(3 << 19).into();
+    oversized["details"] = "x".repeat(3 << 19).into();
     for line in [
         without_actor.to_string(),
         r#"{"audit":1,"event":"ModelCreated","#.to_owned(),
         in_the_future.to_string(),
-        long.to_string(),
+        oversized.to_string(),
         event(6).to_string(),
         // Twice the same id: two lines, and the platform's own business.
         event(6).to_string(),
@@ -208,8 +208,8 @@ async fn what_is_meant_as_an_event_and_is_none_is_sent_as_it_is_marked_and_told(
         })
         .await?;
     let said = tracker.end().await?;
-    let received = receiver.received();
-    let faults: Vec<(&str, usize)> = received
+    let taken = receiver.received();
+    let faults: Vec<(&str, usize)> = taken
         .records
         .iter()
         .map(|record| (record.field("audit_fault"), record.line.len()))
@@ -228,9 +228,12 @@ async fn what_is_meant_as_an_event_and_is_none_is_sent_as_it_is_marked_and_told(
         ]
     );
     let marker = " [katonic-log-agent: line continues]".len();
-    assert_eq!(faults[3].1 - marker + faults[4].1, long.to_string().len());
     assert_eq!(
-        serde_json::from_str::<Value>(&received.records[0].line)?,
+        faults[3].1 - marker + faults[4].1,
+        oversized.to_string().len()
+    );
+    assert_eq!(
+        serde_json::from_str::<Value>(&taken.records[0].line)?,
         without_actor
     );
     for reason in ["missing actor", "not a JSON object"] {
@@ -309,15 +312,15 @@ async fn mixpanel_gets_every_event_once_and_what_it_refuses_is_counted() -> Resu
         })
         .await?;
     let said = tracker.end().await?;
-    let received = receiver.received();
-    let ids = received
+    let taken = receiver.received();
+    let ids = taken
         .records
         .iter()
         .map(|record| record.field("event_id").to_owned());
     let mut counted = BTreeMap::new();
     ids.for_each(|id| *counted.entry(id).or_default() += 1);
     assert_eq!(counted, once(&expected));
-    let record = received.records.first().context("no record")?;
+    let record = taken.records.first().context("no record")?;
     assert_eq!(record.line, "ModelArchived");
     assert_eq!(record.field("distinct_id"), "ada \"A\" [Ö]");
     assert_eq!(record.fields["time"], json!(1_793_524_364_120_u64));

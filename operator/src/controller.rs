@@ -193,6 +193,22 @@ struct Controller {
     report: Report,
 }
 
+/// What the event tracker is to be told. While the audit policies cannot be listed, nobody knows that there are none: what it was told
+/// stays.
+fn audit_plan(
+    sources: &Sources,
+    trackers: &Trackers,
+    installation: &Installation,
+) -> Option<audit::Plan> {
+    let candidates = sources.audit_policies.all()?.into_values();
+    let told = trackers.told();
+    Some(audit::plan(
+        installation.vocabulary(),
+        candidates,
+        told.as_ref(),
+    ))
+}
+
 /// The installation that is in force, and what is wrong with the one that is written.
 #[derive(Default)]
 struct InForce {
@@ -449,13 +465,10 @@ impl Controller {
         let plan = plan?;
         // Bundles before admission, so that the first pod that is injected finds its configuration.
         let mut report = self.applier.apply(&plan, planes, &mut self.former).await;
-        // While the audit policies cannot be listed, nobody knows that there are none: what the tracker was told stays.
-        let vocabulary = installation.vocabulary();
-        if let Some(candidates) = self.sources.audit_policies.all() {
-            let told = self.trackers.told();
-            let audit = audit::plan(vocabulary, candidates.into_values(), told.as_ref());
-            let namespace = observed.namespaces.get(&installation.platform_namespace);
-            let has_namespace = namespace.is_some_and(|namespace| !namespace.terminating);
+        let namespace = observed.namespaces.get(&installation.platform_namespace);
+        let has_namespace = namespace.is_some_and(|namespace| !namespace.terminating);
+        let audit = audit_plan(&self.sources, &self.trackers, installation);
+        if let Some(audit) = audit {
             report.tracker = self.trackers.apply(&audit, has_namespace).await;
             self.report.tracker.clone_from(&report.tracker);
             self.audit = Some((audit, has_namespace));
@@ -492,6 +505,19 @@ impl Controller {
             }
         };
         self.report = report;
+        self.remember_told(&plan);
+        self.keeper.follow(&plan.custodies);
+        self.plan = Some(plan);
+        Ok(Next::after(
+            &self.report,
+            &observed,
+            self.former.is_empty() && self.trackers.have_left(),
+            soon,
+        ))
+    }
+
+    /// What was written is what the agents are told.
+    fn remember_told(&mut self, plan: &Plan) {
         for plane in plan.planes.values() {
             if !self.report.bundles.contains_key(&plane.namespace) {
                 let told = plane
@@ -504,14 +530,6 @@ impl Controller {
                 };
             }
         }
-        self.keeper.follow(&plan.custodies);
-        self.plan = Some(plan);
-        Ok(Next::after(
-            &self.report,
-            &observed,
-            self.former.is_empty() && self.trackers.have_left(),
-            soon,
-        ))
     }
 
     /// Puts the installation in force that is written, or keeps the last good one.

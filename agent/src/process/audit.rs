@@ -202,11 +202,11 @@ fn event<'a>(members: &Members<'a>) -> Result<Event<'a>, Fault> {
     })
 }
 
-fn required<'a>(
-    value: Option<&'a RawValue>,
+fn required(
+    value: Option<&RawValue>,
     member: Member,
     longest: usize,
-) -> Result<Cow<'a, str>, Fault> {
+) -> Result<Cow<'_, str>, Fault> {
     let value = value.ok_or(Fault::Missing(member))?;
     let Text(text) = serde_json::from_str(value.get()).map_err(|_| Fault::Invalid(member))?;
     if text.is_empty() {

@@ -38,8 +38,7 @@ const ACTIONS: [(&str, &str); 10] = [
 /// follows its configuration without being restarted.
 pub fn track(folder: &Path, options: &Options) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    for number in 1_u64.. {
-        let (event, details) = ACTIONS[(number - 1) as usize % ACTIONS.len()];
+    for (number, (event, details)) in (1_u64..).zip(ACTIONS.into_iter().cycle()) {
         writeln!(stdout, "action {number:06}")?;
         if is_enabled(folder, event) {
             let time = Timestamp::now();
