@@ -111,6 +111,11 @@ impl Assembler {
         self.is_short = is_short;
     }
 
+    /// Whether what comes next is a further part of a line that is meant as an audit event.
+    pub fn is_in_the_middle(&self) -> bool {
+        self.goes_on != [false; 2]
+    }
+
     /// Bytes that it holds.
     pub fn held(&self) -> usize {
         let open = self.open.iter().flatten();

@@ -431,8 +431,8 @@ impl Delivery {
         while let Some((ends, fate)) = self.window.pop() {
             moved = true;
             self.voice.dropped(&self.route, &ends);
-            self.voice.faulty(&self.route, &ends);
             if !matches!(fate, Fate::Refused { .. }) {
+                self.voice.faulty(&self.route, &ends);
                 self.voice.stale(&self.route, ends.stale());
             }
             match fate {

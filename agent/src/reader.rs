@@ -168,9 +168,14 @@ impl Reader {
         self.offset == 0 && !self.has_begun()
     }
 
-    /// Whether it has nothing but a place: nothing has begun, nor is it in the middle of a raw line.
+    /// Whether it has nothing but a place: nothing has begun, nor is it in the middle of a line.
     pub fn is_at_rest(&self) -> bool {
-        !self.has_begun() && !self.has_handed_over() && self.inside.is_none()
+        let begun = &self.begun;
+        !self.has_begun()
+            && !self.has_handed_over()
+            && self.inside.is_none()
+            && begun.joiner.is_none()
+            && !begun.assembler.is_in_the_middle()
     }
 
     /// Forgets the lines that were handed over and that no later file has open any more; says whether there were any.

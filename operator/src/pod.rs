@@ -8,6 +8,7 @@ use k8s_openapi::{
         api::resource::Quantity,
         apis::meta::v1::{ObjectMeta, Time},
     },
+    jiff::SignedDuration,
 };
 use katonic_log_config::layout;
 use katonic_logging_core::{
@@ -90,9 +91,10 @@ impl Terminated {
         let times = self.started_at.as_ref().zip(self.finished_at.as_ref());
         Ended {
             words: format!("{}, exit code {}", self.reason, self.exit_code),
-            lasted: times
-                .map(|(started, finished)| finished.0.duration_since(started.0))
-                .unwrap_or_default(),
+            // Of a run that ended with its node the kubelet knows no times: it says nothing of the agent.
+            lasted: times.map_or(SignedDuration::MAX, |(started, finished)| {
+                finished.0.duration_since(started.0)
+            }),
         }
     }
 }

@@ -29,8 +29,8 @@ const LONGEST: usize = 255;
 /// Most members of an object, elements of an array, and levels.
 const MEMBERS: usize = 254;
 
-/// Most bytes of details: an event has 1 MB.
-const DETAILS: usize = 500_000;
+/// Most bytes of details: as values they take many times the room of their text, and an event has 1 MB.
+const DETAILS: usize = 64 << 10;
 
 const LEVELS: usize = 3;
 
@@ -147,8 +147,10 @@ fn fitting(json: &str) -> Value {
         }
     }
     // The event's own properties are a level.
-    match serde_json::from_str(json) {
-        Ok(value) if json.len() <= DETAILS && fits(&value, LEVELS - 1) => value,
+    let small = json.len() <= DETAILS;
+    let value = small.then(|| serde_json::from_str(json).ok()).flatten();
+    match value {
+        Some(value) if fits(&value, LEVELS - 1) => value,
         _ => json.chars().take(LONGEST).collect::<String>().into(),
     }
 }

@@ -7,7 +7,7 @@ use katonic_log_config::{Compression, Mixpanel, MixpanelCredential, MixpanelRegi
 use serde::Deserialize;
 
 use super::{Answer, Cause, Request, Verdict, header, judge_by_status};
-use crate::credential::CredentialError;
+use crate::credential::{self, CredentialError};
 
 /// `strict`: what is wrong with an event is answered, and not swallowed.
 const PATH: &str = "/import?strict=1";
@@ -44,11 +44,16 @@ pub(super) fn request(
             .parse::<Uri>()
             .map_err(|_| CredentialError::Address)?,
     };
+    // The name of a service account comes from a Secret, too.
+    let name = match &sink.credential {
+        MixpanelCredential::ProjectToken(token) => token,
+        MixpanelCredential::ServiceAccount { username, .. } => username,
+    };
     Ok(Request {
         uri,
         address: None,
         headers,
-        elsewhere: Vec::new(),
+        elsewhere: vec![credential::read(credentials, name)?],
     })
 }
 
@@ -136,7 +141,11 @@ fn partly(answer: &Answer<'_>, failed: &[Failed]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use katonic_log_config::{Connection, CredentialKey, Target};
+
     use super::*;
+    use crate::sink::Destination;
 
     fn answer(status: u16, body: &str) -> Verdict {
         judge(&Answer::of(status, body.as_bytes()))
@@ -173,6 +182,52 @@ mod tests {
                 answer(400, body),
                 Verdict::Refused { record: None, .. }
             ));
+        }
+    }
+
+    #[test]
+    fn a_server_that_repeats_a_credential_is_not_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, value) in [
+            ("token", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
+            ("user", "robot.2f7c@example"),
+            ("secret", "s3cr3t-of-robot"),
+        ] {
+            std::fs::write(folder.path().join(name), value).unwrap();
+        }
+        let key = |name: &str| CredentialKey::try_from(name.to_owned()).unwrap();
+        let project = MixpanelCredential::ProjectToken(key("token"));
+        let account = MixpanelCredential::ServiceAccount {
+            username: key("user"),
+            secret: key("secret"),
+            project_id: "7".to_owned(),
+        };
+        for credential in [project, account] {
+            let sink = Mixpanel {
+                region: MixpanelRegion::Eu,
+                endpoint: None,
+                credential,
+                connection: Connection::default(),
+            };
+            let channel = HeaderValue::from_static("channel");
+            let target = Target::Mixpanel(sink);
+            let destination = Destination::resolve(&target, folder.path(), &channel).unwrap();
+            let body = r#"{"error":"no project 0a1b2c3d4e5f60718293a4b5c6d7e8f9 of robot.2f7c@example with s3cr3t-of-robot"}"#;
+            let answer = Answer {
+                quoter: &destination.quoter,
+                ..Answer::of(401, body.as_bytes())
+            };
+            let Verdict::Hold { reason, .. } = judge(&answer) else {
+                panic!("401 holds");
+            };
+            let own: &[&str] = match &target {
+                Target::Mixpanel(Mixpanel {
+                    credential: MixpanelCredential::ProjectToken(_),
+                    ..
+                }) => &["0a1b2c3d4e5f60718293a4b5c6d7e8f9"],
+                _ => &["robot.2f7c@example", "s3cr3t-of-robot"],
+            };
+            assert!(own.iter().all(|value| !reason.contains(value)), "{reason}");
         }
     }
 

@@ -59,7 +59,9 @@ impl Quoter {
         {
             self.hide(&pair);
             if let Some(colon) = pair.iter().position(|byte| *byte == b':') {
-                self.hide(&pair[colon + 1..]);
+                let (name, password) = (&pair[..colon], &pair[colon + 1..]);
+                // Without a password the name is the credential.
+                self.hide(if password.is_empty() { name } else { password });
             }
         }
     }

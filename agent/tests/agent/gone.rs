@@ -5,9 +5,10 @@ use std::{
     io::{Error, Result},
     os::unix::fs::symlink,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use katonic_log_config::{ContainerPattern, Policy};
@@ -27,17 +28,33 @@ fn counts(message: &Value) -> [Option<u64>; 4] {
 }
 
 /// A sink that accepts while it is up.
-fn switched(witness: &Witness) -> Result<(Server, Arc<AtomicBool>)> {
-    let is_up = Arc::new(AtomicBool::new(true));
-    let seen = Arc::clone(&is_up);
-    let server = Server::start(witness, move |_| {
-        if seen.load(Ordering::SeqCst) {
+fn switched(witness: &Witness) -> Result<(Server, Switch)> {
+    let switch = Switch::default();
+    switch.set(true);
+    let seen = switch.clone();
+    let server = Server::start(witness, move |request| {
+        if seen.lock().is_some_and(|since| request.begun >= since) {
             Reply::Accept
         } else {
             Reply::Refuse(503, "", String::new())
         }
     })?;
-    Ok((server, is_up))
+    Ok((server, switch))
+}
+
+/// Since when a sink takes what begins to come; none while it is down. What was under way when it came up is refused: the agent
+/// may have given it up meanwhile.
+#[derive(Clone, Debug, Default)]
+struct Switch(Arc<Mutex<Option<Instant>>>);
+
+impl Switch {
+    fn set(&self, is_up: bool) {
+        *self.lock() = is_up.then(Instant::now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The sink is down, the agent is killed, the kubelet rotates twice: then the first file is there in compressed form.
@@ -51,7 +68,7 @@ fn what_was_compressed_while_the_agent_was_away_is_read_on() -> Result<()> {
     let agent = pod.start(&witness)?;
     witness.wait_lines(1000);
     pod.wait_saved(1000)?;
-    is_up.store(false, Ordering::SeqCst);
+    is_up.set(false);
     pod.write("web", "0.log", 1001..=20_000)?;
     witness.wait_said("sink", &[("state", "Unreachable")]);
     agent.kill()?;
@@ -60,7 +77,7 @@ fn what_was_compressed_while_the_agent_was_away_is_read_on() -> Result<()> {
     // It is compressing the next one, too.
     fs::write(pod.log("web", &format!("{SECOND}.tmp")), b"half a file")?;
     pod.rotate("web", "20261123-110000", 21_001..=22_000)?;
-    is_up.store(true, Ordering::SeqCst);
+    is_up.set(true);
     let agent = pod.start(&witness)?;
     witness.wait_lines(5000);
     // While the agent reads it as it was written, the kubelet removes that form.
@@ -93,14 +110,14 @@ fn a_compressed_file_is_read_from_the_cursor_on_and_once() -> Result<()> {
     let agent = pod.start(&witness)?;
     witness.wait_lines(1000);
     pod.wait_saved(1000)?;
-    is_up.store(false, Ordering::SeqCst);
+    is_up.set(false);
     pod.write("web", "0.log", 1001..=10_000)?;
     witness.wait_said("sink", &[("state", "Unreachable")]);
     agent.kill()?;
     pod.rotate("web", "20261123-100000", 10_001..=11_000)?;
     pod.compress("web", FIRST, true)?;
     pod.write("other", "0.log", 11_001..=12_000)?;
-    is_up.store(true, Ordering::SeqCst);
+    is_up.set(true);
     let agent = pod.start(&witness)?;
     let tally = witness.wait_lines(12_000);
     assert_eq!((tally.unique, tally.duplicates), (12_000, 0));
@@ -124,7 +141,7 @@ fn what_was_deleted_while_the_agent_was_away_is_told_and_counted() -> Result<()>
     pod.write("web", "0.log", 1..=1000)?;
     let agent = pod.start(&witness)?;
     witness.wait_lines(1000);
-    is_up.store(false, Ordering::SeqCst);
+    is_up.set(false);
     let known = fs::metadata(pod.log("web", "0.log"))?.len();
     pod.write("web", "0.log", 1001..=2000)?;
     witness.wait_said("sink", &[("state", "Unreachable")]);
@@ -136,7 +153,7 @@ fn what_was_deleted_while_the_agent_was_away_is_told_and_counted() -> Result<()>
     pod.wait_known(2)?;
     agent.kill()?;
     fs::remove_file(pod.log("web", FIRST))?;
-    is_up.store(true, Ordering::SeqCst);
+    is_up.set(true);
     let agent = pod.start(&witness)?;
     witness.wait("the file that is left", |seen| seen.records.len() >= 2000);
     let told = "a log file was gone before it was read to its end; the rest is lost";
@@ -193,7 +210,7 @@ fn of_a_damaged_compressed_file_the_whole_part_is_delivered_and_the_rest_told() 
 fn what_was_not_read_of_a_truncated_file_is_told_and_counted() -> Result<()> {
     let witness = Witness::default();
     let (server, is_up) = switched(&witness)?;
-    is_up.store(false, Ordering::SeqCst);
+    is_up.set(false);
     let mut pod = Pod::new()?;
     pod.set_policies(vec![policy("p", http(&server.url())?)])?;
     // More than one batch holds.
@@ -206,7 +223,7 @@ fn what_was_not_read_of_a_truncated_file_is_told_and_counted() -> Result<()> {
         "a log file was truncated; what was not read of it is lost",
         &[("container", "web")],
     );
-    is_up.store(true, Ordering::SeqCst);
+    is_up.set(true);
     witness.wait("the new content", |seen| {
         let mut texts = seen.records.iter().rev().filter_map(text);
         texts
@@ -337,7 +354,7 @@ fn a_container_that_a_policy_no_longer_takes_is_dropped_to_the_record_and_not_lo
         let mut agent = pod.start(&witness)?;
         witness.wait_lines(200);
         pod.wait_saved(200)?;
-        is_up.store(false, Ordering::SeqCst);
+        is_up.set(false);
         pod.write("web", "0.log", 1001..=2000)?;
         pod.write("other", "0.log", 201..=300)?;
         witness.wait_said("sink", &[("state", "Unreachable")]);
@@ -353,7 +370,7 @@ fn a_container_that_a_policy_no_longer_takes_is_dropped_to_the_record_and_not_lo
             agent = pod.start(&witness)?;
         }
         fs::remove_file(pod.log("web", FIRST))?;
-        is_up.store(true, Ordering::SeqCst);
+        is_up.set(true);
         let Tally { duplicates, .. } = witness.wait_lines(300);
         assert_eq!(duplicates, 0);
         let (_, message) = agent.terminate()?;
@@ -375,13 +392,13 @@ fn a_container_that_a_policy_takes_again_is_delivered_as_if_nothing_had_been() -
     pod.write("web", "0.log", 1..=100)?;
     let agent = pod.start(&witness)?;
     witness.wait_lines(100);
-    is_up.store(false, Ordering::SeqCst);
+    is_up.set(false);
     pod.write("web", "0.log", 101..=1000)?;
     witness.wait_said("sink", &[("state", "Unreachable")]);
     pod.set_policies(vec![without("web", &of_all)?])?;
     declined(&witness, "web", 900);
     pod.rotate("web", "20261123-100000", 1001..=1100)?;
-    is_up.store(true, Ordering::SeqCst);
+    is_up.set(true);
     pod.set_policies(vec![of_all])?;
     assert_eq!(witness.wait_lines(1100), Tally::perfect(1100));
     let (_, message) = agent.terminate()?;
@@ -402,7 +419,7 @@ fn a_pod_that_a_policy_no_longer_takes_is_dropped_to_the_record() -> Result<()> 
     pod.write("web", "0.log", 1..=100)?;
     let agent = pod.start(&witness)?;
     witness.wait_lines(100);
-    is_up.store(false, Ordering::SeqCst);
+    is_up.set(false);
     pod.write("web", "0.log", 101..=1000)?;
     witness.wait_said("sink", &[("state", "Unreachable")]);
     fs::write(pod.path("labels"), "app=\"another\"\n")?;

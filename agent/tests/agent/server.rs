@@ -23,6 +23,8 @@ use crate::witness::Witness;
 pub struct Request {
     /// Its place among all requests of this server, from 0.
     pub number: usize,
+    /// When it began to come.
+    pub begun: Instant,
     /// First line.
     pub line: String,
     /// Headers, names in lower case.
@@ -238,6 +240,7 @@ fn read_request(input: &mut impl BufRead) -> Result<Option<Request>> {
     if input.read_line(&mut line)? == 0 {
         return Ok(None);
     }
+    let begun = Instant::now();
     let mut headers = Vec::new();
     loop {
         let mut header = String::new();
@@ -249,6 +252,7 @@ fn read_request(input: &mut impl BufRead) -> Result<Option<Request>> {
     }
     let mut request = Request {
         number: 0,
+        begun,
         line: line.trim_end().to_owned(),
         headers,
         size: 0,
