@@ -161,8 +161,7 @@ impl Head {
             let mut element = b"[audit@".to_vec();
             write_decimal(&mut element, u64::from(self.enterprise_id));
             for (name, value) in &parameters {
-                let end = value.char_indices().nth(longest).map(|(end, _)| end);
-                write_parameter(name, &value[..end.unwrap_or(value.len())], &mut element);
+                write_parameter(name, &tame(value, longest), &mut element);
             }
             element.push(b']');
             element
@@ -218,7 +217,7 @@ impl Head {
     }
 }
 
-const REPLACEMENT: char = '\u{fffd}';
+const REPLACEMENT: &str = "\u{fffd}";
 const RECORD_ID: &[u8] = b" record_id=\"";
 const END: &[u8] = b"\"] ";
 /// Length of `2026-11-23T10:15:07.123456Z`.
@@ -382,12 +381,21 @@ fn write_parameter(name: &str, value: &str, out: &mut Vec<u8>) {
 
 /// Escapes exactly what RFC 5424 §6.3.3 names.
 fn write_escaped(value: &str, out: &mut Vec<u8>) {
-    for one in value.chars() {
-        if matches!(one, '"' | '\\' | ']') {
+    for byte in value.bytes() {
+        if matches!(byte, b'"' | b'\\' | b']') {
             out.push(b'\\');
         }
-        // A line break in what a user has chosen would look like another message to many a reader.
-        let one = if one.is_control() { REPLACEMENT } else { one };
-        out.extend_from_slice(one.encode_utf8(&mut [0; 4]).as_bytes());
+        out.push(byte);
+    }
+}
+
+/// The first characters of what a user has chosen: a line break in it would look like another message to many a reader.
+fn tame(value: &str, longest: usize) -> Cow<'_, str> {
+    let end = value.char_indices().nth(longest).map(|(end, _)| end);
+    let value = &value[..end.unwrap_or(value.len())];
+    if value.contains(char::is_control) {
+        value.replace(char::is_control, REPLACEMENT).into()
+    } else {
+        value.into()
     }
 }
