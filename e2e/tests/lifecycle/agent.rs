@@ -3,17 +3,24 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{admissionregistration::v1::MutatingAdmissionPolicyBinding, core::v1::Pod};
 use katonic_log_config::layout;
-use katonic_logging_core::{installation::Agent, sidecar::Sidecar};
+use katonic_logging_core::{
+    installation::Agent,
+    names,
+    sidecar::{Fingerprint, Sidecar},
+};
 use katonic_logging_crds::Plane;
 use katonic_logging_e2e::{
     eventually::eventually,
     images,
     operator::{COMPUTE, condition, splunk_policy},
 };
-use kube::{Api, api::DeleteParams};
-use serde_json::json;
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
 
 use crate::{
     cases::{all, case},
@@ -52,12 +59,11 @@ async fn injected_with(world: &World, name: &str, image: &str, arguments: &[&str
     if !arguments.is_empty() {
         container["args"] = json!(arguments);
     }
+    let spec = json!({"initContainers": [container], "volumes": sidecar.volumes});
+    remember(world, &sidecar, &Fingerprint::read(&spec)).await?;
     let pod = running_with(
         &["workspace", "500"],
-        json!({
-            "metadata": {"labels": {"case": name}},
-            "spec": {"initContainers": [container], "volumes": sidecar.volumes},
-        }),
+        json!({"metadata": {"labels": {"case": name}}, "spec": spec}),
     );
     let mut policy = splunk_policy(name, &world.receiver.url(), "splunk");
     policy.spec.planes = Some(vec![Plane::Compute]);
@@ -65,6 +71,33 @@ async fn injected_with(world: &World, name: &str, image: &str, arguments: &[&str
     policy.spec.selector = Some(serde_json::from_value(selector)?);
     world.installed.create(&policy).await?;
     world.pod(name, pod).await
+}
+
+/// Lets the operator remember that pods were given this agent once.
+async fn remember(world: &World, sidecar: &Sidecar, form: &Fingerprint) -> Result<()> {
+    let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(world.installed.client.clone());
+    let given = json!({"revision": sidecar.revision, "forms": [form]});
+    eventually("the history is written", WITHIN, async || {
+        let binding = bindings.get(names::ADMISSION_BINDING).await?;
+        let annotation = binding.annotations().get(names::HISTORY_ANNOTATION);
+        let mut history: Value = serde_json::from_str(annotation.context("no history")?)?;
+        let agents = history["agents"].as_array_mut().context("no agents")?;
+        if agents.contains(&given) {
+            return Ok(Some(()));
+        }
+        agents.push(given.clone());
+        let patch = Patch::Merge(json!({"metadata": {
+            "resourceVersion": binding.resource_version(),
+            "annotations": {names::HISTORY_ANNOTATION: history.to_string()},
+        }}));
+        // Somebody else may have been faster: then it is tried again.
+        let parameters = PatchParams::default();
+        let _ = bindings
+            .patch(names::ADMISSION_BINDING, &parameters, &patch)
+            .await;
+        Ok(None)
+    })
+    .await
 }
 
 /// Waits until a policy is not ready for this reason, and its message says all this.
