@@ -59,6 +59,15 @@ async fn patch(trackers: &Api<ConfigMap>, name: &str, patch: Value) {
         .unwrap();
 }
 
+/// Changes an audit policy as `kubectl patch` does.
+async fn change(installed: &Installed, policy: &str, patch: Value) {
+    let policies = installed.audit_policies();
+    policies
+        .patch(policy, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+}
+
 async fn delete(installed: &Installed, policy: &str) {
     let policies = installed.audit_policies();
     policies
@@ -144,12 +153,7 @@ async fn applying_a_policy_switches_the_tracker_on_and_deleting_the_last_switche
         (names::AUDIT_EVENTS, "ModelArchived,ModelCreated"),
     ];
     says(&trackers, names::EVENT_TRACKER, &some, SOON).await;
-    let policies = installed.audit_policies();
-    let suspend = Patch::Merge(json!({"spec": {"suspend": true}}));
-    policies
-        .patch("some", &PatchParams::default(), &suspend)
-        .await
-        .unwrap();
+    change(&installed, "some", json!({"spec": {"suspend": true}})).await;
     let status = installed
         .audit_ready("some", "True", "Suspended")
         .await
@@ -229,12 +233,12 @@ async fn an_event_that_the_platform_does_not_have_is_told_and_takes_nothing_away
         .audit_ready("one", "True", "InForce")
         .await
         .unwrap();
-    let policies = installed.audit_policies();
-    let rename = Patch::Merge(json!({"spec": {"events": ["ModelCreated", "DatasetDeleted"]}}));
-    policies
-        .patch("one", &PatchParams::default(), &rename)
-        .await
-        .unwrap();
+    change(
+        &installed,
+        "one",
+        json!({"spec": {"events": ["ModelCreated", "DatasetDeleted"]}}),
+    )
+    .await;
     let status = installed
         .audit_ready("one", "False", "UnknownEvent")
         .await
@@ -417,12 +421,12 @@ async fn a_policy_with_sinks_is_told_to_the_agents_of_the_platform() {
     assert_eq!(told, ["audit/siem", "siem"]);
 
     // Unusable: what was told stays.
-    let policies = installed.audit_policies();
-    let broken = Patch::Merge(json!({"spec": {"events": ["ModelLost"]}}));
-    policies
-        .patch("siem", &PatchParams::default(), &broken)
-        .await
-        .unwrap();
+    change(
+        &installed,
+        "siem",
+        json!({"spec": {"events": ["ModelLost"]}}),
+    )
+    .await;
     installed
         .audit_ready("siem", "False", "UnknownEvent")
         .await

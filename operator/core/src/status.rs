@@ -121,16 +121,14 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
         sinks,
     } = ask(candidate, facts);
     let progress = progress(&ready);
-    let previous = candidate.status.iter();
-    let previous: Vec<_> = previous
-        .flat_map(|status| status.conditions.iter().cloned())
-        .collect();
+    let previous = candidate.status.as_ref();
+    let previous = previous.map_or(&[][..], |status| &status.conditions);
     let answers = questions.into_iter().chain([ready]).chain(progress);
     let known = candidate.policy.as_ref().ok();
     LoggingPolicyStatus {
         observed_generation: Some(candidate.generation),
         conditions: answers
-            .map(|answer| answer.condition(&previous, candidate.generation, now))
+            .map(|answer| answer.condition(previous, candidate.generation, now))
             .collect(),
         planes: known.map(|policy| planes(policy).join(",")),
         logs: known.map(|policy| policy.logs.as_str().to_owned()),
@@ -418,7 +416,7 @@ fn obstructed(obstacle: Obstacle, goes_on: bool) -> Answer {
 }
 
 /// There is no plan: nobody has ever said where the planes are.
-fn unplanned(type_: Type, facts: Facts<'_>) -> Answer {
+pub(crate) fn unplanned(type_: Type, facts: Facts<'_>) -> Answer {
     let message = facts.problem.map_or_else(
         || "the installation has not been read yet".to_owned(),
         Problem::to_string,

@@ -61,6 +61,7 @@ impl Census {
         let in_force = sources.installation_in_force();
         let sidecar = self.sidecar(&in_force.as_ref().unwrap_or(installation).agent);
         let history = sources.history();
+        let audit_policies = sources.audit_policies.all().unwrap_or_default();
         for plane in Plane::ALL {
             let Some(source) = planes.get(plane) else {
                 continue;
@@ -77,7 +78,6 @@ impl Census {
             counted
                 .index
                 .follow_expected(&expected(plan, plane, sidecar.as_ref(), &history));
-            let audit_policies = sources.audit_policies.all().unwrap_or_default();
             sources.policies.with(|candidates| {
                 let shipping = audit_policies.values();
                 let shipping = shipping.filter_map(|one| one.shipping.as_ref());

@@ -63,14 +63,6 @@ struct Change<'a> {
     after: &'a [Condition],
 }
 
-/// What became of one status.
-enum Written {
-    Done,
-    /// There is no such policy any more.
-    Gone,
-    Failed,
-}
-
 /// What became of the statuses.
 #[derive(Clone, Copy, Debug)]
 pub struct Published {
@@ -215,28 +207,27 @@ impl Publisher {
         candidate: Candidate,
         status: LoggingPolicyStatus,
     ) -> bool {
-        let before = candidate.status.as_ref();
+        let Candidate {
+            name,
+            uid,
+            status: before,
+            ..
+        } = &candidate;
         let change = Change {
-            name: &candidate.name,
-            uid: &candidate.uid,
-            before: before.map_or(&[], |before| &before.conditions),
+            name,
+            uid,
+            before: before.as_ref().map_or(&[], |before| &before.conditions),
             after: &status.conditions,
         };
-        match self
-            .write_status(&self.policies, "LoggingPolicy", change, &status)
+        let remember = || {
+            sources.policies.update(name, |known| {
+                if known.uid == *uid {
+                    known.status = Some(status.clone());
+                }
+            });
+        };
+        self.write_status(&self.policies, "LoggingPolicy", change, &status, remember)
             .await
-        {
-            Written::Gone => return true,
-            Written::Failed => return false,
-            Written::Done => {}
-        }
-        // So that the next pass does not write it again while the watch is still behind.
-        sources.policies.update(&candidate.name, |known| {
-            if known.uid == candidate.uid {
-                known.status = Some(status);
-            }
-        });
-        true
     }
 
     /// Writes every status of an audit policy that has changed; whether all were written that had to be.
@@ -307,37 +298,45 @@ impl Publisher {
         candidate: audit::Candidate,
         status: AuditPolicyStatus,
     ) -> bool {
-        let before = candidate.status.as_ref();
+        let audit::Candidate {
+            name,
+            uid,
+            status: before,
+            ..
+        } = &candidate;
         let change = Change {
-            name: &candidate.name,
-            uid: &candidate.uid,
-            before: before.map_or(&[], |before| &before.conditions),
+            name,
+            uid,
+            before: before.as_ref().map_or(&[], |before| &before.conditions),
             after: &status.conditions,
         };
-        match self
-            .write_status(&self.audit_policies, "AuditPolicy", change, &status)
-            .await
-        {
-            Written::Gone => return true,
-            Written::Failed => return false,
-            Written::Done => {}
-        }
-        sources.audit_policies.update(&candidate.name, |known| {
-            if known.uid == candidate.uid {
-                known.status = Some(status);
-            }
-        });
-        true
+        let remember = || {
+            sources.audit_policies.update(name, |known| {
+                if known.uid == *uid {
+                    known.status = Some(status.clone());
+                }
+            });
+        };
+        self.write_status(
+            &self.audit_policies,
+            "AuditPolicy",
+            change,
+            &status,
+            remember,
+        )
+        .await
     }
 
-    /// Writes a status, and tells what of its change a person has to know.
+    /// Writes a status, and tells what of its change a person has to know. What is written is to be remembered, so that the next
+    /// pass does not write it again while the watch is still behind.
     async fn write_status<K>(
         &self,
         api: &Api<K>,
         kind: &'static str,
         change: Change<'_>,
         status: &impl Serialize,
-    ) -> Written
+        remember: impl FnOnce(),
+    ) -> bool
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -360,7 +359,7 @@ impl Publisher {
         match patched {
             // Gone meanwhile, or another one of the same name: the watch will say so.
             Err(kube::Error::Api(error)) if [404, 409].contains(&error.code) => {
-                return Written::Gone;
+                return true;
             }
             patched => {
                 self.health
@@ -368,7 +367,7 @@ impl Publisher {
                     .wrote(kind, metrics::Outcome::of(&patched));
                 if let Err(error) = patched {
                     tracing::warn!(kind, policy = %name, error = %chain(&error), "failed to write the status");
-                    return Written::Failed;
+                    return false;
                 }
             }
         }
@@ -384,7 +383,8 @@ impl Publisher {
             self.tell(&about, event.warning, event.reason, event.note, "Reconcile")
                 .await;
         }
-        Written::Done
+        remember();
+        true
     }
 
     /// Tells that the installation cannot be used, or that it can be used again.

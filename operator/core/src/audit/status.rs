@@ -6,8 +6,8 @@ use katonic_logging_crds::AuditPolicyStatus;
 use super::{Candidate, Plan, Policy, event::joined};
 use crate::{
     condition::{Answer, Reason, State, Type, progress},
-    installation::{Installation, Problem},
-    status::{self, ask, count, pods},
+    installation::Installation,
+    status::{self, ask, count, pods, unplanned},
 };
 
 /// What a status is made of.
@@ -51,13 +51,11 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
     }
     let ready = ready(candidate, facts, &questions, shipped_ready.as_ref());
     let progress = progress(&ready);
-    let previous = candidate.status.iter();
-    let previous: Vec<_> = previous
-        .flat_map(|status| status.conditions.iter().cloned())
-        .collect();
+    let previous = candidate.status.as_ref();
+    let previous = previous.map_or(&[][..], |status| &status.conditions);
     let answers = questions.into_iter().chain([ready]).chain(progress);
     let conditions = answers
-        .map(|answer| answer.condition(&previous, candidate.generation, now))
+        .map(|answer| answer.condition(previous, candidate.generation, now))
         .collect();
     let in_force = usable.filter(|policy| !policy.suspend);
     let vocabulary = facts.plan.map(|plan| &plan.vocabulary);
@@ -122,7 +120,7 @@ fn accepted(candidate: &Candidate, facts: Facts<'_>) -> Answer {
         }
     };
     let Some(plan) = facts.plan else {
-        return unplanned(Type::Accepted, facts);
+        return unplanned(Type::Accepted, facts.shipping);
     };
     let unknown = policy.unknown(&plan.vocabulary);
     if !unknown.is_empty() {
@@ -148,7 +146,7 @@ fn tracker_configured(policy: &Policy, facts: Facts<'_>) -> Answer {
         return Answer::unknown(type_, Reason::Suspended, "the policy is suspended");
     }
     let (Some(installation), Some(plan)) = (facts.installation, facts.plan) else {
-        return unplanned(type_, facts);
+        return unplanned(type_, facts.shipping);
     };
     if !facts.has_namespace {
         let namespace = &installation.platform_namespace;
@@ -174,15 +172,6 @@ fn tracker_configured(policy: &Policy, facts: Facts<'_>) -> Answer {
             tracker(installation)
         ),
     )
-}
-
-/// There is no plan: nobody has ever said where the platform is.
-fn unplanned(type_: Type, facts: Facts<'_>) -> Answer {
-    let message = facts.shipping.problem.map_or_else(
-        || "the installation has not been read yet".to_owned(),
-        Problem::to_string,
-    );
-    Answer::unknown(type_, Reason::InstallationInvalid, message)
 }
 
 fn ready(

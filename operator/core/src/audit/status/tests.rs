@@ -10,6 +10,7 @@ use crate::{
     audit::{Vocabulary, plan},
     coverage::{Coverage, Mend, State as PodState},
     credential::{Credential, Lookup},
+    installation::Problem,
     names,
     plan::{self as plans, Namespace, Observed},
     status::{Failure, Report},
