@@ -63,12 +63,7 @@ impl Agent {
         self.problem("bundle".into(), None);
         let Some(bytes) = bytes else {
             self.last_good = None;
-            let none = Bundle {
-                execution_id_label: None,
-                execution_id_patterns: Vec::new(),
-                policies: Vec::new(),
-            };
-            self.apply(&none, false);
+            self.apply(&Bundle::default(), false);
             tell(Level::Info, "no bundle", json!({}));
             return;
         };

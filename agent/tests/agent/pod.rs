@@ -75,9 +75,8 @@ impl Pod {
     /// Puts the bundle into the Secret.
     pub fn set_policies(&mut self, policies: Vec<Policy>) -> Result<()> {
         let bundle = Bundle {
-            execution_id_label: None,
-            execution_id_patterns: Vec::new(),
             policies,
+            ..Bundle::default()
         };
         let bytes = bundle.encode().map_err(std::io::Error::other)?;
         self.set(layout::BUNDLE_FILE, Some(&bytes))
