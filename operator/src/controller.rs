@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use katonic_logging_core::{
     audit,
     bundle::LastGood,
     credential::Lookup,
+    delivery::{Fleet, Survey},
     installation::{Installation, Problem},
     plan::{Observed, Plan, plan},
     status::{ChangeState, Report},
@@ -191,6 +192,7 @@ struct Controller {
     /// What the event tracker is told, and whether the platform's namespace is there.
     audit: Option<(audit::Plan, bool)>,
     report: Report,
+    fleet: Option<Arc<Mutex<Fleet>>>,
 }
 
 /// What the event tracker is to be told. While the audit policies cannot be listed, nobody knows that there are none: what it was told
@@ -280,6 +282,7 @@ impl Controller {
             plan: None,
             audit: None,
             report: Report::default(),
+            fleet: None,
             client,
             namespace,
             health,
@@ -347,6 +350,7 @@ impl Controller {
         }
         let now = Timestamp::now();
         let restarts = self.follow_pods(now).await;
+        let survey = self.survey(now);
         let facts = publish::Known {
             plan: self.plan.as_ref(),
             report: &self.report,
@@ -356,6 +360,7 @@ impl Controller {
             restarts: &restarts.standing,
             retention: &self.keeper.outcomes(),
             audit: self.audit.as_ref(),
+            survey: survey.as_ref(),
         };
         let published = self.publisher.publish(&self.sources, facts, now).await;
         let audit_published = self
@@ -363,6 +368,7 @@ impl Controller {
             .publish_audit(&self.sources, facts, now)
             .await;
         let due = published.due.into_iter().chain(self.census.due());
+        let due = due.chain(survey.and_then(|survey| survey.due));
         self.wake = restarts.wake.into_iter().chain(due).min();
         if published.all && audit_published {
             next
@@ -398,6 +404,13 @@ impl Controller {
         self.roller
             .roll(wanted.as_ref(), &in_force, &namespaces.into(), window, now)
             .await
+    }
+
+    /// What agents report of every policy; none where nobody listens.
+    fn survey(&self, now: Timestamp) -> Option<Survey> {
+        let mut fleet = self.fleet.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = self.plan.as_ref();
+        Some(census::survey(&self.census, &mut fleet, &self.sources, plan, now))
     }
 
     /// Whether new pods of a namespace are known to get the agent as it is specified, whichever API server creates them.

@@ -133,6 +133,9 @@ pub struct SinkReport {
     /// Records that nobody will get any more.
     #[serde(skip_serializing_if = "is_zero")]
     pub lost: u64,
+    /// Age of the last loss or rejection, in seconds; none: it is older than the agent's process, if there was any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_loss: Option<u64>,
     /// Records that the policy's fallback has instead.
     #[serde(skip_serializing_if = "is_zero")]
     pub fallback: u64,
@@ -159,6 +162,34 @@ pub enum SinkState {
     /// Something that the operator does not know.
     #[serde(other)]
     Other,
+}
+
+impl SinkState {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Unknown,
+        Self::Delivering,
+        Self::AuthenticationFailed,
+        Self::Unreachable,
+        Self::Rejected,
+        Self::Misconfigured,
+        Self::Unconfirmed,
+        Self::Other,
+    ];
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "Unknown",
+            Self::Delivering => "Delivering",
+            Self::AuthenticationFailed => "AuthenticationFailed",
+            Self::Unreachable => "Unreachable",
+            Self::Rejected => "Rejected",
+            Self::Misconfigured => "Misconfigured",
+            Self::Unconfirmed => "Unconfirmed",
+            Self::Other => "Other",
+        }
+    }
 }
 
 /// What the operator says to a report.
@@ -204,6 +235,13 @@ mod tests {
         assert_eq!(refused.reason, RefusedReason::Other);
         let older: Report = serde_json::from_str("{}").unwrap();
         assert_eq!(older, Report::default());
+    }
+
+    #[test]
+    fn a_state_is_written_as_it_is_called() {
+        for state in SinkState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!  installation.yaml ─ validate ▶ Installation ─┤
 //!  Observed { namespaces, credentials, ─────────┴─ plan ─▶ Plan { bundles, admission }
 //!             last good }                                    │ apply (the shell) ─▶ Report
-//!  Pods ── coverage ─▶ Coverage ─────────────────────────────┴─ summarize ─▶ Status ─▶ Event
+//!  Pods ── coverage ─▶ Coverage ─────────────────────────────┼─ summarize ─▶ Status ─▶ Event
+//!  reports of agents ── survey ─▶ Delivery ──────────────────┘
 //! ```
 //!
 //! The shell observes and applies; nothing else happens there. Equal inputs give equal outputs here, in any order.
@@ -19,6 +20,7 @@ pub mod claim;
 pub mod condition;
 pub mod coverage;
 pub mod credential;
+pub mod delivery;
 pub mod event;
 pub mod execution;
 pub mod history;

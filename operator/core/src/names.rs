@@ -15,6 +15,9 @@ pub const INSTALLATION: &str = "katonic-logging-installation";
 /// Its key.
 pub const INSTALLATION_KEY: &str = "installation.yaml";
 
+/// The Service to which agents report, and the slice of its endpoints.
+pub const REPORTS: &str = "katonic-logging-reports";
+
 /// Annotation of the installation's ConfigMap: another value asks the operator to try at once what was refused.
 pub const REQUESTED_AT_ANNOTATION: &str = "logging.katonic.ai/requested-at";
 
@@ -92,6 +95,9 @@ pub const REVISION_ANNOTATION: &str = "logging.katonic.ai/revision";
 
 /// Annotation of a policy: the retention that may delete logs, as the policy asks for it.
 pub const ACKNOWLEDGE_RETENTION_ANNOTATION: &str = "logging.katonic.ai/acknowledge-retention";
+
+/// Annotation of a policy: until when somebody has seen what its sinks have not got, as its status tells the time.
+pub const ACKNOWLEDGE_LOSSES_ANNOTATION: &str = "logging.katonic.ai/acknowledge-losses";
 
 /// Annotation of the admission policy's binding: the installation that is in force, for an operator that starts while
 /// the ConfigMap cannot be used.

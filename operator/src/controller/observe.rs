@@ -159,5 +159,6 @@ pub async fn observe(
         last_good,
         definition: DefinitionUid(definition.unwrap_or_default()),
         operator_namespace: operator_namespace.to_owned(),
+        reporting: None,
     }
 }

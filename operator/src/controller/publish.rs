@@ -10,6 +10,7 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     Candidate, Installation, audit,
+    delivery::Survey,
     event::event,
     installation::Problem,
     names,
@@ -52,6 +53,8 @@ pub struct Known<'a> {
     pub retention: &'a BTreeMap<BucketId, Outcome>,
     /// What the event tracker is told, and whether the platform's namespace is there.
     pub audit: Option<&'a (audit::Plan, bool)>,
+    /// What agents report; none: nobody listens.
+    pub survey: Option<&'a Survey>,
 }
 
 /// A status that has changed.
@@ -163,6 +166,7 @@ impl Publisher {
                 .values()
                 .flat_map(|coverage| coverage.counts.states());
             pods.insert(candidate.name.clone(), counts.collect());
+            let delivery = known.survey.map(|survey| survey.of(&candidate.uid));
             let facts = Facts {
                 plan: known.plan,
                 report: known.report,
@@ -170,6 +174,7 @@ impl Publisher {
                 coverage: &coverage,
                 restarts: known.restarts,
                 retention: known.retention,
+                delivery: delivery.as_ref(),
             };
             // A condition's time has seconds; more would be lost on the way and look like a change.
             let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -260,6 +265,7 @@ impl Publisher {
                 return None;
             }
             let coverage = shipping.as_ref().map(|shipping| known.census.of(shipping));
+            let delivery = known.survey.map(|survey| survey.of(&candidate.uid));
             let facts = audit::Facts {
                 installation: known.installation,
                 plan: known.audit.map(|(plan, _)| plan),
@@ -271,6 +277,7 @@ impl Publisher {
                     coverage: &coverage.unwrap_or_default(),
                     restarts: known.restarts,
                     retention: known.retention,
+                    delivery: delivery.as_ref(),
                 },
             };
             let status = audit::summarize(&candidate, facts, seconds);

@@ -7,7 +7,7 @@ use super::{Candidate, Plan, Policy, event::joined};
 use crate::{
     condition::{Answer, Reason, State, Type, progress},
     installation::Installation,
-    status::{self, ask, count, pods, unplanned},
+    status::{self, ask, count, open, pods, summary, unplanned},
 };
 
 /// What a status is made of.
@@ -89,6 +89,7 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
         pods: log.and_then(|log| pods(log, facts.shipping.coverage)),
         retention: log.map(|log| log.retention().to_string()),
         sink_count: usable.map(|_| count(sinks.len())),
+        delivering: summary(&sinks),
         sinks,
     }
 }
@@ -192,11 +193,9 @@ fn ready(
             format!("{problem}{consequence}"),
         );
     }
-    let is_open =
-        |answer: &&Answer| answer.state != State::True && answer.reason != Reason::Suspended;
     // That of what ships has looked at what is written for it, too.
-    if let Some(answer) = questions.iter().chain(shipped).find(is_open) {
-        return no(answer.reason, answer.message.clone());
+    if let Some(answer) = open(questions.iter().chain(shipped)) {
+        return answer;
     }
     if candidate.policy.as_ref().is_ok_and(|policy| policy.suspend) {
         return Answer::yes(

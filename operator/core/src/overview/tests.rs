@@ -44,6 +44,7 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             }],
         }),
         sink_count: Some(1),
+        delivering: None,
         sinks: vec![SinkStatus {
             name: "splunk".into(),
             kind: "splunk".into(),
@@ -51,6 +52,8 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             reason: "Configured".into(),
             message: None,
             retention: None,
+            delivery: None,
+            losses: None,
         }],
         retention: Some("30d".into()),
     });

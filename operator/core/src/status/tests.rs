@@ -52,6 +52,7 @@ fn world() -> World {
             last_good: BTreeMap::new(),
             definition: DefinitionUid("uid".into()),
             operator_namespace: "katonic-logging".into(),
+            reporting: None,
         },
         report: Report::default(),
         problem: None,
@@ -72,6 +73,7 @@ impl World {
             coverage: &self.coverage,
             restarts: &self.restarts,
             retention: &BTreeMap::new(),
+            delivery: None,
         };
         summarize(&candidate, facts, Timestamp::from_second(seconds).unwrap())
     }
@@ -583,6 +585,7 @@ fn without_any_installation_nothing_is_claimed() {
         coverage: &coverage,
         restarts: &BTreeMap::new(),
         retention: &BTreeMap::new(),
+        delivery: None,
     };
     let status = summarize(&candidate, facts, Timestamp::UNIX_EPOCH);
     says(
