@@ -367,10 +367,11 @@ impl Controller {
             .publisher
             .publish_audit(&self.sources, facts, now)
             .await;
-        let due = published.due.into_iter().chain(self.census.due());
+        let due = [published.due, audit_published.due];
+        let due = due.into_iter().flatten().chain(self.census.due());
         let due = due.chain(survey.and_then(|survey| survey.due));
         self.wake = restarts.wake.into_iter().chain(due).min();
-        if published.all && audit_published {
+        if published.all && audit_published.all {
             next
         } else {
             Next::Retry

@@ -163,16 +163,64 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
     }
 }
 
-/// Whether nothing but the counts of pods and of agents has changed, in figures and in words: no answer, no reason, no sink. Such a
-/// change can wait.
-pub fn differs_in_counts_only(before: &LoggingPolicyStatus, after: &LoggingPolicyStatus) -> bool {
-    let without_counts = |status: &LoggingPolicyStatus| {
-        let mut status = status.clone();
-        status.pods = None;
-        without_figures(&mut status.conditions, &mut status.sinks);
-        status
-    };
-    without_counts(before) == without_counts(after)
+/// How much one status differs from the one before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Difference {
+    /// In the counts of pods and of agents, in figures and in words: no answer, no reason, no sink.
+    Counts,
+    /// In what agents report.
+    Reports,
+    /// In something that a person or a plan has changed.
+    Plan,
+}
+
+impl Difference {
+    /// Between the statuses of a policy.
+    pub fn between(before: &LoggingPolicyStatus, after: &LoggingPolicyStatus) -> Self {
+        let without = |strip: fn(&mut Vec<Condition>, &mut [SinkStatus])| {
+            move |status: &LoggingPolicyStatus| {
+                let mut status = status.clone();
+                status.pods = None;
+                status.delivering = None;
+                strip(&mut status.conditions, &mut status.sinks);
+                status
+            }
+        };
+        Self::of(before, after, without(|conditions, sinks| without_figures(conditions, sinks)), without(without_reports))
+    }
+
+    /// By what is left of either when figures, or reports, are passed over.
+    pub(crate) fn of<S, T: PartialEq>(
+        before: &S,
+        after: &S,
+        without_figures: impl Fn(&S) -> T,
+        without_reports: impl Fn(&S) -> T,
+    ) -> Self {
+        if without_figures(before) == without_figures(after) {
+            Self::Counts
+        } else if without_reports(before) == without_reports(after) {
+            Self::Reports
+        } else {
+            Self::Plan
+        }
+    }
+}
+
+/// What is left when everything is passed over that agents report, and what follows from it.
+pub(crate) fn without_reports(conditions: &mut Vec<Condition>, sinks: &mut [SinkStatus]) {
+    without_figures(conditions, sinks);
+    let reported = [
+        Type::RolledOut,
+        Type::Delivering,
+        Type::Ready,
+        Type::Reconciling,
+        Type::Stalled,
+    ];
+    let reported = reported.map(Type::as_str);
+    conditions.retain(|condition| !reported.contains(&condition.type_.as_str()));
+    for sink in sinks {
+        (sink.delivery, sink.losses) = (None, None);
+    }
 }
 
 /// What is left when figures are passed over.

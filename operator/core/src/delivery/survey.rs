@@ -33,6 +33,8 @@ pub(super) fn is_backlog(lag: u64) -> bool {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Survey {
     deliveries: HashMap<String, Delivery>,
+    /// Agents that have reported.
+    pub agents: usize,
     /// When to look again though nobody has reported.
     pub due: Option<Timestamp>,
 }
@@ -168,7 +170,10 @@ impl Fleet {
         let began = *self.began.get_or_insert(now);
         self.enter(policies, now);
         self.forget(planes, policies, now);
-        let mut survey = Survey::default();
+        let mut survey = Survey {
+            agents: self.len(),
+            ..Survey::default()
+        };
         let silent_after = self.interval().saturating_mul(INTERVALS_UNTIL_SILENT);
         let learnt = after(began, self.interval().saturating_mul(2));
         for plane in planes.values() {
