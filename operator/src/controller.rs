@@ -409,9 +409,13 @@ impl Controller {
 
     /// What agents report of every policy; none where nobody listens.
     fn survey(&self, now: Timestamp) -> Option<Survey> {
-        let mut fleet = self.fleet.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let fleet = self.fleet.as_ref()?;
+        let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.plan.as_ref();
-        Some(census::survey(&self.census, &mut fleet, &self.sources, plan, now))
+        let survey = census::survey(&self.census, &mut fleet, &self.sources, plan, now);
+        let names = self.sources.policy_names();
+        self.health.metrics.delivery.follow(&fleet, &survey, &names);
+        Some(survey)
     }
 
     /// Whether new pods of a namespace are known to get the agent as it is specified, whichever API server creates them.

@@ -21,10 +21,16 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+mod delivery;
+
+pub use delivery::DeliveryMetrics;
+
 /// Counters of the controller.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What agents report.
+    pub delivery: DeliveryMetrics,
     reconciles: Family<OutcomeLabels, Counter>,
     duration: Histogram,
     writes: Family<WriteLabels, Counter>,
@@ -147,8 +153,11 @@ impl Default for Metrics {
             "Times that the lifecycle rules of a bucket were looked at",
             looks.clone(),
         );
+        let delivery = DeliveryMetrics::default();
+        delivery.register(&mut registry);
         Self {
             registry,
+            delivery,
             reconciles,
             duration,
             writes,

@@ -45,6 +45,13 @@ impl Survey {
         self.deliveries.get(uid).cloned().unwrap_or_default()
     }
 
+    /// Every policy that has a pod, or a sink to tell of, by its UID.
+    pub fn deliveries(&self) -> impl Iterator<Item = (&str, &Delivery)> {
+        self.deliveries
+            .iter()
+            .map(|(uid, delivery)| (uid.as_str(), delivery))
+    }
+
     fn at(&mut self, uid: &str) -> &mut Delivery {
         if !self.deliveries.contains_key(uid) {
             self.deliveries.insert(uid.to_owned(), Delivery::default());
@@ -102,7 +109,7 @@ pub struct SinkDelivery {
     pub was_failing: bool,
     /// Agents for which it is behind.
     pub behind: usize,
-    /// How far it is behind for the worst of them, in seconds.
+    /// How far it is behind for the worst of all, in seconds.
     pub lag: u64,
     /// The pod of that one.
     pub lag_pod: Option<String>,
@@ -372,12 +379,10 @@ impl SinkDelivery {
         now: Timestamp,
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
-        if is_backlog(sink.lag) {
-            self.behind += 1;
-            if sink.lag > self.lag {
-                self.lag = sink.lag;
-                self.lag_pod = Some(named());
-            }
+        self.behind += usize::from(is_backlog(sink.lag));
+        if sink.lag > self.lag {
+            self.lag = sink.lag;
+            self.lag_pod = Some(named());
         }
         match sink.state {
             SinkState::Unknown => self.quiet += 1,
