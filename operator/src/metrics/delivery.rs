@@ -226,7 +226,7 @@ mod tests {
         assert!(text.contains(&series("delivered", 9)), "{text}");
         assert!(text.contains(&series("lost", 2)), "{text}");
         assert!(
-            text.contains(r#"katonic_logging_sink_lag_seconds{policy="logs",sink="splunk"} 0"#),
+            text.contains(r#"katonic_logging_agents{policy="logs",state="current"} 0"#),
             "{text}"
         );
         let survey = fleet.survey(&BTreeMap::new(), &[], now);

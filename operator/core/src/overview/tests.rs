@@ -52,8 +52,18 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             reason: "Configured".into(),
             message: None,
             retention: None,
-            delivery: None,
-            losses: None,
+            delivery: Some(SinkDelivery {
+                state: "Unreachable".into(),
+                message: Some("sink splunk is not reachable for 1 of 2 agents".into()),
+            }),
+            losses: Some(SinkLosses {
+                lost: 5,
+                rejected: 0,
+                last: Time(at(60)),
+                rejection: None,
+                pods: Vec::new(),
+                more_pods: 0,
+            }),
         }],
         retention: Some("30d".into()),
     });
