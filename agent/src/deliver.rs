@@ -26,7 +26,7 @@ use crate::{
 };
 use feed::{Fed, Feed};
 pub use health::tell_declined;
-use health::{Health, Place, Voice};
+use health::{Place, Voice};
 use line::{Address, Line, Outcome, Ticket, verdict_of_setup};
 use standing::{MOST_SUSPECTS, Standing};
 
@@ -383,7 +383,9 @@ impl Delivery {
             && self.indexer.last.replace(id).is_some_and(|last| id <= last)
         {
             let reason = "the collector counts its acknowledgements anew";
-            return self.start_over(Reason::Unconfirmed, reason.to_owned()).await;
+            return self
+                .start_over(Reason::Unconfirmed, reason.to_owned())
+                .await;
         }
         if let Ticket::Written(mark) = &ticket
             && let Some((newest, Ticket::Written(before))) = self.window.newest_sent()
@@ -533,7 +535,9 @@ impl Delivery {
                 None
             }
             Err(Verdict::Hold { cause, reason }) => Some(Health::Failing(cause.into(), reason)),
-            Err(Verdict::Retry { reason, .. }) => Some(Health::Failing(Reason::Unreachable, reason)),
+            Err(Verdict::Retry { reason, .. }) => {
+                Some(Health::Failing(Reason::Unreachable, reason))
+            }
             Err(_) => None,
         }
     }
@@ -548,7 +552,10 @@ impl Delivery {
                         self.works();
                     }
                 }
-                Err(broken) => self.start_over(Reason::Unreachable, broken.to_string()).await,
+                Err(broken) => {
+                    self.start_over(Reason::Unreachable, broken.to_string())
+                        .await
+                }
             }
         } else if let Some(due) = self.due() {
             sleep_until(due).await;

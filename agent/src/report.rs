@@ -210,9 +210,7 @@ impl Reporter {
     /// Sends a report beside everything else.
     pub fn begin(&mut self, authorization: HeaderValue, body: Vec<u8>) {
         self.schedule.begun(Instant::now(), chance());
-        self.task = self
-            .attempt(authorization, body, ATTEMPT)
-            .map(spawn_local);
+        self.task = self.attempt(authorization, body, ATTEMPT).map(spawn_local);
     }
 
     /// Sends the last report, for as long as that may take; what comes of it is to be given to [`Self::ended`].
@@ -406,8 +404,7 @@ mod tests {
             refused("https://10.96.0.17", ""),
             Unusable::ServerName
         ));
-        let mut operator =
-            Operator::new(&reporting("https://10.96.0.17", "reports.svc")).unwrap();
+        let mut operator = Operator::new(&reporting("https://10.96.0.17", "reports.svc")).unwrap();
         let failed = operator.take_client().unwrap_err();
         assert_eq!(
             failed.reason,

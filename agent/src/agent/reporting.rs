@@ -70,7 +70,6 @@ impl Agent {
             }
         }
     }
-}
 
     fn gather(&self, last: bool) -> Vec<u8> {
         let now = Instant::now();

@@ -83,7 +83,10 @@ mod tests {
     fn a_policy_that_waits_for_a_container_is_in_force_and_one_that_waits_for_room_is_not() {
         let of = |waits| Standing::applied("u", Some(&revision("2")), &Processing::waiting(waits));
         let waits = of(Waits::ForContainer);
-        assert_eq!((waits.revision.as_deref(), waits.refused), (Some("2"), None));
+        assert_eq!(
+            (waits.revision.as_deref(), waits.refused),
+            (Some("2"), None)
+        );
         let waits = of(Waits::ForRoom);
         assert_eq!(waits.revision, None);
         let refused = waits.refused.unwrap();

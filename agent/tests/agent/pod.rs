@@ -275,6 +275,8 @@ impl Pod {
             .arg(self.path("bundle"))
             .arg("--labels-file")
             .arg(self.path("labels"))
+            .arg("--token-dir")
+            .arg(self.path("token"))
             .arg("--state-dir")
             .arg(self.path("state"))
             .arg("--termination-log")
