@@ -74,12 +74,24 @@ impl Pod {
 
     /// Puts the bundle into the Secret.
     pub fn set_policies(&mut self, policies: Vec<Policy>) -> Result<()> {
-        let bundle = Bundle {
+        self.set_bundle(&Bundle {
             policies,
             ..Bundle::default()
-        };
+        })
+    }
+
+    /// Puts a whole bundle into the Secret.
+    pub fn set_bundle(&mut self, bundle: &Bundle) -> Result<()> {
         let bytes = bundle.encode().map_err(std::io::Error::other)?;
         self.set(layout::BUNDLE_FILE, Some(&bytes))
+    }
+
+    /// Gives the pod a token to report with, as the kubelet does.
+    pub fn set_token(&self, token: &str) -> Result<()> {
+        let directory = self.path("token");
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("..new"), token)?;
+        fs::rename(directory.join("..new"), directory.join(layout::TOKEN_FILE))
     }
 
     fn publish(&mut self) -> Result<()> {
@@ -222,6 +234,13 @@ impl Pod {
     /// Starts an agent with more flags.
     pub fn start_with(&self, witness: &Witness, flags: &[&str]) -> Result<Agent> {
         self.start_as(Command::new(PROGRAM), witness, flags)
+    }
+
+    /// Starts an agent in such an environment.
+    pub fn start_in(&self, witness: &Witness, environment: &[(&str, &str)]) -> Result<Agent> {
+        let mut program = Command::new(PROGRAM);
+        program.envs(environment.iter().copied());
+        self.start_as(program, witness, &[])
     }
 
     /// Starts an agent that can open no more files than this.
