@@ -7,10 +7,10 @@ use std::{
 
 use flate2::{Compression, GzBuilder, read::GzDecoder};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use crate::{Pattern, Policy, Reporting};
+use crate::{Pattern, Policy, Reporting, Selector};
 
 /// Version of the form of the bundle. An agent refuses a higher one: additions do not raise it.
 pub const FORMAT: u32 = 1;
@@ -59,6 +59,8 @@ pub struct Unsupported {
     pub policy: String,
     /// UID of the custom resource, if that can be read.
     pub uid: Option<String>,
+    /// The pods that it is for, if that can be read.
+    pub selector: Option<Selector>,
     /// What is not understood.
     pub reason: String,
 }
@@ -155,10 +157,15 @@ impl Bundle {
                     bundle.revisions.extend(revision);
                 }
                 Err(error) => {
-                    let Known { name, uid } = serde_json::from_str(text.get()).unwrap_or_default();
+                    let Known {
+                        name,
+                        uid,
+                        selector,
+                    } = serde_json::from_str(text.get()).unwrap_or_default();
                     unsupported.push(Unsupported {
                         policy: name.unwrap_or_else(|| format!("policies[{index}]")),
                         uid,
+                        selector: serde_json::from_value(selector).ok(),
                         reason: error.to_string(),
                     });
                 }
@@ -178,6 +185,13 @@ impl Bundle {
 struct Known {
     name: Option<String>,
     uid: Option<String>,
+    /// An object that is missing is one without members.
+    #[serde(default = "nothing")]
+    selector: Value,
+}
+
+fn nothing() -> Value {
+    Value::Object(serde_json::Map::new())
 }
 
 /// SHA-256 in hex.
@@ -286,7 +300,16 @@ mod tests {
         newer_field["filters"] = serde_json::json!([{"translate": {"pattern": "x"}}]);
         let mut newer_sink = serde_json::to_value(policy("newer-sink")).unwrap();
         newer_sink["sinks"][0]["target"] = serde_json::json!({"carrierPigeon": {}});
-        let json = serde_json::json!({"format": 1, "later": true, "policies": [newer_field, known, newer_sink, {}]});
+        let mut newer_selector = serde_json::to_value(policy("newer-selector")).unwrap();
+        newer_selector["selector"] = serde_json::json!({"matchMoon": "full"});
+        let policies = [
+            newer_field,
+            known,
+            newer_selector,
+            newer_sink,
+            serde_json::json!({}),
+        ];
+        let json = serde_json::json!({"format": 1, "later": true, "policies": policies});
         let decoded = Bundle::decode(&gzip(&json.to_string())).unwrap();
         assert_eq!(decoded.bundle.policies, [policy("known")]);
         let unsupported: Vec<_> = decoded
@@ -294,7 +317,24 @@ mod tests {
             .iter()
             .map(|one| one.policy.as_str())
             .collect();
-        assert_eq!(unsupported, ["newer-field", "newer-sink", "policies[3]"]);
+        assert_eq!(
+            unsupported,
+            ["newer-field", "newer-selector", "newer-sink", "policies[4]"]
+        );
+        let selectors: Vec<_> = decoded
+            .unsupported
+            .iter()
+            .map(|one| one.selector.clone())
+            .collect();
+        assert_eq!(
+            selectors,
+            [
+                Some(Selector::default()),
+                None,
+                Some(Selector::default()),
+                Some(Selector::default())
+            ]
+        );
         assert!(
             decoded.unsupported[0].reason.contains("translate"),
             "{:?}",
