@@ -32,12 +32,14 @@ use crate::{
 mod alarm;
 mod apply;
 mod census;
+mod certificates;
 mod injection;
 mod keeper;
 mod observe;
 mod prober;
 mod publish;
 mod refused;
+mod reports;
 mod restart;
 mod sources;
 mod switch;
@@ -51,6 +53,7 @@ use keeper::Keeper;
 use observe::SinkSecrets;
 use prober::{Checked, Prober};
 use publish::Publisher;
+use reports::Reports;
 use restart::{Roller, Told};
 use sources::{PlaneSources, Sources};
 use tracker::Trackers;
@@ -176,6 +179,7 @@ struct Controller {
     sink_secrets: SinkSecrets,
     applier: Applier,
     prober: Prober,
+    reports: Reports,
     injection: Injection,
     publisher: Publisher,
     census: Census,
@@ -261,6 +265,7 @@ impl Controller {
             sources: Sources::watch(&client, &namespace, &signal),
             sink_secrets: SinkSecrets::new(client.clone(), &namespace),
             prober: Prober::new(client.clone()),
+            reports: Reports::new(&client, args, &signal, &health),
             injection: Injection::new(&client, args, &signal),
             applier: Applier::new(client.clone(), tenure.clone(), health.clone()),
             trackers: Trackers::new(client.clone(), tenure, health.clone(), signal.clone()),
@@ -325,7 +330,7 @@ impl Controller {
     /// One pass.
     async fn pass(&mut self, change: Change) -> Next {
         self.wake = None;
-        if !self.sources.are_synced() {
+        if !self.sources.are_synced() || !self.reports.are_settled() {
             return Next::Settled;
         }
         let mut next = Next::Settled;
@@ -431,6 +436,9 @@ impl Controller {
             // What is not known yet would be told as missing.
             return Ok(Next::Settled);
         }
+        self.reports
+            .look(&mut self.applier, &self.sources, planes, Timestamp::now())
+            .await;
         let began = Instant::now();
         let mut observed = observe::observe(
             &self.sources,
@@ -438,6 +446,7 @@ impl Controller {
             &mut self.sink_secrets,
             &self.last_good,
             (installation, &self.namespace),
+            self.reports.reporting(),
         )
         .await;
         let circumstances = planes.circumstances();

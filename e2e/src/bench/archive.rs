@@ -123,7 +123,7 @@ impl Store {
         )?;
         let bundle = Bundle {
             execution_id_label: Some(LABEL.to_owned()),
-            ..policy::bundle(vec![sink])..Bundle::default()
+            ..policy::bundle(vec![sink])
         };
         let credentials = [
             (ACCESS_KEY_ID_FILE, self.agents.id.as_str()),

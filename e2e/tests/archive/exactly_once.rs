@@ -124,7 +124,7 @@ async fn each_run_of_a_container_has_a_completeness_record_of_its_own() -> Resul
     let mut pod = pod_of(&store, store.sink(16_000_000, 60_000)?)?;
     let mut bundle = Bundle {
         execution_id_label: Some(LABEL.to_owned()),
-        ..policy::bundle(vec![store.sink(100_000, 1_000)?])..Bundle::default()
+        ..policy::bundle(vec![store.sink(100_000, 1_000)?])
     };
     bundle.policies[0].filters = vec![Filter::Drop(Pattern::try_from("^noise".to_owned())?)];
     let (id, secret) = (&store.user.id, &store.user.secret);
@@ -200,7 +200,7 @@ async fn a_store_with_tls_gets_every_line_once() -> Result<()> {
             ArchiveLayout::Application,
             1_000_000,
             1_000,
-        )?])..Bundle::default()
+        )?])
     };
     let (id, secret) = (&store.user.id, &store.user.secret);
     let ca = authority.certificate_pem();

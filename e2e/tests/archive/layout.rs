@@ -18,7 +18,7 @@ async fn folder_of(store: &Store, pod: &mut Pod) -> Result<String> {
     let bundle = Bundle {
         execution_id_label: Some(LABEL.to_owned()),
         execution_id_patterns: vec![Pattern::try_from("^run-([0-9a-f]{24})-".to_owned())?],
-        ..policy::bundle(vec![store.sink(1_000_000, 1_000)?])..Bundle::default()
+        ..policy::bundle(vec![store.sink(1_000_000, 1_000)?])
     };
     let (id, secret) = (&store.user.id, &store.user.secret);
     let credentials = [

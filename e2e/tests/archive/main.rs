@@ -104,7 +104,7 @@ fn mount(pod: &mut Pod, user: &User, sink: Sink) -> Result<()> {
 fn bundle(sink: Sink) -> Bundle {
     Bundle {
         execution_id_label: Some(LABEL.to_owned()),
-        ..policy::bundle(vec![sink])..Bundle::default()
+        ..policy::bundle(vec![sink])
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use katonic_log_config as config;
-use katonic_log_config::{Bundle, CredentialKey, layout};
+use katonic_log_config::{Bundle, CredentialKey, Reporting, layout};
 use katonic_logging_crds::{Logs, Plane};
 use sha2::{Digest, Sha256};
 
@@ -32,6 +32,7 @@ type Values = BTreeMap<CredentialKey, Credential>;
 pub struct LastGood {
     policies: BTreeMap<String, config::Policy>,
     credentials: Values,
+    reporting: Option<Reporting>,
 }
 
 impl LastGood {
@@ -58,7 +59,13 @@ impl LastGood {
         Some(Self {
             policies,
             credentials,
+            reporting: bundle.reporting,
         })
+    }
+
+    /// Where they were told to report.
+    pub fn reporting(&self) -> Option<&Reporting> {
+        self.reporting.as_ref()
     }
 
     /// The audit policies that were told, as candidates that stay as they were.
@@ -127,6 +134,8 @@ pub struct Context<'a> {
     pub installation: &'a Installation,
     /// The credentials of all policies.
     pub keyring: &'a Keyring,
+    /// Where agents report; none: nowhere.
+    pub reporting: Option<&'a Reporting>,
 }
 
 /// Why a bundle could not be rendered.
@@ -187,7 +196,7 @@ pub fn render(
     // Oldest first: where not everything fits, they stay.
     entries.sort_by_key(Entry::age);
     let encode = |entries: &[Entry<'_>]| {
-        data(context.installation, entries).map_err(|source| Error {
+        data(context, entries).map_err(|source| Error {
             namespace: namespace.to_owned(),
             source,
         })
@@ -373,16 +382,19 @@ fn kept<'a>(candidate: &'a Candidate, last_good: Option<&LastGood>) -> Option<En
 }
 
 fn data(
-    installation: &Installation,
+    context: Context<'_>,
     entries: &[Entry<'_>],
 ) -> Result<BTreeMap<String, ByteString>, config::bundle::EncodeError> {
     let mut by_age: Vec<&Entry<'_>> = entries.iter().collect();
     // Agents have room for the patterns of so many policies, and those of the oldest come first.
     by_age.sort_by_key(|entry| entry.age());
+    let installation = context.installation;
     let bundle = Bundle {
+        reporting: context.reporting.cloned(),
         execution_id_label: Some(installation.execution_id_label.clone()),
         execution_id_patterns: installation.execution_id_patterns.clone(),
         policies: by_age.iter().map(|entry| entry.policy.clone()).collect(),
+        ..Bundle::default()
     };
     let mut data = BTreeMap::new();
     // A key that is there twice, as it was and as it is, is as it is: what cannot be used must not hold up the others.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
+use katonic_log_config::Reporting;
 use katonic_logging_crds::{Plane, SecretKeyRef};
 
 use crate::{
@@ -31,6 +32,8 @@ pub struct Observed {
     pub definition: DefinitionUid,
     /// Namespace of the operator and of the sinks' Secrets.
     pub operator_namespace: String,
+    /// Where agents report; none: nowhere.
+    pub reporting: Option<Reporting>,
 }
 
 /// What of a namespace decides whether pods in it can be injected.
@@ -177,6 +180,7 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
     let context = Context {
         installation,
         keyring: &keyring,
+        reporting: observed.reporting.as_ref(),
     };
     let mut planes = BTreeMap::new();
     let mut injected = BTreeSet::new();
@@ -274,6 +278,7 @@ mod tests {
             last_good: BTreeMap::new(),
             definition: DefinitionUid("uid".into()),
             operator_namespace: names::OPERATOR_NAMESPACE.into(),
+            reporting: None,
         }
     }
 

@@ -52,6 +52,7 @@ fn world() -> World {
             last_good: BTreeMap::new(),
             definition: DefinitionUid("uid".into()),
             operator_namespace: "katonic-logging".into(),
+            reporting: None,
         },
         report: Report::default(),
         problem: None,

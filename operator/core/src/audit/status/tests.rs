@@ -65,6 +65,7 @@ impl World {
                 last_good: BTreeMap::new(),
                 definition: DefinitionUid("uid".into()),
                 operator_namespace: names::OPERATOR_NAMESPACE.into(),
+                reporting: None,
             };
             plans::plan(installation, &observed).unwrap()
         });
