@@ -756,6 +756,9 @@ impl Route {
         let mut counts = before;
         change(&mut counts);
         self.counts.set(counts);
+        if (before.lost, before.rejected) != (counts.lost, counts.rejected) {
+            self.loses();
+        }
         // The first one, and then each time their number has at least doubled.
         let size = |counts: Counts| [counts.lost, counts.rejected].map(u64::checked_ilog2);
         if size(before) != size(counts) {

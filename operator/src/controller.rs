@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use katonic_logging_core::{
     audit,
     bundle::LastGood,
     credential::Lookup,
-    delivery::{Fleet, Survey},
+    delivery::Survey,
     installation::{Installation, Problem},
     plan::{Observed, Plan, plan},
     status::{ChangeState, Report},
@@ -33,12 +33,14 @@ use crate::{
 mod alarm;
 mod apply;
 mod census;
+mod certificates;
 mod injection;
 mod keeper;
 mod observe;
 mod prober;
 mod publish;
 mod refused;
+mod reports;
 mod restart;
 mod sources;
 mod switch;
@@ -52,6 +54,7 @@ use keeper::Keeper;
 use observe::SinkSecrets;
 use prober::{Checked, Prober};
 use publish::Publisher;
+use reports::Reports;
 use restart::{Roller, Told};
 use sources::{PlaneSources, Sources};
 use tracker::Trackers;
@@ -177,6 +180,7 @@ struct Controller {
     sink_secrets: SinkSecrets,
     applier: Applier,
     prober: Prober,
+    reports: Reports,
     injection: Injection,
     publisher: Publisher,
     census: Census,
@@ -192,7 +196,6 @@ struct Controller {
     /// What the event tracker is told, and whether the platform's namespace is there.
     audit: Option<(audit::Plan, bool)>,
     report: Report,
-    fleet: Option<Arc<Mutex<Fleet>>>,
 }
 
 /// What the event tracker is to be told. While the audit policies cannot be listed, nobody knows that there are none: what it was told
@@ -263,6 +266,7 @@ impl Controller {
             sources: Sources::watch(&client, &namespace, &signal),
             sink_secrets: SinkSecrets::new(client.clone(), &namespace),
             prober: Prober::new(client.clone()),
+            reports: Reports::new(&client, args, &signal, &health),
             injection: Injection::new(&client, args, &signal),
             applier: Applier::new(client.clone(), tenure.clone(), health.clone()),
             trackers: Trackers::new(client.clone(), tenure, health.clone(), signal.clone()),
@@ -282,7 +286,6 @@ impl Controller {
             plan: None,
             audit: None,
             report: Report::default(),
-            fleet: None,
             client,
             namespace,
             health,
@@ -328,7 +331,7 @@ impl Controller {
     /// One pass.
     async fn pass(&mut self, change: Change) -> Next {
         self.wake = None;
-        if !self.sources.are_synced() {
+        if !self.sources.are_synced() || !self.reports.are_settled() {
             return Next::Settled;
         }
         let mut next = Next::Settled;
@@ -409,7 +412,7 @@ impl Controller {
 
     /// What agents report of every policy; none where nobody listens.
     fn survey(&self, now: Timestamp) -> Option<Survey> {
-        let fleet = self.fleet.as_ref()?;
+        let fleet = self.reports.fleet()?;
         let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.plan.as_ref();
         let survey = census::survey(&self.census, &mut fleet, &self.sources, plan, now);
@@ -449,6 +452,9 @@ impl Controller {
             // What is not known yet would be told as missing.
             return Ok(Next::Settled);
         }
+        self.reports
+            .look(&mut self.applier, &self.sources, planes, Timestamp::now())
+            .await;
         let began = Instant::now();
         let mut observed = observe::observe(
             &self.sources,
@@ -456,6 +462,7 @@ impl Controller {
             &mut self.sink_secrets,
             &self.last_good,
             (installation, &self.namespace),
+            self.reports.reporting(),
         )
         .await;
         let circumstances = planes.circumstances();

@@ -129,6 +129,7 @@ fn sink_report(route: &Route, now: Instant, last: bool) -> SinkReport {
         since,
         acknowledged,
         rejection,
+        last_loss,
     } = route.condition();
     let age = |of: Instant| now.saturating_duration_since(of).as_secs();
     SinkReport {
@@ -148,6 +149,7 @@ fn sink_report(route: &Route, now: Instant, last: bool) -> SinkReport {
         rejection: rejection.as_deref().map(shortened),
         dropped,
         lost,
+        last_loss: last_loss.map(age),
         fallback,
     }
 }

@@ -88,6 +88,8 @@ pub struct Condition {
     pub acknowledged: Option<Instant>,
     /// Why it refused a record last.
     pub rejection: Option<String>,
+    /// When a record was last lost or refused.
+    pub last_loss: Option<Instant>,
 }
 
 impl Default for Condition {
@@ -97,6 +99,7 @@ impl Default for Condition {
             since: Instant::now(),
             acknowledged: None,
             rejection: None,
+            last_loss: None,
         }
     }
 }
@@ -136,6 +139,11 @@ impl Route {
         if condition.rejection.as_deref() != Some(reason) {
             condition.rejection = Some(reason.to_owned());
         }
+    }
+
+    /// A record was lost or refused.
+    pub(super) fn loses(&self) {
+        self.condition.borrow_mut().last_loss = Some(Instant::now());
     }
 
     /// The sink has acknowledged records.

@@ -32,6 +32,7 @@ type Values = BTreeMap<CredentialKey, Credential>;
 pub struct LastGood {
     policies: BTreeMap<String, config::Policy>,
     credentials: Values,
+    reporting: Option<Reporting>,
 }
 
 impl LastGood {
@@ -58,7 +59,13 @@ impl LastGood {
         Some(Self {
             policies,
             credentials,
+            reporting: bundle.reporting,
         })
+    }
+
+    /// Where they were told to report.
+    pub fn reporting(&self) -> Option<&Reporting> {
+        self.reporting.as_ref()
     }
 
     /// The audit policies that were told, as candidates that stay as they were.

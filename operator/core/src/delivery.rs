@@ -12,18 +12,14 @@ use std::collections::{BTreeMap, HashMap};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_log_config::report::{Report, SinkReport};
 
+use crate::reporting::interval;
+
 mod losses;
 mod survey;
 
 use losses::Ledger;
 pub use losses::{Losses, PodLosses};
 pub use survey::{Asked, Delivery, Failing, PlanePods, Refusing, SinkDelivery, Survey};
-
-/// How often an agent reports when nothing changes, in seconds, while there are few.
-const INTERVAL: usize = 60;
-
-/// How many reports come in a second on average, at most, when nothing changes.
-const REPORTS_PER_SECOND: usize = 50;
 
 /// A pod, as its token says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -166,10 +162,9 @@ impl Fleet {
         self.seen.is_empty()
     }
 
-    /// How often an agent is to report when nothing changes.
-    pub fn interval(&self) -> SignedDuration {
-        let seconds = INTERVAL.max(self.len() / REPORTS_PER_SECOND);
-        SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
+    /// How often an agent reports when nothing changes.
+    fn interval(&self) -> SignedDuration {
+        SignedDuration::from_secs(interval(self.len()).into())
     }
 
     /// What became of the records of each sink.

@@ -32,7 +32,7 @@ pub struct Observed {
     pub definition: DefinitionUid,
     /// Namespace of the operator and of the sinks' Secrets.
     pub operator_namespace: String,
-    /// Where agents report; none: they do not.
+    /// Where agents report; none: nowhere.
     pub reporting: Option<Reporting>,
 }
 

@@ -20,6 +20,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
+use katonic_log_config::Reporting;
 use katonic_logging_core::{
     Candidate, Installation,
     admission::{self, Revision, Slot},
@@ -480,6 +481,19 @@ impl PlaneSources {
             .values()
             .map(|source| (source.namespace.clone(), circumstances(source)))
             .collect()
+    }
+
+    /// Where the agents of each namespace are told to report, as the cluster has it; one for each namespace that has a bundle, or may
+    /// have one that is not seen.
+    pub fn reporting(&self) -> Vec<Option<Reporting>> {
+        let told = |source: &PlaneSource| {
+            let told = source.bundle.with(|all| {
+                let bundle = all.get(names::BUNDLE)?;
+                Some(bundle.told.as_ref().and_then(|told| told.reporting().cloned()))
+            });
+            told.unwrap_or(Some(None))
+        };
+        self.planes.values().filter_map(told).collect()
     }
 
     /// What the agents of each namespace were told last, as the cluster has it.

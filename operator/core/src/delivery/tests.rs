@@ -328,16 +328,6 @@ fn figures_alone_are_no_news() {
 }
 
 #[test]
-fn the_more_agents_the_less_often_each_reports() {
-    let mut fleet = Fleet::default();
-    assert_eq!(fleet.interval(), SignedDuration::from_secs(60));
-    for number in 0..10_000 {
-        fleet.take(token_of(&number.to_string()), Report::default(), at(0));
-    }
-    assert_eq!(fleet.interval(), SignedDuration::from_secs(200));
-}
-
-#[test]
 fn pods_of_nobody_are_forgotten() {
     let cluster = Cluster::new(&[("a", 0)]);
     let mut fleet = Fleet::default();
