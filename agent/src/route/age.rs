@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// So many moments are remembered of a file that waits.
 const MOMENTS: usize = 32;
 
+/// Two of them that follow one another are at least this part of the whole wait apart, so that few reach far back.
+const LEAST_SHARE: u32 = 16;
+
 /// The moments at which a file was seen to grow, as far as what it grew by waits.
 ///
 /// A byte counts from the first remembered moment at which it was there. The oldest byte that waits is always counted from the
@@ -27,8 +30,7 @@ impl Age {
         if let (Some((first, _)), Some((last, _))) = (self.moments.first(), last) {
             let whole = now.saturating_duration_since(*first);
             let since = now.saturating_duration_since(*last);
-            // Far apart where much is remembered, so that it is always few.
-            if since < whole / (MOMENTS as u32 / 2) {
+            if since < whole / LEAST_SHARE {
                 return;
             }
         }
