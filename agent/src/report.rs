@@ -163,7 +163,9 @@ impl Reporter {
         let operator = match reporting.map(Operator::new).transpose() {
             Ok(operator) => operator,
             Err(error) => {
-                self.forget(None);
+                if self.is_wanted() {
+                    self.forget(None);
+                }
                 self.tell_failed(&error.to_string());
                 return;
             }
