@@ -553,8 +553,8 @@ impl Delivery {
                     }
                 }
                 Err(broken) => {
-                    self.start_over(Reason::Unreachable, broken.to_string())
-                        .await
+                    let reason = broken.to_string();
+                    self.start_over(Reason::Unreachable, reason).await;
                 }
             }
         } else if let Some(due) = self.due() {

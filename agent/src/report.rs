@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
+    pin::Pin,
     time::{Duration, Instant},
 };
 
@@ -61,6 +62,9 @@ struct Operator {
     /// None while it is in use.
     client: Option<Client>,
 }
+
+/// A report on its way.
+pub type Sending = Pin<Box<dyn Future<Output = Attempt>>>;
 
 /// A report that was sent, or could not be.
 #[derive(Debug)]
@@ -159,7 +163,9 @@ impl Reporter {
         let operator = match reporting.map(Operator::new).transpose() {
             Ok(operator) => operator,
             Err(error) => {
-                self.forget(None);
+                if self.is_wanted() {
+                    self.forget(None);
+                }
                 self.tell_failed(&error.to_string());
                 return;
             }
@@ -219,7 +225,7 @@ impl Reporter {
         authorization: HeaderValue,
         body: Vec<u8>,
         patience: Duration,
-    ) -> Option<impl Future<Output = Attempt> + use<>> {
+    ) -> Option<Sending> {
         // What is on its way says less.
         if let Some(task) = self.task.take() {
             task.abort();
@@ -232,12 +238,13 @@ impl Reporter {
         authorization: HeaderValue,
         body: Vec<u8>,
         longest: Duration,
-    ) -> Option<impl Future<Output = Attempt> + use<>> {
+    ) -> Option<Sending> {
         let operator = self.operator.as_mut()?;
         let client = operator.take_client();
         let uri = operator.destination.uri.clone();
         let client = client.map_err(|failed| self.failed(&failed)).ok()?;
-        Some(send(client, uri, authorization, body.into(), longest))
+        let body = body.into();
+        Some(Box::pin(send(client, uri, authorization, body, longest)))
     }
 
     /// Takes up what came of the last report, if that is known by now.

@@ -59,7 +59,7 @@ impl Agent {
             Err(error) => {
                 // Not the operator's doing, so it is tried again without waiting for a change.
                 self.version = None;
-                self.refuse_bundle(Some(format!("failed to read the bundle: {error}")));
+                self.refuse_bundle(Some(&format!("failed to read the bundle: {error}")));
                 self.problem("bundle".into(), Some(error.to_string()));
                 return;
             }
@@ -85,7 +85,7 @@ impl Agent {
                     "the bundle cannot be used; the last good one stays in force",
                     json!({"reason": &reason}),
                 );
-                self.refuse_bundle(Some(reason));
+                self.refuse_bundle(Some(&reason));
                 // The labels may be others by now.
                 let last_good = self.last_good.as_deref().map(Bundle::decode);
                 if let Some(Ok(decoded)) = last_good {
@@ -122,8 +122,8 @@ impl Agent {
     }
 
     /// Why the bundle as it is mounted is not in force, if it is not.
-    fn refuse_bundle(&mut self, reason: Option<String>) {
-        let reason = reason.as_deref().map(shortened);
+    fn refuse_bundle(&mut self, reason: Option<&str>) {
+        let reason = reason.map(shortened);
         self.news |= self.bundle_refused != reason;
         self.bundle_refused = reason;
     }

@@ -11,7 +11,7 @@ use super::{Agent, Running};
 use crate::{
     counts::Counts,
     cursor::RouteKey,
-    report::{Attempt, page, standing::Standing},
+    report::{Sending, page, standing::Standing},
     route::{Condition, Health, Route},
 };
 
@@ -42,11 +42,7 @@ impl Agent {
 
     /// The last report, on its way for as long as the end of the pod waits for it; `before`: what became of everything
     /// before the pod began to end.
-    pub(crate) fn last_report(
-        &mut self,
-        before: Counts,
-        left: Duration,
-    ) -> Option<impl Future<Output = Attempt> + use<>> {
+    pub(crate) fn last_report(&mut self, before: Counts, left: Duration) -> Option<Sending> {
         if !self.reporter.is_wanted() {
             return None;
         }

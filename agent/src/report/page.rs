@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn one_that_is_too_large_by_itself_takes_nobodys_place() {
         let mut fat = policy(0, "");
-        fat.sinks = vec![fat.sinks[0].clone(); 1000];
+        fat.sinks = vec![fat.sinks[0].clone(); 2000];
         let report = read(&fill(Report::default(), [fat, policy(1, "no")]));
         assert_eq!((report.policies.len(), report.omitted), (1, 1));
         assert_eq!(report.policies[0], policy(1, "no"));

@@ -116,6 +116,7 @@ impl Schedule {
     /// A report is sent.
     pub fn begun(&mut self, now: Instant, chance: u64) {
         if std::mem::take(&mut self.at_once) {
+            self.regain(now);
             self.allowance = self.allowance.saturating_sub(1);
         }
         self.earliest = now + APART;

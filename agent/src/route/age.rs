@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 /// So many moments are remembered of a file that waits.
 const MOMENTS: usize = 32;
 
+/// Two of them that follow one another are at least this part of the whole wait apart, so that few reach far back.
+const LEAST_SHARE: u32 = 16;
+
 /// The moments at which a file was seen to grow, as far as what it grew by waits.
 ///
 /// A byte counts from the first remembered moment at which it was there. The oldest byte that waits is always counted from the
 /// moment at which it was seen, so a sink that takes nothing, and one that keeps up, is told to within the time between two
-/// looks. Of a sink that catches up, what it has come to may be up to a sixteenth of the whole wait older; never is it younger.
+/// looks. Of a sink that catches up, what it has come to may be up to an eighth of the whole wait older; never is it younger.
 #[derive(Debug, Default)]
 pub(super) struct Age {
     /// When, and how large the file was; both grow, and the first size is more than what is acknowledged.
@@ -27,8 +30,7 @@ impl Age {
         if let (Some((first, _)), Some((last, _))) = (self.moments.first(), last) {
             let whole = now.saturating_duration_since(*first);
             let since = now.saturating_duration_since(*last);
-            // Far apart where much is remembered, so that it is always few.
-            if since < whole / (MOMENTS as u32 / 2) {
+            if since < whole / LEAST_SHARE {
                 return;
             }
         }
@@ -134,7 +136,7 @@ mod tests {
             let told = age.of_oldest(now, second * 1000).as_secs();
             let truth = HOUR - second;
             assert!(told <= truth, "{told} of {truth}");
-            assert!(truth - told <= HOUR / 16 + 1, "{told} of {truth}");
+            assert!(truth - told <= HOUR / 8, "{told} of {truth}");
         }
         age.look(now, HOUR * 1000, HOUR * 1000);
         assert_eq!(age.moments.capacity(), 0);
