@@ -6,10 +6,10 @@
 pub mod page;
 pub mod schedule;
 pub mod standing;
+mod token;
 
 use std::{
     collections::BTreeSet,
-    fs, io,
     path::{Path, PathBuf},
     pin::Pin,
     time::{Duration, Instant},
@@ -93,23 +93,6 @@ enum Unusable {
     /// Not one that a certificate can have.
     #[error("the name in the operator's certificate is not a host")]
     ServerName,
-}
-
-/// Why there is no token to show.
-#[derive(Debug, thiserror::Error)]
-enum NoToken {
-    /// The pod was made without the volume, or the kubelet has not come to it.
-    #[error("the pod has no token for reports")]
-    Missing,
-    /// Nothing but white space.
-    #[error("the token for reports is empty")]
-    Empty,
-    /// Bytes that a header cannot hold.
-    #[error("the token for reports cannot be sent in a header")]
-    NotAHeader,
-    /// There, and not readable.
-    #[error("failed to read the token for reports: {0}")]
-    Read(#[source] io::Error),
 }
 
 impl Operator {
@@ -206,7 +189,7 @@ impl Reporter {
 
     /// What is shown to the operator with the next report; none where there is none, which is told.
     pub fn authorization(&mut self) -> Option<HeaderValue> {
-        let read = authorization(&self.token_file).map_err(|error| Failed {
+        let read = token::authorization(&self.token_file).map_err(|error| Failed {
             reason: error.to_string(),
             after: None,
         });
@@ -355,22 +338,6 @@ async fn send(
     Attempt { client, result }
 }
 
-/// What is shown to the operator: the token as the kubelet has it now.
-fn authorization(token_file: &Path) -> Result<HeaderValue, NoToken> {
-    let token = fs::read(token_file).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => NoToken::Missing,
-        _ => NoToken::Read(error),
-    })?;
-    let token = token.trim_ascii();
-    if token.is_empty() {
-        return Err(NoToken::Empty);
-    }
-    let value = [b"Bearer ", token].concat();
-    let mut value = HeaderValue::from_bytes(&value).map_err(|_| NoToken::NotAHeader)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     use katonic_log_config::Endpoint;
@@ -417,26 +384,5 @@ mod tests {
             failed.reason,
             "the certificate authorities are not PEM certificates"
         );
-    }
-
-    #[test]
-    fn the_token_is_read_anew_and_never_printed() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("token");
-        assert!(matches!(authorization(&file), Err(NoToken::Missing)));
-        fs::write(&file, " \n").unwrap();
-        assert!(matches!(authorization(&file), Err(NoToken::Empty)));
-        fs::write(&file, "a\0b").unwrap();
-        assert!(matches!(authorization(&file), Err(NoToken::NotAHeader)));
-        assert!(matches!(
-            authorization(directory.path()),
-            Err(NoToken::Read(_))
-        ));
-        for token in ["hunter2", "hunter3"] {
-            fs::write(&file, format!("{token}\n")).unwrap();
-            let value = authorization(&file).unwrap();
-            assert_eq!(value.as_bytes(), format!("Bearer {token}").as_bytes());
-            assert!(!format!("{value:?}").contains(token));
-        }
     }
 }
