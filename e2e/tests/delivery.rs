@@ -338,7 +338,9 @@ async fn a_status_tells_what_becomes_of_the_lines() {
     world.in_force(&world.policy("application-logs")).await;
     let labels = json!({"app": "workspace"});
     let lines = ["workspace", "1000000", "--rate", "20"];
-    let workspace = pod("workspace", &labels, &[container("executor", &lines)]);
+    let mut workspace = pod("workspace", &labels, &[container("executor", &lines)]);
+    let spec = workspace.spec.as_mut().unwrap();
+    spec.termination_grace_period_seconds = Some(5);
     world.create_pod(COMPUTE, &workspace).await;
     world.arrives("workspace", 20).await;
     let condition = async |type_: &str, status: &str, reason: &str| {
@@ -376,8 +378,8 @@ async fn a_status_tells_what_becomes_of_the_lines() {
     world.receiver.misbehave(Fault::status(503), Times::UntilTold);
     condition("Delivering", "False", "Unreachable").await;
     let pods: Api<Pod> = Api::namespaced(world.installed.client.clone(), COMPUTE);
-    let briefly = DeleteParams::default().grace_period(5);
-    pods.delete("workspace", &briefly).await.unwrap();
+    let parameters = DeleteParams::default();
+    pods.delete("workspace", &parameters).await.unwrap();
     let told = condition("Delivering", "False", "LinesLost").await;
     assert!(told.contains("katonic-compute/workspace ("), "{told}");
     world.receiver.behave();
