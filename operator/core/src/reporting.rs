@@ -107,11 +107,13 @@ impl Served {
 pub fn is_ours(slice: &ObjectMeta) -> bool {
     let is_marked = |label: &str, value: &str| {
         let labels = slice.labels.as_ref();
-        labels.and_then(|labels| labels.get(label)).map(String::as_str) == Some(value)
+        labels
+            .and_then(|labels| labels.get(label))
+            .map(String::as_str)
+            == Some(value)
     };
-    let is_owned = |owner: &OwnerReference| {
-        owner.kind == Service::kind(&()) && owner.name == names::REPORTS
-    };
+    let is_owned =
+        |owner: &OwnerReference| owner.kind == Service::kind(&()) && owner.name == names::REPORTS;
     is_marked(names::MANAGED_BY_LABEL, names::FIELD_MANAGER)
         || is_marked(names::ENDPOINTS_MANAGED_BY_LABEL, names::GROUP)
         || slice.owner_references.iter().flatten().any(is_owned)
@@ -203,7 +205,10 @@ mod tests {
         }
         let inside = Reach::Service(place("10.1.2.3"));
         let told = inside.reporting(served("10.96.0.7").url().unwrap(), "pem".to_owned());
-        assert_eq!(told.server_name, "katonic-logging-reports.katonic-logging.svc");
+        assert_eq!(
+            told.server_name,
+            "katonic-logging-reports.katonic-logging.svc"
+        );
         let external = External::parse("https://[fd00::1]:8444").unwrap();
         let outside = Reach::Url(external.clone());
         let told = outside.reporting(external.endpoint().clone(), "pem".to_owned());
@@ -217,7 +222,10 @@ mod tests {
         assert_eq!(slice.address_type, "IPv4");
         assert_eq!(slice.endpoints.unwrap()[0].addresses, ["10.1.2.3"]);
         let port = &slice.ports.unwrap()[0];
-        assert_eq!((port.name.as_deref(), port.port), (Some("https"), Some(8444)));
+        assert_eq!(
+            (port.name.as_deref(), port.port),
+            (Some("https"), Some(8444))
+        );
         assert_eq!(slice.metadata.owner_references.unwrap()[0].uid, "u");
         let labels = slice.metadata.labels.unwrap();
         assert_eq!(labels[names::SERVICE_NAME_LABEL], names::REPORTS);

@@ -121,7 +121,10 @@ impl Keeper {
                 Due::Nothing(until) => break until,
                 Due::Issue => certificates.with(self.issue(now)?, published, now),
                 Due::Switch => {
-                    tracing::info!(server = self.purpose.server, "the next certificate takes over");
+                    tracing::info!(
+                        server = self.purpose.server,
+                        "the next certificate takes over"
+                    );
                     certificates.switched(now)
                 }
             };

@@ -183,7 +183,10 @@ impl Receiving {
         now: Timestamp,
     ) {
         let told = planes.reporting();
-        let service = self.watched.as_ref().map(|watched| watched.service.one(names::REPORTS));
+        let service = self
+            .watched
+            .as_ref()
+            .map(|watched| watched.service.one(names::REPORTS));
         let (url, service) = match (&self.reach, service) {
             (Reach::Url(url), _) => (Some(url.endpoint().clone()), None),
             (Reach::Service(_), Some(Seen::There(service))) => (service.url(), Some(service)),
@@ -242,7 +245,9 @@ impl Receiving {
             .with(|all| all.get(names::REPORTS_CERTIFICATE).cloned())
             .flatten();
         let places = told.iter().map(|told| {
-            let authorities = told.as_ref().map(|told| told.certificate_authorities.as_str());
+            let authorities = told
+                .as_ref()
+                .map(|told| told.certificate_authorities.as_str());
             authorities.unwrap_or_default()
         });
         let owner = service.map(Served::owner);

@@ -489,7 +489,12 @@ impl PlaneSources {
         let told = |source: &PlaneSource| {
             let told = source.bundle.with(|all| {
                 let bundle = all.get(names::BUNDLE)?;
-                Some(bundle.told.as_ref().and_then(|told| told.reporting().cloned()))
+                Some(
+                    bundle
+                        .told
+                        .as_ref()
+                        .and_then(|told| told.reporting().cloned()),
+                )
             });
             told.unwrap_or(Some(None))
         };

@@ -35,8 +35,8 @@ use crate::cache::{Seen, chain};
 
 mod watch;
 
-use watch::{Configured, Installed};
 pub use watch::Watched;
+use watch::{Configured, Installed};
 
 const CONFIGURATION: &str = "MutatingWebhookConfiguration";
 

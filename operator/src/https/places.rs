@@ -157,11 +157,7 @@ mod tests {
         let second = places.try_take(after(2)).unwrap();
         let third = places.try_take(after(3)).unwrap();
         assert!(is_lost(&first));
-        assert!(
-            [&asker, &second, &third]
-                .iter()
-                .all(|one| !is_lost(one))
-        );
+        assert!([&asker, &second, &third].iter().all(|one| !is_lost(one)));
         drop(first);
         assert!(places.try_take(after(4)).is_some());
         assert!(is_lost(&second) && !is_lost(&asker));

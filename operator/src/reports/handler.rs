@@ -200,7 +200,14 @@ mod tests {
         };
         assert_eq!(token("Bearer a.b.c").as_deref(), Some("a.b.c"));
         assert_eq!(token("bearer  a.b.c ").as_deref(), Some("a.b.c"));
-        for credentials in ["", "Bearer", "Bearer ", "Basic a.b.c", "a.b.c", "Bearer \u{e4}"] {
+        for credentials in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic a.b.c",
+            "a.b.c",
+            "Bearer \u{e4}",
+        ] {
             assert_eq!(token(credentials), None, "{credentials:?}");
         }
         assert_eq!(bearer(&HeaderMap::new()), None);

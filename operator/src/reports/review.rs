@@ -123,7 +123,11 @@ mod tests {
         };
         assert_eq!(read(json!({})), Err(Foreign::Unknown));
         assert_eq!(with("/authenticated", json!(false)), Err(Foreign::Unknown));
-        for audiences in [json!(null), json!([]), json!(["https://kubernetes.default.svc"])] {
+        for audiences in [
+            json!(null),
+            json!([]),
+            json!(["https://kubernetes.default.svc"]),
+        ] {
             assert_eq!(with("/audiences", audiences), Err(Foreign::Audience));
         }
         for (pointer, value) in [
@@ -132,11 +136,18 @@ mod tests {
             ("/user/extra", json!({POD_NAME: ["web"]})),
             ("/user/extra", json!({POD_UID: ["0b5c"]})),
             ("/user/extra", json!({POD_NAME: ["web"], POD_UID: []})),
-            ("/user/extra", json!({POD_NAME: ["web"], POD_UID: ["0b5c", "0b5d"]})),
+            (
+                "/user/extra",
+                json!({POD_NAME: ["web"], POD_UID: ["0b5c", "0b5d"]}),
+            ),
             ("/user/username", json!("system:node:one")),
             ("/user/username", json!("system:serviceaccount:web")),
         ] {
-            assert_eq!(with(pointer, value.clone()), Err(Foreign::Unbound), "{value}");
+            assert_eq!(
+                with(pointer, value.clone()),
+                Err(Foreign::Unbound),
+                "{value}"
+            );
         }
     }
 }

@@ -14,7 +14,9 @@ const LEEWAY: SignedDuration = SignedDuration::from_mins(15);
 /// Why a token is not that of a pod which may report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Foreign {
-    #[error("no token: send `Authorization: Bearer` and the pod's token for the audience {AUDIENCE}")]
+    #[error(
+        "no token: send `Authorization: Bearer` and the pod's token for the audience {AUDIENCE}"
+    )]
     Absent,
     #[error("this is no token of a service account")]
     Malformed,
@@ -24,7 +26,9 @@ pub(super) enum Foreign {
     Audience,
     #[error("the token is not bound to a pod")]
     Unbound,
-    #[error("the API server does not know the token: it has expired, its pod is gone, or another cluster has issued it")]
+    #[error(
+        "the API server does not know the token: it has expired, its pod is gone, or another cluster has issued it"
+    )]
     Unknown,
 }
 
@@ -139,7 +143,10 @@ pub(super) mod tests {
         one["aud"] = json!(AUDIENCE);
         assert_eq!(expiry(&unsigned(&one), now()), Ok(end()));
         // The API server's clock may be behind ours by some minutes.
-        assert_eq!(expiry(&token, end() + SignedDuration::from_mins(10)), Ok(end()));
+        assert_eq!(
+            expiry(&token, end() + SignedDuration::from_mins(10)),
+            Ok(end())
+        );
     }
 
     #[test]
@@ -164,13 +171,22 @@ pub(super) mod tests {
             (without("/exp", json!(i64::MAX)), Foreign::Malformed),
             (without("/exp", json!("soon")), Foreign::Malformed),
             (without("/aud", json!(7)), Foreign::Malformed),
-            (format!("{header}.{}.a", "a".repeat(LONGEST)), Foreign::Malformed),
+            (
+                format!("{header}.{}.a", "a".repeat(LONGEST)),
+                Foreign::Malformed,
+            ),
             (without("/exp", json!(1_600_000_000)), Foreign::Expired),
-            (without("/aud", json!(["https://kubernetes.default.svc"])), Foreign::Audience),
+            (
+                without("/aud", json!(["https://kubernetes.default.svc"])),
+                Foreign::Audience,
+            ),
             (without("/aud", json!([])), Foreign::Audience),
             (without("/kubernetes.io", json!(null)), Foreign::Unbound),
             (without("/kubernetes.io/pod", json!(null)), Foreign::Unbound),
-            (without("/kubernetes.io/pod/uid", json!("")), Foreign::Unbound),
+            (
+                without("/kubernetes.io/pod/uid", json!("")),
+                Foreign::Unbound,
+            ),
         ] {
             assert_eq!(expiry(&token, now()), Err(foreign), "{token}");
         }

@@ -59,7 +59,9 @@ pub(super) enum Stranger {
 
 type Key = [u8; 32];
 type Answer = Result<Pod, Stranger>;
-type Ask = Box<dyn Fn(String) -> BoxFuture<'static, Result<Result<Pod, Foreign>, review::Error>> + Send + Sync>;
+type Ask = Box<
+    dyn Fn(String) -> BoxFuture<'static, Result<Result<Pod, Foreign>, review::Error>> + Send + Sync,
+>;
 
 /// The tokens of pods.
 pub(super) struct Tokens {
@@ -164,7 +166,10 @@ impl Tokens {
 
     /// Says once why the API server cannot be asked, and again when that changes.
     fn complain(&self, why: Option<String>) {
-        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut complaint = self
+            .complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = why.as_ref().filter(|why| complaint.as_ref() != Some(*why)) {
             tracing::warn!(error = %why, "nobody says whose the tokens of reports are");
         }

@@ -179,7 +179,10 @@ fn the_authority_is_published_before_its_certificate_serves() {
     let seen = |authorities: &str, now| Published::see(None, Some(authorities), now);
     let before = seen(&first, start());
     let certificates = Certificates::read(&world.secret, HOST);
-    assert_eq!(certificates.due(before.as_ref(), Peer::ApiServer, world.now), Due::Issue);
+    assert_eq!(
+        certificates.due(before.as_ref(), Peer::ApiServer, world.now),
+        Due::Issue
+    );
     let made = generation(world.now, HOST);
     let certificates = certificates.with(made.clone(), before.as_ref(), world.now);
     let second = certificates.ca_bundle(world.now).unwrap();
@@ -190,7 +193,7 @@ fn the_authority_is_published_before_its_certificate_serves() {
         certificates.due(before.as_ref(), Peer::ApiServer, much_later),
         Due::Nothing(_)
     ));
-    let published = Published::see(before, Some(&*second), much_later);
+    let published = Published::see(before, Some(second.as_str()), much_later);
     let soon = later(much_later, SignedDuration::from_secs(59));
     let then = later(much_later, PUBLISHED);
     let due = |now| certificates.due(published.as_ref(), Peer::ApiServer, now);
@@ -209,7 +212,9 @@ fn the_authority_is_published_before_its_certificate_serves() {
     assert!(both.contains(first.trim_end()));
     let expiry = not_after(first.as_bytes()).unwrap();
     let both = seen(&both, then);
-    assert!(matches!(switched.due(both.as_ref(), Peer::ApiServer, then), Due::Nothing(until) if until == expiry));
+    assert!(
+        matches!(switched.due(both.as_ref(), Peer::ApiServer, then), Due::Nothing(until) if until == expiry)
+    );
     assert!(
         !switched
             .ca_bundle(expiry)
@@ -238,9 +243,8 @@ fn agents_have_longer_and_every_place_where_they_are_told_counts() {
     let renewed = later(start(), RENEW_AFTER);
     let certificates = certificates.with(generation(renewed, HOST), None, renewed);
     let both = certificates.ca_bundle(renewed).unwrap();
-    let due = |published: &Option<Published>, now| {
-        certificates.due(published.as_ref(), Peer::Agent, now)
-    };
+    let due =
+        |published: &Option<Published>, now| certificates.due(published.as_ref(), Peer::Agent, now);
     // One namespace has it and the other has not, or is told of nobody at all.
     let halfway = Published::see(None, [both.as_str(), first.as_str()], renewed);
     let elsewhere = Published::see(None, [both.as_str(), ""], renewed);
@@ -264,10 +268,16 @@ fn where_nobody_is_told_of_the_webhook_nothing_is_waited_for() {
     let certificates = Certificates::default();
     assert_eq!(certificates.due(None, Peer::ApiServer, start()), Due::Issue);
     let certificates = certificates.with(generation(start(), HOST), None, start());
-    assert!(matches!(certificates.due(None, Peer::ApiServer, start()), Due::Nothing(_)));
+    assert!(matches!(
+        certificates.due(None, Peer::ApiServer, start()),
+        Due::Nothing(_)
+    ));
     let renewed = later(start(), RENEW_AFTER);
     let certificates = certificates.with(generation(renewed, HOST), None, renewed);
-    assert_eq!(certificates.due(None, Peer::ApiServer, renewed), Due::Switch);
+    assert_eq!(
+        certificates.due(None, Peer::ApiServer, renewed),
+        Due::Switch
+    );
 }
 
 #[test]

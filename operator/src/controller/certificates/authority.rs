@@ -52,9 +52,7 @@ pub fn issue(server_name: &str, host: &str, now: Timestamp) -> Result<Generation
 #[cfg(test)]
 mod tests {
     use k8s_openapi::jiff::SignedDuration;
-    use katonic_logging_core::certificate::{
-        CERTIFICATE, Certificates, is_trusted, not_after,
-    };
+    use katonic_logging_core::certificate::{CERTIFICATE, Certificates, is_trusted, not_after};
 
     use super::*;
 

@@ -106,7 +106,8 @@ async fn garbage_is_never_asked_about_and_forged_tokens_only_so_often() {
         let refused = tokens.pod("garbage").await.unwrap_err();
         assert_eq!(refused, Stranger::Foreign(Foreign::Malformed));
     }
-    let other = unsigned(&json!({"aud": ["https://kubernetes.default.svc"], "exp": 4_000_000_000_i64}));
+    let other =
+        unsigned(&json!({"aud": ["https://kubernetes.default.svc"], "exp": 4_000_000_000_i64}));
     let refused = tokens.pod(&other).await.unwrap_err();
     assert_eq!(refused, Stranger::Foreign(Foreign::Audience));
     assert!(refused_words(refused).contains(AUDIENCE));
@@ -145,7 +146,10 @@ async fn one_token_is_listened_to_only_so_often() {
     }
     let (rate, burst) = REPORTS;
     let most = f64::from(burst) + begun.elapsed().as_secs_f64() * f64::from(rate) + 1.0;
-    assert!((burst..).contains(&accepted) && f64::from(accepted) <= most, "{accepted}");
+    assert!(
+        (burst..).contains(&accepted) && f64::from(accepted) <= most,
+        "{accepted}"
+    );
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
