@@ -344,7 +344,9 @@ async fn a_status_tells_what_becomes_of_the_lines() {
     world.create_pod(COMPUTE, &workspace).await;
     world.arrives("workspace", 20).await;
     let condition = async |type_: &str, status: &str, reason: &str| {
-        world.condition("application-logs", type_, status, reason).await
+        world
+            .condition("application-logs", type_, status, reason)
+            .await
     };
     condition("RolledOut", "True", "AllAgents").await;
     condition("Delivering", "True", "Acknowledged").await;
@@ -375,7 +377,9 @@ async fn a_status_tells_what_becomes_of_the_lines() {
     condition("Delivering", "True", "Acknowledged").await;
     condition("Ready", "True", "InForce").await;
     // Nobody gets what is written while the sink is down and the pod ends.
-    world.receiver.misbehave(Fault::status(503), Times::UntilTold);
+    world
+        .receiver
+        .misbehave(Fault::status(503), Times::UntilTold);
     condition("Delivering", "False", "Unreachable").await;
     let pods: Api<Pod> = Api::namespaced(world.installed.client.clone(), COMPUTE);
     let parameters = DeleteParams::default();
@@ -388,11 +392,16 @@ async fn a_status_tells_what_becomes_of_the_lines() {
     assert!(losses.lost > 0, "{losses:?}");
     let command = format!("{}={}", names::ACKNOWLEDGE_LOSSES_ANNOTATION, losses.last.0);
     assert!(told.contains(&command), "{told}");
-    let seen = json!({"metadata": {"annotations": {names::ACKNOWLEDGE_LOSSES_ANNOTATION: losses.last}}});
+    let seen =
+        json!({"metadata": {"annotations": {names::ACKNOWLEDGE_LOSSES_ANNOTATION: losses.last}}});
     world
         .installed
         .policies()
-        .patch("application-logs", &PatchParams::default(), &Patch::Merge(seen))
+        .patch(
+            "application-logs",
+            &PatchParams::default(),
+            &Patch::Merge(seen),
+        )
         .await
         .unwrap();
     condition("Ready", "True", "InForce").await;

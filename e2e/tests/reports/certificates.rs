@@ -15,7 +15,6 @@ use katonic_logging_e2e::{
     certificate::made,
     eventually::eventually,
     operator::{COMPUTE, PLATFORM, SOON},
-    webhook::Address,
 };
 use kube::{
     Api,
@@ -24,7 +23,7 @@ use kube::{
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
-use super::{World, agents_token, installed, outside, pod, reporter::Reporter};
+use super::{World, agents_token, outside, pod, reporter::Reporter, told};
 
 type Data = BTreeMap<String, ByteString>;
 
@@ -67,10 +66,15 @@ fn certificate(data: &Data, key: &str) -> CertificateDer<'static> {
 
 #[tokio::test]
 async fn through_a_rotation_every_report_is_taken_of_an_agent_that_has_what_its_bundle_said() {
-    let installed = installed().await;
-    let address = Address::free().unwrap().socket();
+    let World {
+        installed,
+        operator,
+        address,
+    } = World::start().await;
+    // Agents have been told of an operator, which has left a certificate two months ago.
+    told(&installed).await;
+    assert!(operator.terminate().await.unwrap());
     let host = address.ip().to_string();
-    // As an operator left it two months ago.
     let old = Timestamp::now() - SignedDuration::from_hours(61 * 24);
     let certificates = Certificates::default().with(made(old, &host).unwrap(), None, old);
     let secret = Secret {
@@ -90,8 +94,12 @@ async fn through_a_rotation_every_report_is_taken_of_an_agent_that_has_what_its_
         ..Secret::default()
     };
     let all = installed.secrets(names::OPERATOR_NAMESPACE);
+    let parameters = DeleteParams::default();
+    all.delete(names::REPORTS_CERTIFICATE, &parameters)
+        .await
+        .unwrap();
     all.create(&PostParams::default(), &secret).await.unwrap();
-    let operator = outside(&installed, "one", address).await;
+    let operator = outside(&installed, "two", address).await;
     let world = World {
         installed,
         operator,

@@ -186,7 +186,12 @@ impl Difference {
                 status
             }
         };
-        Self::of(before, after, without(|conditions, sinks| without_figures(conditions, sinks)), without(without_reports))
+        Self::of(
+            before,
+            after,
+            without(|conditions, sinks| without_figures(conditions, sinks)),
+            without(without_reports),
+        )
     }
 
     /// By what is left of either when figures, or reports, are passed over.
@@ -589,7 +594,8 @@ pub(crate) fn open<'a>(questions: impl IntoIterator<Item = &'a Answer> + Clone) 
     let is_open =
         |answer: &&Answer| answer.state != State::True && answer.reason != Reason::Suspended;
     let is_unknown = |answer: &Answer| {
-        answer.state == State::Unknown && [Type::RolledOut, Type::Delivering].contains(&answer.type_)
+        answer.state == State::Unknown
+            && [Type::RolledOut, Type::Delivering].contains(&answer.type_)
     };
     let mut all = questions.clone().into_iter().filter(is_open);
     let known = all.find(|answer| !is_unknown(answer));

@@ -503,7 +503,8 @@ impl Pace {
     /// time, and two thousand policies may select them. What agents report changes at once where there are few, and ten seconds
     /// apart where there are ten thousand.
     fn new(policies: usize, survey: Option<&Survey>) -> Self {
-        let millis = |number: usize| SignedDuration::from_millis(i64::try_from(number).unwrap_or(i64::MAX));
+        let millis =
+            |number: usize| SignedDuration::from_millis(i64::try_from(number).unwrap_or(i64::MAX));
         let agents = survey.map_or(0, |survey| survey.agents);
         let reports = millis(agents.min(10_000));
         Self {

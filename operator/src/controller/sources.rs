@@ -335,7 +335,9 @@ impl Sources {
         let shipping = audit_policies.into_values();
         let shipping = shipping.filter_map(|candidate| candidate.shipping);
         let name = |candidate: &Candidate| (candidate.uid.clone(), candidate.name.clone());
-        let policies = self.policies.with(|all| all.values().map(name).collect::<Vec<_>>());
+        let policies = self
+            .policies
+            .with(|all| all.values().map(name).collect::<Vec<_>>());
         let shipped = shipping.map(|candidate| (candidate.uid, candidate.name));
         shipped.chain(policies.unwrap_or_default()).collect()
     }

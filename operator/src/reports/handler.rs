@@ -74,9 +74,7 @@ impl Desk {
         // Before anything is read of the body: a stranger's costs nothing.
         let pod = self.tokens.pod(token).await?;
         let body = read(headers, body).await?;
-        let report: Report = serde_json::from_slice(&body)
-            .map_err(|error| Refusal::Malformed(shortened(&error.to_string())))?;
-        Ok(self.take(pod, report))
+        Ok(self.take(pod, parse(&body)?))
     }
 
     fn take(&self, pod: Pod, report: Report) -> Reply {
@@ -93,6 +91,18 @@ impl Desk {
             interval: interval(pods),
         }
     }
+}
+
+/// A report is an object: a list would be taken for its fields in their order.
+fn parse(body: &[u8]) -> Result<Report, Refusal> {
+    if body
+        .trim_ascii_start()
+        .first()
+        .is_some_and(|first| *first != b'{')
+    {
+        return Err(Refusal::Malformed("it is no JSON object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| Refusal::Malformed(shortened(&error.to_string())))
 }
 
 /// The token of a request (RFC 6750).

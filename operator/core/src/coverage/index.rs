@@ -238,9 +238,7 @@ impl Index {
     }
 
     /// The pods whose agent runs, by name, each with the UIDs of the policies that take it.
-    pub fn agents(
-        &self,
-    ) -> impl Iterator<Item = (&str, &Pod, impl Iterator<Item = &Arc<str>>)> {
+    pub fn agents(&self) -> impl Iterator<Item = (&str, &Pod, impl Iterator<Item = &Arc<str>>)> {
         let runs = |placed: &&Placed| {
             placed.state.is_some_and(State::is_injected) && placed.pod.running.is_some()
         };

@@ -132,7 +132,11 @@ fn an_agent_is_counted_by_the_revision_that_it_runs() {
     );
     // What the sinks of another form of the policy do says nothing of this one.
     assert_eq!(delivery.sinks["splunk"].acknowledging, 1);
-    assert_eq!(due, Some(at(1020)), "when the late one should have reported");
+    assert_eq!(
+        due,
+        Some(at(1020)),
+        "when the late one should have reported"
+    );
 }
 
 #[test]
@@ -152,7 +156,11 @@ fn who_says_nothing_is_silent_and_at_first_only_unknown() {
     assert!(!delivery.is_learning, "two intervals are enough");
     assert_eq!((delivery.current, delivery.silent), (1, 1));
     let (delivery, _) = cluster.survey(&mut fleet, 1180);
-    assert_eq!((delivery.current, delivery.silent), (0, 2), "three are too many");
+    assert_eq!(
+        (delivery.current, delivery.silent),
+        (0, 2),
+        "three are too many"
+    );
 }
 
 #[test]

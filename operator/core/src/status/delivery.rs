@@ -289,7 +289,10 @@ pub(super) fn of_sink(
     let unheard = SinkDelivery::default();
     let sink = delivery.sinks.get(name).unwrap_or(&unheard);
     if let Some(message) = failing(name, sink, delivery.agents) {
-        let worst = sink.failing.iter().max_by_key(|(_, failing)| failing.agents);
+        let worst = sink
+            .failing
+            .iter()
+            .max_by_key(|(_, failing)| failing.agents);
         let state = worst.map_or(Reason::Backlogged.as_str(), |(state, _)| state.as_str());
         return told(state, Some(message));
     }
