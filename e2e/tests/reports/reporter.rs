@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use katonic_log_config::{Reporting, report::PATH};
 use rustls::{
     ClientConfig, RootCertStore,
+    client::Resumption,
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
@@ -58,10 +59,12 @@ impl Reporter {
         {
             roots.add(authority?)?;
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // A session that is resumed shows the certificate of its beginning.
+        config.resumption = Resumption::disabled();
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
             name: ServerName::try_from(reporting.server_name.clone())?,
