@@ -111,10 +111,10 @@ impl World {
                 .find(|one| one.status == status && one.reason == reason)
                 .map(|one| one.message))
         });
-        match found.await {
-            Ok(message) => message,
-            Err(error) => panic!("{error:#}: {:#?}", self.status(policy).await),
-        }
+        let found = found.await;
+        let conditions = self.status(policy).await.conditions;
+        assert!(found.is_ok(), "{found:?}: {conditions:#?}");
+        found.unwrap()
     }
 
     /// Runs a Job to its end and returns its pod.

@@ -27,7 +27,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Makes the cluster match its logging policies, until it is told to stop.
-    Controller(ControllerArgs),
+    Controller(Box<ControllerArgs>),
     /// Shows the policies, their sinks and their pods.
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),

@@ -124,10 +124,12 @@ impl Fleet {
                 sinks.find_map(|(known, sink)| (known == route).then(|| Totals::of(sink)))
             });
             let now = Totals::of(sink);
-            let counted = counted.unwrap_or(if before.is_none() && is_old {
-                now
-            } else {
-                Totals::default()
+            let counted = counted.unwrap_or_else(|| {
+                if before.is_none() && is_old {
+                    now
+                } else {
+                    Totals::default()
+                }
             });
             self.totals
                 .entry(route)

@@ -42,7 +42,7 @@ pub const WEBHOOK_CONFIGURATION: &str = "katonic-log-agent.logging.katonic.ai";
 /// The Secret with the webhook's certificate, in the operator's namespace.
 pub const WEBHOOK_CERTIFICATE: &str = "katonic-logging-webhook-tls";
 
-/// Where agents report: a Service and its EndpointSlice, in the operator's namespace.
+/// Where agents report: a Service and its `EndpointSlice`, in the operator's namespace.
 pub const REPORTS: &str = "katonic-logging-reports";
 
 /// The port of that Service, by name.
@@ -129,10 +129,10 @@ pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// Label that says who looks after an object (Kubernetes: "Recommended Labels").
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// Label of an EndpointSlice with the Service that it belongs to (Kubernetes: "EndpointSlices, Ownership").
+/// Label of an `EndpointSlice` with the Service that it belongs to (Kubernetes: "`EndpointSlices`, Ownership").
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Label of an EndpointSlice that says who looks after it, so that no other controller does (Kubernetes: "EndpointSlices,
+/// Label of an `EndpointSlice` that says who looks after it, so that no other controller does (Kubernetes: "`EndpointSlices`,
 /// Management"); the value is [`GROUP`].
 pub const ENDPOINTS_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 

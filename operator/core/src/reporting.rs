@@ -102,7 +102,7 @@ impl Served {
     }
 }
 
-/// Whether an EndpointSlice of our name is ours: any of the marks that it was written with will do, so that one from which somebody
+/// Whether an `EndpointSlice` of our name is ours: any of the marks that it was written with will do, so that one from which somebody
 /// took another one is still ours to repair.
 pub fn is_ours(slice: &ObjectMeta) -> bool {
     let is_marked = |label: &str, value: &str| {
@@ -119,7 +119,7 @@ pub fn is_ours(slice: &ObjectMeta) -> bool {
         || slice.owner_references.iter().flatten().any(is_owned)
 }
 
-/// The EndpointSlice by which the Service leads to this instance.
+/// The `EndpointSlice` by which the Service leads to this instance.
 pub fn endpoint_slice(place: &Place, service: &Served) -> EndpointSlice {
     let labels = [
         (names::SERVICE_NAME_LABEL, names::REPORTS),

@@ -164,7 +164,7 @@ impl Ledger {
         losses.last = losses.last.max(told.now);
         if rejected > 0 {
             let rejection = told.rejection.map(str::to_owned);
-            losses.rejection = rejection.or(losses.rejection.take());
+            losses.rejection = rejection.or_else(|| losses.rejection.take());
         }
         if let Some(pod) = losses.pods.get_mut(&name) {
             pod.lost = pod.lost.saturating_add(lost);

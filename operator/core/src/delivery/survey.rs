@@ -194,7 +194,9 @@ impl Fleet {
                     for uid in uids {
                         let wanted = plane.revisions.get(&**uid).copied();
                         let due = survey.at(uid).hear(seen, uid, wanted, now, &named);
-                        due.into_iter().for_each(|due| survey.again_at(due));
+                        if let Some(due) = due {
+                            survey.again_at(due);
+                        }
                     }
                     continue;
                 }
@@ -305,7 +307,9 @@ impl Fleet {
                     }
                 }
             }
-            dues.into_iter().for_each(|due| survey.again_at(due));
+            for due in dues {
+                survey.again_at(due);
+            }
         }
     }
 }

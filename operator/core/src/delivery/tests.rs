@@ -216,11 +216,11 @@ fn losses_are_added_up_over_pods_and_outlive_them() {
     fleet.take(token_of("a"), lost(5, 0), at(1002));
     let (delivery, _) = cluster.survey(&mut fleet, 1002);
     assert_eq!(losses(&delivery), Some((7, 3)));
-    let last = Report {
+    let end = Report {
         last: true,
         ..lost(9, 0)
     };
-    fleet.take(token_of("a"), last, at(1003));
+    fleet.take(token_of("a"), end, at(1003));
     let gone = Cluster::new(&[("b", 0)]);
     let (delivery, _) = gone.survey(&mut fleet, 1003);
     assert_eq!(losses(&delivery), Some((11, 3)));

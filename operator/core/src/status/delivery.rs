@@ -65,13 +65,13 @@ pub(super) fn rolled_out(policy: &Policy, delivery: &Delivery) -> Answer {
         );
     }
     if delivery.silent > 0 {
-        return silent(type_, delivery, counted);
+        return silent(type_, delivery, &counted);
     }
     Answer::yes(type_, Reason::AllAgents, counted)
 }
 
 /// Nobody knows how some agents are doing.
-fn silent(type_: Type, delivery: &Delivery, counted: String) -> Answer {
+fn silent(type_: Type, delivery: &Delivery, counted: &str) -> Answer {
     if delivery.is_learning {
         return Answer::unknown(
             type_,
@@ -142,7 +142,7 @@ pub(super) fn delivering(
     let refused = rejected.iter().map(|one| format!("; {one}"));
     let refused: String = refused.collect();
     if delivery.silent > 0 && delivery.silent == delivery.agents {
-        let nothing = "nobody knows whether logs arrive".to_owned();
+        let nothing = "nobody knows whether logs arrive";
         return silent(type_, delivery, nothing);
     }
     let quiet: Vec<&str> = sinks
