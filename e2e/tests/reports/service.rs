@@ -1,4 +1,4 @@
-//! The Service that agents are told of, and the EndpointSlice by which it leads to the elected operator.
+//! The Service that agents are told of, and the `EndpointSlice` by which it leads to the elected operator.
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service, discovery::v1::EndpointSlice};
 use katonic_logging_core::names;
@@ -181,7 +181,7 @@ async fn a_slice_of_others_is_left_alone_and_told_of() {
             .list(&ListParams::default())
             .await
             .unwrap();
-        let versions = all.items.iter().map(|one| one.resource_version());
+        let versions = all.items.iter().map(kube::ResourceExt::resource_version);
         versions.collect::<Vec<_>>()
     };
     let before = versions().await;
