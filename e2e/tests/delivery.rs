@@ -338,9 +338,7 @@ async fn a_status_tells_what_becomes_of_the_lines() {
     world.in_force(&world.policy("application-logs")).await;
     let labels = json!({"app": "workspace"});
     let lines = ["workspace", "1000000", "--rate", "20"];
-    let mut workspace = pod("workspace", &labels, &[container("executor", &lines)]);
-    let spec = workspace.spec.as_mut().unwrap();
-    spec.termination_grace_period_seconds = Some(5);
+    let workspace = pod("workspace", &labels, &[container("executor", &lines)]);
     world.create_pod(COMPUTE, &workspace).await;
     world.arrives("workspace", 20).await;
     let condition = async |type_: &str, status: &str, reason: &str| {
@@ -381,15 +379,23 @@ async fn a_status_tells_what_becomes_of_the_lines() {
         .receiver
         .misbehave(Fault::status(503), Times::UntilTold);
     condition("Delivering", "False", "Unreachable").await;
-    let pods: Api<Pod> = Api::namespaced(world.installed.client.clone(), COMPUTE);
-    let parameters = DeleteParams::default();
-    pods.delete("workspace", &parameters).await.unwrap();
+    let mut short = pod(
+        "short",
+        &labels,
+        &[container("executor", &["lines", "100"])],
+    );
+    let spec = short.spec.as_mut().unwrap();
+    spec.termination_grace_period_seconds = Some(10);
+    world.create_pod(COMPUTE, &short).await;
     let told = condition("Delivering", "False", "LinesLost").await;
-    assert!(told.contains("katonic-compute/workspace ("), "{told}");
+    assert!(
+        told.contains("will never get 100 records of katonic-compute/short (100)"),
+        "{told}"
+    );
     world.receiver.behave();
     let status = world.status("application-logs").await;
     let losses = status.sinks[0].losses.clone().unwrap();
-    assert!(losses.lost > 0, "{losses:?}");
+    assert_eq!((losses.lost, losses.rejected), (100, 0), "{losses:?}");
     let command = format!("{}={}", names::ACKNOWLEDGE_LOSSES_ANNOTATION, losses.last.0);
     assert!(told.contains(&command), "{told}");
     let seen =
