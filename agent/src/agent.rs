@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod reload;
+mod reporting;
 mod saving;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     path::PathBuf,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use katonic_log_config::layout;
@@ -33,6 +34,7 @@ use crate::{
     deliver::{Delivery, Phase, Shared, sync},
     files::{Changes, Files},
     process::shelf::Shelf,
+    report::{Reporter, standing::Standing},
     route::{Route, Source, Workshop},
     settings::Settings,
     tell::{Level, tell},
@@ -63,6 +65,14 @@ pub struct Agent {
     /// Containers that have written something so far.
     containers: BTreeSet<Arc<str>>,
     problems: BTreeMap<String, String>,
+    begun: Instant,
+    pub(crate) reporter: Reporter,
+    /// What is in force of each policy that selects the pod, from the oldest to the newest.
+    standings: Vec<Standing>,
+    /// Why the bundle as it is mounted is not in force.
+    bundle_refused: Option<String>,
+    /// Whether one of the two has changed.
+    news: bool,
     /// Log files and directories that cannot be read, with the reason.
     unreadable: BTreeMap<PathBuf, String>,
 }
@@ -133,6 +143,7 @@ impl Agent {
             flush: settings.flush,
             dirty: Cell::default(),
         };
+        let reporter = Reporter::new(&settings.token_dir);
         Self {
             settings,
             shared: Rc::new(shared),
@@ -145,6 +156,11 @@ impl Agent {
             shelf: Shelf::default(),
             containers: BTreeSet::new(),
             problems: BTreeMap::new(),
+            begun: Instant::now(),
+            reporter,
+            standings: Vec::new(),
+            bundle_refused: None,
+            news: false,
             unreadable: BTreeMap::new(),
         }
     }
@@ -164,11 +180,13 @@ impl Agent {
                 let changes = self.shared.source.files.borrow_mut().scan();
                 self.take(changes);
                 self.reload();
+                self.look_at_lags();
             } else {
                 let changes = self.shared.source.files.borrow_mut().poll();
                 self.take(changes);
             }
             self.save().await;
+            self.report().await;
             count += 1;
         }
         self.drain().await;

@@ -30,11 +30,11 @@ use crate::{
     client::{Client, Outgoing},
     deliver::{
         Phase, Shared,
-        health::{Health, Place, Voice},
+        health::{Place, Voice},
         line::{of_proxy, verdict_of, verdict_of_setup},
-        name_of, sync,
+        sync,
     },
-    route::{Due, Made, ObjectContent, Ripe, Route},
+    route::{Due, Health, Made, ObjectContent, Reason, Ripe, Route},
     sink::{
         Cause, Destination, Through, Verdict, splunk,
         store::{Put, Reply},
@@ -186,7 +186,7 @@ impl Archive {
             Ok(ready) => ready,
             Err(error) => {
                 self.held = true;
-                return self.fail("Misconfigured", error.to_string()).await;
+                return self.fail(Reason::Misconfigured, error.to_string()).await;
             }
         };
         if std::mem::take(&mut self.held) {
@@ -313,10 +313,10 @@ impl Archive {
                     self.backoff.reset();
                     return;
                 }
-                Verdict::Retry { reason, after } => ("Unreachable", reason, after),
-                Verdict::Hold { cause, reason } => (name_of(cause), reason, None),
+                Verdict::Retry { reason, after } => (Reason::Unreachable, reason, after),
+                Verdict::Hold { cause, reason } => (cause.into(), reason, None),
                 Verdict::Split | Verdict::Partial { .. } | Verdict::Refused { .. } => (
-                    "Misconfigured",
+                    Reason::Misconfigured,
                     "the store refuses the object".to_owned(),
                     None,
                 ),
@@ -475,10 +475,10 @@ impl Archive {
 
     async fn fail_to_write(&mut self, error: &std::io::Error) {
         let reason = format!("failed to write an object down before it is sent: {error}");
-        self.fail("Backlogged", reason).await;
+        self.fail(Reason::Backlogged, reason).await;
     }
 
-    async fn fail(&mut self, state: &'static str, reason: String) {
+    async fn fail(&mut self, state: Reason, reason: String) {
         self.is(Health::Failing(state, reason));
         let wait = self.backoff.next(None);
         self.shared.pause(wait).await;

@@ -18,24 +18,56 @@ pub fn chance() -> u64 {
     RandomState::new().hash_one(())
 }
 
+/// How long waits are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// The first one at most.
+    pub first: Duration,
+    /// Any of those that we choose ourselves.
+    pub longest: Duration,
+    /// Any that the other side asks for.
+    pub longest_asked: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            first: FIRST,
+            longest: LONGEST,
+            longest_asked: LONGEST_ASKED,
+        }
+    }
+}
+
 /// Waits that double, with half of each left to chance, so that agents that failed together do not return together.
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
+    bounds: Bounds,
 }
 
 impl Backoff {
+    /// Waits other than for a sink.
+    pub fn within(bounds: Bounds) -> Self {
+        Self {
+            failures: 0,
+            bounds,
+        }
+    }
+
     /// The wait after one more failure.
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let full = FIRST
+        let full = self
+            .bounds
+            .first
             .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST);
+            .min(self.bounds.longest);
         self.failures += 1;
         let chance = chance() % 1000;
         let half = full / 2;
         let jittered = half + half * u32::try_from(chance).unwrap_or_default() / 1000;
         match asked {
-            Some(asked) => asked.min(LONGEST_ASKED).max(jittered),
+            Some(asked) => asked.min(self.bounds.longest_asked).max(jittered),
             None => jittered,
         }
     }

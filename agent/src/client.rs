@@ -223,8 +223,31 @@ impl Client {
         headers: HeaderMap,
         body: Outgoing,
     ) -> Result<Response, Failure> {
+        self.ask_for(&Method::PUT, uri, headers, body).await
+    }
+
+    /// Posts something to an address of this server, with these headers.
+    ///
+    /// # Errors
+    /// When there is no answer; whether the server has it is then unknown.
+    pub async fn post(
+        &mut self,
+        uri: &Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Failure> {
+        self.ask_for(&Method::POST, uri, headers, body.into()).await
+    }
+
+    async fn ask_for(
+        &mut self,
+        method: &Method,
+        uri: &Uri,
+        headers: HeaderMap,
+        body: Outgoing,
+    ) -> Result<Response, Failure> {
         let to_proxy = self.proxy.as_ref().filter(|_| self.security.is_none());
-        let form = Form::new(to_proxy, &Method::PUT, uri, headers);
+        let form = Form::new(to_proxy, method, uri, headers);
         self.request(&form, body).await
     }
 

@@ -19,14 +19,14 @@ use crate::{
     batch::{Body, Limits},
     bundle::Mount,
     cursor::RouteKey,
-    route::{Ends, Route, Source},
+    route::{Ends, Health, Reason, Route, Source},
     sink::{Cause, Verdict, splunk},
     split::{Splitting, Step},
     window::{Fate, Window},
 };
 use feed::{Fed, Feed};
 pub use health::tell_declined;
-use health::{Health, Place, Voice};
+use health::{Place, Voice};
 use line::{Address, Line, Outcome, Ticket, verdict_of_setup};
 use standing::{MOST_SUSPECTS, Standing};
 
@@ -180,7 +180,7 @@ impl Delivery {
                 Next::Broken(reason) => {
                     // An idle connection may be closed.
                     if self.is_waiting() {
-                        self.start_over("Unreachable", reason).await;
+                        self.start_over(Reason::Unreachable, reason).await;
                     }
                 }
                 Next::Fed(Fed::Batch(body, ends)) => {
@@ -268,7 +268,7 @@ impl Delivery {
                 }
                 Outcome::StartOver(reason) => {
                     drop(body);
-                    self.start_over("Unreachable", reason).await;
+                    self.start_over(Reason::Unreachable, reason).await;
                     return;
                 }
                 Outcome::Changed => {
@@ -294,28 +294,28 @@ impl Delivery {
                     }
                     return;
                 }
-                Verdict::Retry { reason, after } => ("Unreachable", reason, after),
-                Verdict::Hold { cause, reason } => (name_of(cause), reason, None),
+                Verdict::Retry { reason, after } => (Reason::Unreachable, reason, after),
+                Verdict::Hold { cause, reason } => (cause.into(), reason, None),
                 Verdict::Split => {
                     let step = self.splitting.too_large(body.records, body.size);
                     let reason = format!("a body of {} bytes is too large for the sink", body.size);
                     match step {
                         Step::Smaller => return self.rewind(),
                         Step::Reject => return self.reject(ends, reason).await,
-                        Step::Wait => ("Misconfigured", reason, None),
+                        Step::Wait => (Reason::Misconfigured, reason, None),
                     }
                 }
                 Verdict::Refused {
                     record: None,
                     reason,
                 } if body.records == 1 && self.standing.is_doubtful(Instant::now()) => {
-                    ("Rejected", reason, None)
+                    (Reason::Rejected, reason, None)
                 }
                 Verdict::Refused { record, reason } => {
                     match self.splitting.refused(body.records, record) {
                         Step::Smaller => return self.rewind(),
                         Step::Reject => return self.reject(ends, reason).await,
-                        Step::Wait => ("Misconfigured", reason, None),
+                        Step::Wait => (Reason::Misconfigured, reason, None),
                     }
                 }
             };
@@ -383,7 +383,9 @@ impl Delivery {
             && self.indexer.last.replace(id).is_some_and(|last| id <= last)
         {
             let reason = "the collector counts its acknowledgements anew";
-            return self.start_over("Unconfirmed", reason.to_owned()).await;
+            return self
+                .start_over(Reason::Unconfirmed, reason.to_owned())
+                .await;
         }
         if let Ticket::Written(mark) = &ticket
             && let Some((newest, Ticket::Written(before))) = self.window.newest_sent()
@@ -404,7 +406,7 @@ impl Delivery {
     /// Nothing can be read for want of a credential.
     async fn wait_for_key(&mut self, reason: String) {
         self.held = true;
-        self.is(Health::Failing("Misconfigured", reason));
+        self.is(Health::Failing(Reason::Misconfigured, reason));
         let wait = self.backoff.next(None);
         self.shared.pause(wait).await;
     }
@@ -469,7 +471,7 @@ impl Delivery {
     /// The sink takes nothing at all, so nothing of what it refused is given up.
     async fn hold(&mut self) {
         let reason = format!("{} for everything that was sent", self.standing.suspicion());
-        self.start_over("Misconfigured", reason).await;
+        self.start_over(Reason::Misconfigured, reason).await;
     }
 
     /// Looks how far what waits has come.
@@ -502,7 +504,7 @@ impl Delivery {
         {
             self.indexer.late = true;
             let reason = format!("no acknowledgement within {} s", timeout.as_secs_f32());
-            self.start_over("Unconfirmed", reason).await;
+            self.start_over(Reason::Unconfirmed, reason).await;
         } else if let Some(trouble) = trouble {
             self.is(trouble);
         }
@@ -532,8 +534,10 @@ impl Delivery {
                 self.window.confirm(is_indexed);
                 None
             }
-            Err(Verdict::Hold { cause, reason }) => Some(Health::Failing(name_of(cause), reason)),
-            Err(Verdict::Retry { reason, .. }) => Some(Health::Failing("Unreachable", reason)),
+            Err(Verdict::Hold { cause, reason }) => Some(Health::Failing(cause.into(), reason)),
+            Err(Verdict::Retry { reason, .. }) => {
+                Some(Health::Failing(Reason::Unreachable, reason))
+            }
             Err(_) => None,
         }
     }
@@ -548,19 +552,22 @@ impl Delivery {
                         self.works();
                     }
                 }
-                Err(broken) => self.start_over("Unreachable", broken.to_string()).await,
+                Err(broken) => {
+                    let reason = broken.to_string();
+                    self.start_over(Reason::Unreachable, reason).await;
+                }
             }
         } else if let Some(due) = self.due() {
             sleep_until(due).await;
             self.look().await;
         } else {
             let reason = "there is no connection any more".to_owned();
-            self.start_over("Unreachable", reason).await;
+            self.start_over(Reason::Unreachable, reason).await;
         }
     }
 
     /// Sends everything again that is not confirmed, after a while.
-    async fn start_over(&mut self, state: &'static str, reason: String) {
+    async fn start_over(&mut self, state: Reason, reason: String) {
         self.is(Health::Failing(state, reason));
         self.begin_again();
         let wait = self.backoff.next(None);
@@ -605,14 +612,6 @@ impl Delivery {
             proxy: line.proxy(),
         });
         self.voice.is(&self.route, place, health);
-    }
-}
-
-/// The word for a state.
-pub(crate) fn name_of(cause: Cause) -> &'static str {
-    match cause {
-        Cause::AuthenticationFailed => "AuthenticationFailed",
-        Cause::Misconfigured => "Misconfigured",
     }
 }
 

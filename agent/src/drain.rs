@@ -5,7 +5,10 @@ mod fallback;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    join,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     agent::{Agent, Running},
@@ -40,6 +43,7 @@ impl Agent {
     pub(crate) async fn drain(mut self) {
         let begun = Instant::now();
         let budget = self.settings.drain * (RESERVE - 1) / RESERVE;
+        let before = self.total();
         let deadline = begun + budget;
         self.enter(Phase::Ending);
         // The pod may have been shorter than the time between two looks.
@@ -69,7 +73,20 @@ impl Agent {
         let state = self.state();
         self.count_remains(&watch, &unopened);
         self.write_message(&self.message(false));
-        self.save_at_the_end(state).await;
+        let left = self.settings.drain.saturating_sub(begun.elapsed());
+        let report = self.last_report(before, left);
+        let (attempt, ()) = join!(
+            async {
+                match report {
+                    Some(report) => Some(report.await),
+                    None => None,
+                }
+            },
+            self.save_at_the_end(state)
+        );
+        if let Some(attempt) = attempt {
+            self.reporter.ended(attempt);
+        }
         let Counts {
             delivered,
             rejected,
@@ -137,7 +154,7 @@ impl Agent {
     }
 
     /// What became of everything so far.
-    fn total(&self) -> Counts {
+    pub(crate) fn total(&self) -> Counts {
         let mut total = self.retired;
         // Of policies that do not take this pod at the moment, too.
         for progress in self.resting.values() {

@@ -25,6 +25,7 @@ pub mod panic;
 pub mod pod;
 pub mod process;
 pub mod reader;
+pub mod report;
 pub mod route;
 pub mod settings;
 pub mod signature;

@@ -1,5 +1,7 @@
 //! A sink of a policy and how far it has come in each log file. Sends nothing.
 
+mod age;
+mod condition;
 mod declined;
 mod ends;
 mod making;
@@ -23,6 +25,7 @@ use std::{
 
 use katonic_log_config::{Execution, Policy, Sink, Target};
 
+pub use condition::{Condition, Health, Reason};
 pub use declined::Declined;
 use declined::uncounted;
 pub use ends::Ends;
@@ -164,6 +167,9 @@ pub struct Route {
     /// The same, as far as it is read.
     passing: RefCell<HashMap<Arc<str>, Passed>>,
     counts: Cell<Counts>,
+    condition: RefCell<Condition>,
+    /// Whether something has happened of which the operator is to know at once.
+    news: Cell<bool>,
     tracks: RefCell<Vec<Track>>,
     /// Cursors of files that are not being read: done, not found yet, or not taken at the moment.
     parked: RefCell<HashMap<FileKey, Place>>,
@@ -198,6 +204,8 @@ impl Route {
             policy: RefCell::new(policy),
             sink: RefCell::new(sink),
             counts: Cell::new(progress.counts),
+            condition: RefCell::default(),
+            news: Cell::default(),
             tracks: RefCell::default(),
             parked: RefCell::new(progress.files.into_iter().collect()),
             unpacking: RefCell::default(),
@@ -275,7 +283,11 @@ impl Route {
                 self.passed.take();
             }
             self.policy.replace(policy.clone());
-            self.sink.replace(sink.clone());
+            let before = self.sink.replace(sink.clone());
+            if before.target != sink.target {
+                // Of another place nothing is known.
+                self.is(&Health::Unknown);
+            }
             self.forget_heads();
         }
         changed
@@ -590,6 +602,9 @@ impl Route {
         if (ends.records > 0 || ends.dropped.total() > 0) && self.unpacking.borrow().is_none() {
             self.turn.set(self.turn.get().wrapping_add(1));
         }
+        if ends.records > 0 {
+            self.acknowledges();
+        }
         self.count(|counts| counts.delivered += ends.records);
         self.advance(ends);
     }
@@ -737,9 +752,18 @@ impl Route {
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {
-        let mut counts = self.counts.get();
+        let before = self.counts.get();
+        let mut counts = before;
         change(&mut counts);
         self.counts.set(counts);
+        if (before.lost, before.rejected) != (counts.lost, counts.rejected) {
+            self.loses();
+        }
+        // The first one, and then each time their number has at least doubled.
+        let size = |counts: Counts| [counts.lost, counts.rejected].map(u64::checked_ilog2);
+        if size(before) != size(counts) {
+            self.news.set(true);
+        }
     }
 
     fn heads(&self, source: &Source, key: &FileKey) -> FileHeads {

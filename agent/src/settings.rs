@@ -15,6 +15,8 @@ pub struct Settings {
     pub bundle_dir: PathBuf,
     /// The downward API file with the pod's labels.
     pub labels_file: PathBuf,
+    /// The mount of the token with which it reports.
+    pub token_dir: PathBuf,
     /// Where cursors are saved.
     pub state_dir: PathBuf,
     /// Where the termination message goes.
@@ -76,6 +78,7 @@ impl Settings {
             log_dir: layout::LOG_DIR.into(),
             bundle_dir: layout::BUNDLE_DIR.into(),
             labels_file: layout::LABELS_FILE.into(),
+            token_dir: layout::TOKEN_DIR.into(),
             state_dir: layout::STATE_DIR.into(),
             termination_log: layout::TERMINATION_LOG.into(),
             flush: FLUSH,
@@ -94,6 +97,7 @@ impl Settings {
                 Long("log-dir") => settings.log_dir = parser.value()?.into(),
                 Long("bundle-dir") => settings.bundle_dir = parser.value()?.into(),
                 Long("labels-file") => settings.labels_file = parser.value()?.into(),
+                Long("token-dir") => settings.token_dir = parser.value()?.into(),
                 Long("state-dir") => settings.state_dir = parser.value()?.into(),
                 Long("termination-log") => settings.termination_log = parser.value()?.into(),
                 Long("flush-ms") => {
@@ -118,6 +122,7 @@ impl Settings {
   --log-dir DIR           the pod's log directory [{}]
   --bundle-dir DIR        the mounted bundle Secret [{}]
   --labels-file FILE      the pod's labels, from the downward API [{}]
+  --token-dir DIR         the mounted token with which it reports to the operator [{}]
   --state-dir DIR         where cursors are saved [{}]
   --termination-log FILE  where the termination message goes [{}]
   --flush-ms N            longest wait of a line for others [{}]
@@ -130,6 +135,7 @@ Environment: {}, {}, {}, {}, {}
             layout::LOG_DIR,
             layout::BUNDLE_DIR,
             layout::LABELS_FILE,
+            layout::TOKEN_DIR,
             layout::STATE_DIR,
             layout::TERMINATION_LOG,
             FLUSH.as_millis(),
@@ -156,6 +162,7 @@ mod tests {
     fn the_defaults_are_those_of_the_sidecar() {
         let settings = read(&[]).unwrap().unwrap();
         assert_eq!(settings.log_dir, PathBuf::from(layout::LOG_DIR));
+        assert_eq!(settings.token_dir, PathBuf::from(layout::TOKEN_DIR));
         assert!(settings.drain < Duration::from_secs(30));
     }
 

@@ -46,7 +46,7 @@ pub struct Destination {
     pub trust: Trust,
     /// The proxy that the policy names; none: that of the environment.
     pub proxy: Option<Through>,
-    /// On the node itself: no proxy leads there.
+    /// On the node itself, or in the cluster: no proxy leads there.
     pub is_near: bool,
     /// Where and how it is asked what is indexed, if the policy wants that.
     pub acknowledging: Option<splunk::Acknowledging>,
@@ -286,6 +286,24 @@ impl Destination {
             timeout: self.timeout,
             proxy: self.proxy.clone(),
             is_near: false,
+        }
+    }
+
+    /// A server that is no sink, reached without a proxy; each request brings its own headers.
+    pub fn direct(method: Method, uri: Uri, trust: Trust, timeout: Duration) -> Self {
+        Self {
+            method,
+            address: without_query(&uri),
+            uri,
+            headers: HeaderMap::new(),
+            compression: Compression::None,
+            timeout,
+            trust,
+            proxy: None,
+            is_near: true,
+            acknowledging: None,
+            kind: Kind::Http,
+            quoter: Quoter::default(),
         }
     }
 

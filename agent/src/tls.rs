@@ -20,8 +20,8 @@ use crate::{
 /// Why no connection can be secured.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The authorities of the sink are no PEM certificates.
-    #[error("the sink's certificate authorities are not PEM certificates")]
+    /// The server's authorities are no PEM certificates.
+    #[error("the certificate authorities are not PEM certificates")]
     Authorities,
     /// Our own certificate is no PEM certificate.
     #[error("the client certificate is not a PEM certificate")]

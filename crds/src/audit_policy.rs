@@ -48,6 +48,12 @@ use crate::{PodCount, Sink, SinkStatus};
         description = "The ConfigMap that tells the event tracker."
     ),
     printcolumn(
+        name = "Delivering",
+        type_ = "string",
+        json_path = ".status.delivering",
+        description = "Sinks that acknowledge what is sent to them, of all sinks."
+    ),
+    printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
@@ -128,8 +134,8 @@ pub struct AuditPolicyStatus {
     /// The `metadata.generation` that this status is about; -1 before the operator has seen the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `TrackerConfigured`, with sinks also `SecretsResolved`, `Injected` and `RetentionEnforced`, and their conjunction
-    /// `Ready`; `Reconciling` and `Stalled` only while true.
+    /// `Accepted`, `TrackerConfigured`, with sinks also `SecretsResolved`, `Injected`, `RolledOut`, `Delivering` and
+    /// `RetentionEnforced`, and their conjunction `Ready`; `Reconciling` and `Stalled` only while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -152,6 +158,9 @@ pub struct AuditPolicyStatus {
     /// Number of sinks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink_count: Option<i32>,
+    /// Sinks that acknowledge what every agent sends them, of all sinks, as text: `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivering: Option<String>,
     /// Each sink of the policy.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

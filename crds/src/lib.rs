@@ -31,4 +31,7 @@ pub use sink::{
     ServicePrincipalSecretRef, Sink, SplunkAcknowledgement, SplunkSink, SyslogFacility, SyslogSink,
     SyslogTransport,
 };
-pub use status::{LoggingPolicyStatus, PodCount, PodsByReason, SinkRetention, SinkStatus};
+pub use status::{
+    LoggingPolicyStatus, PodCount, PodLosses, PodsByReason, SinkDelivery, SinkLosses,
+    SinkRetention, SinkStatus,
+};

@@ -54,6 +54,12 @@ use crate::{Filter, LabelSelector, LoggingPolicyStatus, Multiline, Parse, Sink};
         description = "Selected pods with the log agent, of all selected pods."
     ),
     printcolumn(
+        name = "Delivering",
+        type_ = "string",
+        json_path = ".status.delivering",
+        description = "Sinks that acknowledge what is sent to them, of all sinks."
+    ),
+    printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,

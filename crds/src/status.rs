@@ -1,6 +1,6 @@
 //! What the operator says of a policy.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,8 @@ pub struct LoggingPolicyStatus {
     /// The `metadata.generation` that this status is about; -1 before the operator has seen the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `SecretsResolved`, `Injected`, `RetentionEnforced` and their conjunction `Ready`; `Reconciling` and `Stalled` only while true.
+    /// `Accepted`, `SecretsResolved`, `Injected`, `RolledOut`, `Delivering`, `RetentionEnforced` and their conjunction `Ready`;
+    /// `Reconciling` and `Stalled` only while true.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -31,6 +32,9 @@ pub struct LoggingPolicyStatus {
     /// Number of sinks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink_count: Option<i32>,
+    /// Sinks that acknowledge what every agent sends them, of all sinks, as text: `2/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivering: Option<String>,
     /// Each sink of the policy.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -86,9 +90,71 @@ pub struct SinkStatus {
     /// A sentence for people, with what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether what agents send arrives, as they report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<SinkDelivery>,
+    /// What the sink has not got, until somebody has acknowledged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub losses: Option<SinkLosses>,
     /// How long the logs are kept where this sink puts them, and who sees to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<SinkRetention>,
+}
+
+/// Whether what agents send to a sink arrives.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkDelivery {
+    /// `Delivering`: it acknowledges what every agent sends. `NothingSent`: no agent has had anything to send. `Unreachable`,
+    /// `AuthenticationFailed`, `Rejected`, `Misconfigured` or `Unconfirmed`: it fails, for one agent at least. `Backlogged`: it
+    /// acknowledges, and is far behind. `Unknown`: no agent has reported.
+    pub state: String,
+    /// A sentence for people, with what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Records that a sink has not got. The annotation `logging.katonic.ai/acknowledge-losses` with the value of `last` ends it.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkLosses {
+    /// Records that nobody will get any more.
+    pub lost: i64,
+    /// Records that the sink has refused for their content.
+    pub rejected: i64,
+    /// When the operator last heard of any.
+    pub last: Time,
+    /// Why the last record was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<String>,
+    /// The first pods whose records they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
+    pub pods: Vec<PodLosses>,
+    /// How many more pods there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_pods: i64,
+}
+
+/// Records of one pod that a sink has not got.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodLosses {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Records that nobody will get any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: i64,
+    /// Records that the sink has refused for their content.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rejected: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// How long logs are kept where a sink puts them, and who sees to it.

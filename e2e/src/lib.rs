@@ -32,6 +32,7 @@
 //! run (a panic keeps them anyway), `KATONIC_E2E_SKIPPED` names the file to which skipped tests are added.
 
 pub mod bench;
+pub mod certificate;
 pub mod child;
 pub mod cluster;
 pub mod demo;

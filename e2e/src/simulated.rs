@@ -122,6 +122,11 @@ impl Pod {
         self.folder.path().join("state")
     }
 
+    /// The folder that stands for [`layout::TOKEN_DIR`]; there is no token in it before a test puts one there.
+    pub fn token_dir(&self) -> PathBuf {
+        self.folder.path().join("token")
+    }
+
     /// The file that stands for [`layout::LABELS_FILE`].
     pub fn labels_file(&self) -> PathBuf {
         self.folder.path().join("labels")

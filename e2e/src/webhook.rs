@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;
 use katonic_logging_core::{
+    certificate::{CERTIFICATE, PRIVATE_KEY},
     names,
-    webhook::certificate::{CERTIFICATE, PRIVATE_KEY},
 };
 use kube::Api;
 use nix::{

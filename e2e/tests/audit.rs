@@ -62,9 +62,8 @@ fn policy(sinks: Vec<Sink>) -> Policy {
 
 fn bundle(policies: Vec<Policy>) -> Bundle {
     Bundle {
-        execution_id_label: None,
-        execution_id_patterns: Vec::new(),
         policies,
+        ..Bundle::default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
 use katonic_logging_core::names;
-use katonic_logging_crds::LoggingPolicy;
+use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus};
 use katonic_logging_e2e::{
     cluster::{Cluster, Tier},
     eventually::eventually,
@@ -23,7 +23,7 @@ use katonic_logging_e2e::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -90,6 +90,31 @@ impl World {
         })
         .await
         .unwrap();
+    }
+
+    async fn status(&self, policy: &str) -> LoggingPolicyStatus {
+        let policy = self.installed.policies().get(policy).await.unwrap();
+        policy.status.unwrap_or_default()
+    }
+
+    async fn delivering(&self, policy: &str) -> String {
+        self.status(policy).await.delivering.unwrap_or_default()
+    }
+
+    /// Waits until a condition is so, and gives its message.
+    async fn condition(&self, policy: &str, type_: &str, status: &str, reason: &str) -> String {
+        let what = format!("{type_} of {policy} is {status}, {reason}");
+        let found = eventually(what, WITHIN, async || {
+            let conditions = self.status(policy).await.conditions;
+            let mut found = conditions.into_iter().filter(|one| one.type_ == type_);
+            Ok(found
+                .find(|one| one.status == status && one.reason == reason)
+                .map(|one| one.message))
+        });
+        let found = found.await;
+        let conditions = self.status(policy).await.conditions;
+        assert!(found.is_ok(), "{found:?}: {conditions:#?}");
+        found.unwrap()
     }
 
     /// Runs a Job to its end and returns its pod.
@@ -303,6 +328,89 @@ async fn running_pods_follow_a_new_policy_and_a_rotated_token_without_a_restart(
     assert!(tally.is_complete(3000), "{tally}");
     assert_eq!((tally.duplicates, tally.out_of_order), (0, 0), "{tally}");
     assert_eq!(agent_process(&pod), Some(agent), "it is the same process");
+}
+
+/// A policy is in force when its agents run it and its sink acknowledges; what goes wrong is told with its reason until it is over, and
+/// losses until somebody has seen them.
+#[tokio::test]
+async fn a_status_tells_what_becomes_of_the_lines() {
+    let Some(world) = world().await else { return };
+    world.in_force(&world.policy("application-logs")).await;
+    let labels = json!({"app": "workspace"});
+    let lines = ["workspace", "1000000", "--rate", "20"];
+    let workspace = pod("workspace", &labels, &[container("executor", &lines)]);
+    world.create_pod(COMPUTE, &workspace).await;
+    world.arrives("workspace", 20).await;
+    let condition = async |type_: &str, status: &str, reason: &str| {
+        world
+            .condition("application-logs", type_, status, reason)
+            .await
+    };
+    condition("RolledOut", "True", "AllAgents").await;
+    condition("Delivering", "True", "Acknowledged").await;
+    condition("Ready", "True", "InForce").await;
+    assert_eq!(world.delivering("application-logs").await, "1/1");
+    // The old token is refused from now on.
+    let rotated = "99999999-8888-7777-6666-555555555555";
+    world.receiver.change_rules(|protocol| {
+        if let Protocol::Splunk(rules) = protocol {
+            rules.tokens = [(rotated.to_owned(), Token::default())].into();
+        }
+    });
+    let told = condition("Delivering", "False", "AuthenticationFailed").await;
+    assert!(
+        told.contains("for 1 of 1 agents, katonic-compute/workspace for example"),
+        "{told}"
+    );
+    assert!(!told.contains(TOKEN), "{told}");
+    condition("Stalled", "True", "AuthenticationFailed").await;
+    assert_eq!(world.delivering("application-logs").await, "0/1");
+    world
+        .installed
+        .sink_secret("splunk", "token", rotated)
+        .await
+        .unwrap();
+    condition("RolledOut", "False", "RollingOut").await;
+    condition("RolledOut", "True", "AllAgents").await;
+    condition("Delivering", "True", "Acknowledged").await;
+    condition("Ready", "True", "InForce").await;
+    // Nobody gets what is written while the sink is down and the pod ends.
+    world
+        .receiver
+        .misbehave(Fault::status(503), Times::UntilTold);
+    condition("Delivering", "False", "Unreachable").await;
+    let mut short = pod(
+        "short",
+        &labels,
+        &[container("executor", &["lines", "100"])],
+    );
+    let spec = short.spec.as_mut().unwrap();
+    spec.termination_grace_period_seconds = Some(10);
+    world.create_pod(COMPUTE, &short).await;
+    let told = condition("Delivering", "False", "LinesLost").await;
+    assert!(
+        told.contains("will never get 100 records of katonic-compute/short (100)"),
+        "{told}"
+    );
+    world.receiver.behave();
+    let status = world.status("application-logs").await;
+    let losses = status.sinks[0].losses.clone().unwrap();
+    assert_eq!((losses.lost, losses.rejected), (100, 0), "{losses:?}");
+    let command = format!("{}={}", names::ACKNOWLEDGE_LOSSES_ANNOTATION, losses.last.0);
+    assert!(told.contains(&command), "{told}");
+    let seen =
+        json!({"metadata": {"annotations": {names::ACKNOWLEDGE_LOSSES_ANNOTATION: losses.last}}});
+    world
+        .installed
+        .policies()
+        .patch(
+            "application-logs",
+            &PatchParams::default(),
+            &Patch::Merge(seen),
+        )
+        .await
+        .unwrap();
+    condition("Ready", "True", "InForce").await;
 }
 
 /// An administrator enables auditing by applying one policy; the tracker that runs follows, and its events arrive as any line of

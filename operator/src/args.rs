@@ -1,9 +1,12 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use katonic_logging_core::{names, webhook::configuration::Reach};
+use katonic_logging_core::{external::External, names, webhook::configuration::Reach};
 
 use crate::{
     access::ClusterArgs,
@@ -24,7 +27,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Makes the cluster match its logging policies, until it is told to stop.
-    Controller(ControllerArgs),
+    Controller(Box<ControllerArgs>),
     /// Shows the policies, their sinks and their pods.
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
@@ -95,6 +98,17 @@ pub struct ControllerArgs {
     /// servers reach the webhook by its Service.
     #[arg(long, value_parser = Reach::url)]
     pub webhook_url: Option<Reach>,
+    /// Address where agents report while this instance leads, over TLS; of an IPv6 cluster `[::]:8444`.
+    #[arg(long, default_value = "0.0.0.0:8444")]
+    pub report_address: SocketAddr,
+    /// Where agents report to an operator that runs outside of the cluster, for example <https://logging.example.com:8444>; without it,
+    /// they do so by its Service.
+    #[arg(long, value_parser = External::parse)]
+    pub report_url: Option<External>,
+    /// Address of this instance's pod, to which the Service for reports leads while it leads; with neither this nor `--report-url`
+    /// agents do not report.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
 }
 
 /// How the webhook runs.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use katonic_logging_core::{
     audit,
     bundle::LastGood,
     credential::Lookup,
+    delivery::Survey,
     installation::{Installation, Problem},
     plan::{Observed, Plan, plan},
     status::{ChangeState, Report},
@@ -32,12 +33,14 @@ use crate::{
 mod alarm;
 mod apply;
 mod census;
+mod certificates;
 mod injection;
 mod keeper;
 mod observe;
 mod prober;
 mod publish;
 mod refused;
+mod reports;
 mod restart;
 mod sources;
 mod switch;
@@ -51,6 +54,7 @@ use keeper::Keeper;
 use observe::SinkSecrets;
 use prober::{Checked, Prober};
 use publish::Publisher;
+use reports::Reports;
 use restart::{Roller, Told};
 use sources::{PlaneSources, Sources};
 use tracker::Trackers;
@@ -176,6 +180,7 @@ struct Controller {
     sink_secrets: SinkSecrets,
     applier: Applier,
     prober: Prober,
+    reports: Reports,
     injection: Injection,
     publisher: Publisher,
     census: Census,
@@ -261,6 +266,7 @@ impl Controller {
             sources: Sources::watch(&client, &namespace, &signal),
             sink_secrets: SinkSecrets::new(client.clone(), &namespace),
             prober: Prober::new(client.clone()),
+            reports: Reports::new(&client, args, &signal, &health),
             injection: Injection::new(&client, args, &signal),
             applier: Applier::new(client.clone(), tenure.clone(), health.clone()),
             trackers: Trackers::new(client.clone(), tenure, health.clone(), signal.clone()),
@@ -325,7 +331,7 @@ impl Controller {
     /// One pass.
     async fn pass(&mut self, change: Change) -> Next {
         self.wake = None;
-        if !self.sources.are_synced() {
+        if !self.sources.are_synced() || !self.reports.are_settled() {
             return Next::Settled;
         }
         let mut next = Next::Settled;
@@ -347,6 +353,7 @@ impl Controller {
         }
         let now = Timestamp::now();
         let restarts = self.follow_pods(now).await;
+        let survey = self.survey(now);
         let facts = publish::Known {
             plan: self.plan.as_ref(),
             report: &self.report,
@@ -356,15 +363,18 @@ impl Controller {
             restarts: &restarts.standing,
             retention: &self.keeper.outcomes(),
             audit: self.audit.as_ref(),
+            survey: survey.as_ref(),
         };
         let published = self.publisher.publish(&self.sources, facts, now).await;
         let audit_published = self
             .publisher
             .publish_audit(&self.sources, facts, now)
             .await;
-        let due = published.due.into_iter().chain(self.census.due());
+        let due = [published.due, audit_published.due];
+        let due = due.into_iter().flatten().chain(self.census.due());
+        let due = due.chain(survey.and_then(|survey| survey.due));
         self.wake = restarts.wake.into_iter().chain(due).min();
-        if published.all && audit_published {
+        if published.all && audit_published.all {
             next
         } else {
             Next::Retry
@@ -400,6 +410,17 @@ impl Controller {
             .await
     }
 
+    /// What agents report of every policy; none where nobody listens.
+    fn survey(&self, now: Timestamp) -> Option<Survey> {
+        let fleet = self.reports.fleet()?;
+        let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = self.plan.as_ref();
+        let survey = census::survey(&self.census, &mut fleet, &self.sources, plan, now);
+        let names = self.sources.policy_names();
+        self.health.metrics.delivery.follow(&fleet, &survey, &names);
+        Some(survey)
+    }
+
     /// Whether new pods of a namespace are known to get the agent as it is specified, whichever API server creates them.
     fn injects(&self, namespace: &str) -> bool {
         let injects = |plan: &Plan| {
@@ -431,6 +452,9 @@ impl Controller {
             // What is not known yet would be told as missing.
             return Ok(Next::Settled);
         }
+        self.reports
+            .look(&mut self.applier, &self.sources, planes, Timestamp::now())
+            .await;
         let began = Instant::now();
         let mut observed = observe::observe(
             &self.sources,
@@ -438,6 +462,7 @@ impl Controller {
             &mut self.sink_secrets,
             &self.last_good,
             (installation, &self.namespace),
+            self.reports.reporting(),
         )
         .await;
         let circumstances = planes.circumstances();

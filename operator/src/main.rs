@@ -12,7 +12,7 @@ use katonic_logging_operator::{
 
 fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
-        Command::Controller(args) => serve(controller::run(args)),
+        Command::Controller(args) => serve(controller::run(*args)),
         Command::Webhook(args) => serve(webhook::run(args)),
         Command::Status(args) => {
             choose_crypto()?;

@@ -21,10 +21,18 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::reports;
+
+mod delivery;
+
+pub use delivery::DeliveryMetrics;
+
 /// Counters of the controller.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What agents report.
+    pub delivery: DeliveryMetrics,
     reconciles: Family<OutcomeLabels, Counter>,
     duration: Histogram,
     writes: Family<WriteLabels, Counter>,
@@ -35,6 +43,10 @@ pub struct Metrics {
     injection: Family<WayLabels, Gauge>,
     certificate: Gauge,
     looks: Family<OutcomeLabels, Counter>,
+    reports: Family<OutcomeLabels, Counter>,
+    reviews: Family<OutcomeLabels, Counter>,
+    reporting: Gauge,
+    reports_certificate: Gauge,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -147,8 +159,35 @@ impl Default for Metrics {
             "Times that the lifecycle rules of a bucket were looked at",
             looks.clone(),
         );
+        let delivery = DeliveryMetrics::default();
+        delivery.register(&mut registry);
+        let reports = Family::default();
+        registry.register(
+            "reports",
+            "Reports that pods have sent, by what became of them",
+            reports.clone(),
+        );
+        let reviews = Family::default();
+        registry.register(
+            "token_reviews",
+            "Times that the API server was asked whose the token of a report is, by its answer",
+            reviews.clone(),
+        );
+        let reporting = Gauge::default();
+        registry.register(
+            "reporting_pods",
+            "Pods whose reports are at hand",
+            reporting.clone(),
+        );
+        let reports_certificate = Gauge::default();
+        registry.register(
+            "reports_certificate_expiry_timestamp_seconds",
+            "When the certificate that reports are received with ceases to be valid, in seconds since 1970; 0: there is none",
+            reports_certificate.clone(),
+        );
         Self {
             registry,
+            delivery,
             reconciles,
             duration,
             writes,
@@ -159,6 +198,10 @@ impl Default for Metrics {
             injection,
             certificate,
             looks,
+            reports,
+            reviews,
+            reporting,
+            reports_certificate,
         }
     }
 }
@@ -262,6 +305,28 @@ impl Metrics {
         self.certificate.set(at.unwrap_or_default());
     }
 
+    /// A report was taken or refused.
+    pub fn reported(&self, outcome: reports::Outcome) {
+        let outcome = outcome.as_str();
+        self.reports.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// The API server was asked whose a token is.
+    pub fn reviewed(&self, outcome: reports::Review) {
+        let outcome = outcome.as_str();
+        self.reviews.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// How many pods report.
+    pub fn count_reporting_pods(&self, pods: usize) {
+        self.reporting.set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+
+    /// When the certificate that reports are received with ceases to be valid, in seconds since 1970.
+    pub fn set_reports_certificate_expiry(&self, at: Option<i64>) {
+        self.reports_certificate.set(at.unwrap_or_default());
+    }
+
     /// All of it as text.
     ///
     /// # Errors
@@ -286,6 +351,10 @@ mod tests {
         metrics.set_leader(true);
         metrics.set_injection(Some(Way::Webhook));
         metrics.set_certificate_expiry(Some(1_800_000_000));
+        metrics.reported(reports::Outcome::TooLarge);
+        metrics.reviewed(reports::Review::Refused);
+        metrics.count_reporting_pods(7);
+        metrics.set_reports_certificate_expiry(Some(1_900_000_000));
         let text = metrics.encode().unwrap();
         for line in [
             r#"katonic_logging_reconciles_total{outcome="success"} 1"#,
@@ -297,6 +366,10 @@ mod tests {
             r#"katonic_logging_injection{way="AdmissionPolicy"} 0"#,
             r#"katonic_logging_injection{way="Webhook"} 1"#,
             "katonic_logging_webhook_certificate_expiry_timestamp_seconds 1800000000",
+            r#"katonic_logging_reports_total{outcome="too_large"} 1"#,
+            r#"katonic_logging_token_reviews_total{outcome="refused"} 1"#,
+            "katonic_logging_reporting_pods 7",
+            "katonic_logging_reports_certificate_expiry_timestamp_seconds 1900000000",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

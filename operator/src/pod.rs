@@ -8,7 +8,7 @@ use k8s_openapi::{
         api::resource::Quantity,
         apis::meta::v1::{ObjectMeta, Time},
     },
-    jiff::SignedDuration,
+    jiff::{SignedDuration, Timestamp},
 };
 use katonic_log_config::layout;
 use katonic_logging_core::{
@@ -100,10 +100,20 @@ impl Terminated {
 }
 
 impl Status {
+    fn agent(&self) -> Option<&ContainerStatus> {
+        let mut statuses = self.init_container_statuses.iter();
+        statuses.find(|status| coverage::is_agent(&status.name))
+    }
+
+    /// Since when the agent runs.
+    fn running(&self) -> Option<Timestamp> {
+        let running = self.agent()?.state.running.as_ref()?;
+        Some(running.started_at.as_ref()?.0)
+    }
+
     /// Why the agent does not run.
     fn trouble(&self) -> Option<Trouble> {
-        let mut statuses = self.init_container_statuses.iter();
-        let agent = statuses.find(|status| coverage::is_agent(&status.name))?;
+        let agent = self.agent()?;
         let last = agent.last_state.terminated.as_ref().map(Terminated::ended);
         let ContainerState {
             waiting,
@@ -247,6 +257,7 @@ impl From<PodSummary> for coverage::Pod {
         let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
         let mut read = Self {
             trouble: pod.status.trouble(),
+            running: pod.status.running(),
             ..Self::read(pod.metadata, &spec)
         };
         // The summary has not all that it is made of.

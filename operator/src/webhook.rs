@@ -14,26 +14,35 @@ use tokio::{
 use crate::{
     args::WebhookArgs,
     cache::{Cache, Change, Signal},
+    https::{self, Bounds, Identity},
 };
 
 mod handler;
 mod health;
 mod identity;
 mod metrics;
-mod places;
-mod server;
 
-use identity::Identity;
 use metrics::Metrics;
 
 /// How long answers that are under way have, once the process is told to stop.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// What its connections may take.
+const BOUNDS: Bounds = Bounds {
+    // An API server holds some tens of them open.
+    connections: 512,
+    beginning: Duration::from_secs(5),
+    // Longer than an API server waits.
+    answer: Duration::from_secs(5),
+    // Longer than an API server keeps one (Go's transport: 90 s), so that none is closed here while a question is on its way.
+    quiet: Duration::from_mins(3),
+};
+
 /// What the webhook knows.
 #[derive(Debug)]
 struct Webhook {
     metrics: Metrics,
-    identity: Identity,
+    identity: Arc<Identity>,
     /// What to add, from the webhook's own configuration in the cluster.
     sidecar: Cache<Option<Arc<Sidecar>>>,
 }
@@ -69,7 +78,7 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let webhook = Arc::new(Webhook {
         metrics: Metrics::default(),
-        identity: Identity::default(),
+        identity: Arc::default(),
         sidecar: watch(client),
     });
     let listener = TcpListener::bind(args.address)
@@ -87,8 +96,15 @@ pub async fn run(args: WebhookArgs) -> anyhow::Result<()> {
             _ = interrupt.recv() => (),
         }
     };
+    let served = https::serve(
+        listener,
+        webhook.identity.clone(),
+        handler::router(webhook),
+        BOUNDS,
+        (stopped, FAREWELL),
+    );
     tokio::select! {
-        () = server::serve(listener, webhook, stopped, FAREWELL) => Ok(()),
+        () = served => Ok(()),
         ended = health => match ended {
             Ok(Err(error)) => Err(anyhow::Error::new(error).context("failed to serve health and metrics")),
             _ => Err(anyhow::anyhow!("the health endpoint ended")),

@@ -62,9 +62,8 @@ pub fn prepare(directory: &Path, policies: Vec<Policy>) -> Outcome<()> {
     fs::create_dir_all(&mounted)?;
     fs::create_dir_all(directory.join("state"))?;
     let bundle = Bundle {
-        execution_id_label: None,
-        execution_id_patterns: Vec::new(),
         policies,
+        ..Bundle::default()
     };
     fs::write(mounted.join(layout::BUNDLE_FILE), bundle.encode()?)?;
     fs::write(mounted.join(TOKEN), "secret")?;

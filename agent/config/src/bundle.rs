@@ -7,10 +7,10 @@ use std::{
 
 use flate2::{Compression, GzBuilder, read::GzDecoder};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
-use crate::{Pattern, Policy};
+use crate::{Pattern, Policy, Reporting, Selector};
 
 /// Version of the form of the bundle. An agent refuses a higher one: additions do not raise it.
 pub const FORMAT: u32 = 1;
@@ -19,7 +19,7 @@ pub const FORMAT: u32 = 1;
 pub const MAX_DECODED_SIZE: u64 = 32 << 20;
 
 /// What the agents of one namespace are told.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bundle {
     /// Label of a pod that holds the id of the execution it belongs to.
@@ -28,8 +28,15 @@ pub struct Bundle {
     /// Patterns of pod names; where the label is missing, the first one that matches has the id in its first group.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub execution_id_patterns: Vec<Pattern>,
+    /// Where agents report; none: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reporting: Option<Reporting>,
     /// The policies, from the oldest to the newest: where not everything fits into an agent's memory, the oldest do.
     pub policies: Vec<Policy>,
+    /// Of each policy, in the same order, what tells this form of it and of its credentials from every other; agents repeat it in
+    /// their reports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revisions: Vec<String>,
 }
 
 /// What an agent makes of a bundle.
@@ -39,6 +46,8 @@ pub struct Decoded {
     pub bundle: Bundle,
     /// What it cannot, because it is older than the operator.
     pub unsupported: Vec<Unsupported>,
+    /// Why it cannot report, because where the operator is was told in a form that it does not know.
+    pub reporting_unsupported: Option<String>,
     /// The content's digest.
     pub revision: Revision,
 }
@@ -48,6 +57,10 @@ pub struct Decoded {
 pub struct Unsupported {
     /// Its name, or its place when even that is missing.
     pub policy: String,
+    /// UID of the custom resource, if that can be read.
+    pub uid: Option<String>,
+    /// The pods that it is for, if that can be read.
+    pub selector: Option<Selector>,
     /// What is not understood.
     pub reason: String,
 }
@@ -77,6 +90,10 @@ struct LooseWire {
     execution_id_label: Option<String>,
     #[serde(default)]
     execution_id_patterns: Vec<Pattern>,
+    #[serde(default)]
+    reporting: Option<Box<RawValue>>,
+    #[serde(default)]
+    revisions: Vec<String>,
     #[serde(default)]
     // Still text: as values two thousand policies would take ten times the room.
     policies: Vec<Box<RawValue>>,
@@ -117,38 +134,64 @@ impl Bundle {
         if wire.format > FORMAT {
             return Err(DecodeError::Format(wire.format));
         }
+        let reporting = wire.reporting.as_deref();
+        let reporting = reporting.map(|text| serde_json::from_str::<Reporting>(text.get()));
+        let (reporting, reporting_unsupported) = match reporting.transpose() {
+            Ok(reporting) => (reporting, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let mut bundle = Self {
             execution_id_label: wire.execution_id_label,
             execution_id_patterns: wire.execution_id_patterns,
-            policies: Vec::new(),
+            reporting,
+            ..Self::default()
         };
         let mut unsupported = Vec::new();
+        // Without one for each, nobody knows whose they are.
+        let revisions = Some(wire.revisions).filter(|all| all.len() == wire.policies.len());
         for (index, text) in wire.policies.iter().enumerate() {
             match serde_json::from_str::<Policy>(text.get()) {
-                Ok(policy) => bundle.policies.push(policy),
-                Err(error) => unsupported.push(Unsupported {
-                    policy: name(text).unwrap_or_else(|| format!("policies[{index}]")),
-                    reason: error.to_string(),
-                }),
+                Ok(policy) => {
+                    bundle.policies.push(policy);
+                    let revision = revisions.as_ref().map(|all| all[index].clone());
+                    bundle.revisions.extend(revision);
+                }
+                Err(error) => {
+                    let Known {
+                        name,
+                        uid,
+                        selector,
+                    } = serde_json::from_str(text.get()).unwrap_or_default();
+                    unsupported.push(Unsupported {
+                        policy: name.unwrap_or_else(|| format!("policies[{index}]")),
+                        uid,
+                        selector: serde_json::from_value(selector).ok(),
+                        reason: error.to_string(),
+                    });
+                }
             }
         }
         Ok(Decoded {
             bundle,
             unsupported,
+            reporting_unsupported,
             revision: Revision(hex_digest(&json)),
         })
     }
 }
 
-/// The name of a policy that cannot be read otherwise.
-fn name(policy: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-    }
-    serde_json::from_str::<Named>(policy.get())
-        .ok()
-        .map(|named| named.name)
+/// What is read of a policy that cannot be read otherwise.
+#[derive(Default, Deserialize)]
+struct Known {
+    name: Option<String>,
+    uid: Option<String>,
+    /// An object that is missing is one without members.
+    #[serde(default = "nothing")]
+    selector: Value,
+}
+
+fn nothing() -> Value {
+    Value::Object(serde_json::Map::new())
 }
 
 /// SHA-256 in hex.
@@ -223,7 +266,13 @@ mod tests {
         let bundle = Bundle {
             execution_id_label: Some("id".into()),
             execution_id_patterns: vec![Pattern::try_from("^run-([0-9a-f]+)-".to_owned()).unwrap()],
+            reporting: Some(Reporting {
+                url: Endpoint::try_from("https://10.96.0.17".to_owned()).unwrap(),
+                server_name: "reports.example.svc".into(),
+                certificate_authorities: "an authority".into(),
+            }),
             policies: vec![policy("a"), policy("b")],
+            revisions: vec!["1".into(), "2".into()],
         };
         let decoded = Bundle::decode(&bundle.encode().unwrap()).unwrap();
         assert_eq!(decoded.bundle, bundle);
@@ -233,9 +282,8 @@ mod tests {
     #[test]
     fn equal_bundles_are_equal_bytes() {
         let bundle = Bundle {
-            execution_id_label: None,
-            execution_id_patterns: Vec::new(),
             policies: vec![policy("a")],
+            ..Bundle::default()
         };
         assert_eq!(bundle.encode().unwrap(), bundle.clone().encode().unwrap());
         assert_eq!(
@@ -252,7 +300,16 @@ mod tests {
         newer_field["filters"] = serde_json::json!([{"translate": {"pattern": "x"}}]);
         let mut newer_sink = serde_json::to_value(policy("newer-sink")).unwrap();
         newer_sink["sinks"][0]["target"] = serde_json::json!({"carrierPigeon": {}});
-        let json = serde_json::json!({"format": 1, "later": true, "policies": [newer_field, known, newer_sink, {}]});
+        let mut newer_selector = serde_json::to_value(policy("newer-selector")).unwrap();
+        newer_selector["selector"] = serde_json::json!({"matchMoon": "full"});
+        let policies = [
+            newer_field,
+            known,
+            newer_selector,
+            newer_sink,
+            serde_json::json!({}),
+        ];
+        let json = serde_json::json!({"format": 1, "later": true, "policies": policies});
         let decoded = Bundle::decode(&gzip(&json.to_string())).unwrap();
         assert_eq!(decoded.bundle.policies, [policy("known")]);
         let unsupported: Vec<_> = decoded
@@ -260,7 +317,24 @@ mod tests {
             .iter()
             .map(|one| one.policy.as_str())
             .collect();
-        assert_eq!(unsupported, ["newer-field", "newer-sink", "policies[3]"]);
+        assert_eq!(
+            unsupported,
+            ["newer-field", "newer-selector", "newer-sink", "policies[4]"]
+        );
+        let selectors: Vec<_> = decoded
+            .unsupported
+            .iter()
+            .map(|one| one.selector.clone())
+            .collect();
+        assert_eq!(
+            selectors,
+            [
+                Some(Selector::default()),
+                None,
+                Some(Selector::default()),
+                Some(Selector::default())
+            ]
+        );
         assert!(
             decoded.unsupported[0].reason.contains("translate"),
             "{:?}",
@@ -293,9 +367,8 @@ mod tests {
             .map(|n| policy(&format!("team-{n:04}-application-logs")))
             .collect();
         let bytes = Bundle {
-            execution_id_label: None,
-            execution_id_patterns: Vec::new(),
             policies,
+            ..Bundle::default()
         }
         .encode()
         .unwrap();

@@ -15,6 +15,12 @@ pub const BUNDLE_FILE: &str = "bundle.json.gz";
 /// Downward API file with the pod's labels, one `key="escaped value"` a line.
 pub const LABELS_FILE: &str = "/etc/podinfo/labels";
 
+/// Mount of the token with which the agent reports.
+pub const TOKEN_DIR: &str = "/var/run/secrets/logging.katonic.ai";
+
+/// The token below [`TOKEN_DIR`]; the kubelet renews it.
+pub const TOKEN_FILE: &str = "token";
+
 /// Directory of the cursors: an `emptyDir`, so it outlives a restart of the container.
 pub const STATE_DIR: &str = "/var/lib/katonic-log-agent";
 

@@ -18,6 +18,7 @@ pub mod execution;
 pub mod layout;
 pub mod policy;
 pub mod processing;
+pub mod report;
 pub mod selector;
 pub mod sink;
 
@@ -34,6 +35,7 @@ pub use policy::{ContainerFilter, ContainerPattern, Parse, Policy};
 pub use processing::{
     Filter, Multiline, MultilineRule, Pattern, Percent, RateLimit, Redact, Replacement, Sample,
 };
+pub use report::{Report, Reporting};
 pub use selector::{Expression, Operator, Selector};
 pub use sink::{
     AccessKey, Acknowledgement, AppName, ArchiveLayout, Authorization, Azure, AzureAccount,

@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use katonic_log_config::{Bundle, Decoded, Execution, Policy, Sink};
+use katonic_log_config::{
+    Bundle, Decoded, Execution, Policy, Sink, Unsupported, report::shortened,
+};
 use serde_json::json;
 
 use super::{Agent, Running};
@@ -20,6 +22,7 @@ use crate::{
         Processing, Waits,
         shelf::{Filling, Unfit, has_patterns},
     },
+    report::standing::Standing,
     route::Route,
     tell::{Level, tell},
 };
@@ -56,6 +59,7 @@ impl Agent {
             Err(error) => {
                 // Not the operator's doing, so it is tried again without waiting for a change.
                 self.version = None;
+                self.refuse_bundle(Some(&format!("failed to read the bundle: {error}")));
                 self.problem("bundle".into(), Some(error.to_string()));
                 return;
             }
@@ -63,26 +67,25 @@ impl Agent {
         self.problem("bundle".into(), None);
         let Some(bytes) = bytes else {
             self.last_good = None;
-            let none = Bundle {
-                execution_id_label: None,
-                execution_id_patterns: Vec::new(),
-                policies: Vec::new(),
-            };
-            self.apply(&none, false);
+            self.refuse_bundle(None);
+            self.apply(&Bundle::default(), &[], false);
             tell(Level::Info, "no bundle", json!({}));
             return;
         };
         match Bundle::decode(&bytes) {
             Ok(decoded) => {
+                self.refuse_bundle(None);
                 self.apply_decoded(&decoded);
                 self.last_good = Some(bytes);
             }
             Err(error) => {
+                let reason = with_causes(&error);
                 tell(
                     Level::Error,
                     "the bundle cannot be used; the last good one stays in force",
-                    json!({"reason": with_causes(&error)}),
+                    json!({"reason": &reason}),
                 );
+                self.refuse_bundle(Some(&reason));
                 // The labels may be others by now.
                 let last_good = self.last_good.as_deref().map(Bundle::decode);
                 if let Some(Ok(decoded)) = last_good {
@@ -100,9 +103,16 @@ impl Agent {
                 json!({"policy": one.policy, "reason": one.reason}),
             );
         }
+        if let Some(reason) = &decoded.reporting_unsupported {
+            tell(
+                Level::Warn,
+                "where to report is said in a form that is newer than this agent; nothing is reported",
+                json!({"reason": reason}),
+            );
+        }
         // A policy that cannot be read may be one whose cursors are still needed.
         let complete = decoded.unsupported.is_empty();
-        self.apply(&decoded.bundle, complete);
+        self.apply(&decoded.bundle, &decoded.unsupported, complete);
         tell(
             Level::Info,
             "bundle applied",
@@ -111,7 +121,15 @@ impl Agent {
         );
     }
 
-    fn apply(&mut self, bundle: &Bundle, complete: bool) {
+    /// Why the bundle as it is mounted is not in force, if it is not.
+    fn refuse_bundle(&mut self, reason: Option<&str>) {
+        let reason = reason.map(shortened);
+        self.news |= self.bundle_refused != reason;
+        self.bundle_refused = reason;
+    }
+
+    fn apply(&mut self, bundle: &Bundle, unsupported: &[Unsupported], complete: bool) {
+        self.reporter.set(bundle.reporting.as_ref());
         let source = &self.shared.source;
         source.execution.replace(Execution::new(
             bundle.execution_id_label.as_deref(),
@@ -125,14 +143,13 @@ impl Agent {
         let mut filling = std::mem::take(&mut self.shelf).refill();
         let mut wanted = BTreeMap::new();
         let mut unusable = BTreeSet::new();
-        for policy in bundle
-            .policies
-            .iter()
-            .filter(|policy| policy.selector.matches(&labels))
-        {
+        let mut standings = Vec::new();
+        let policies = bundle.policies.iter().enumerate();
+        for (index, policy) in policies.filter(|(_, policy)| policy.selector.matches(&labels)) {
             let processing = match self.processing(policy, &labels, &mut filling) {
                 Ok(processing) => processing,
                 Err(error) => {
+                    standings.push(Standing::unfit(&policy.uid, &error, &self.standings));
                     // In part it could send what it was to hide.
                     tell(
                         Level::Error,
@@ -143,6 +160,8 @@ impl Agent {
                     continue;
                 }
             };
+            let revision = bundle.revisions.get(index);
+            standings.push(Standing::applied(&policy.uid, revision, &processing));
             for sink in &policy.sinks {
                 let key = RouteKey {
                     policy_uid: policy.uid.clone(),
@@ -151,6 +170,10 @@ impl Agent {
                 wanted.insert(key, (policy, Rc::clone(&processing), sink));
             }
         }
+        let left_out = unsupported.iter();
+        standings.extend(left_out.filter_map(|one| Standing::unsupported(one, &labels)));
+        self.news |= self.standings != standings;
+        self.standings = standings;
         self.shelf = filling.done();
         let gone: Vec<RouteKey> = self
             .routes
@@ -256,7 +279,8 @@ impl Agent {
         self.containers.extend(new);
         let decoded = self.last_good.as_deref().filter(|_| is_awaited);
         if let Some(Ok(decoded)) = decoded.map(Bundle::decode) {
-            self.apply(&decoded.bundle, decoded.unsupported.is_empty());
+            let complete = decoded.unsupported.is_empty();
+            self.apply(&decoded.bundle, &decoded.unsupported, complete);
         }
     }
 

@@ -6,21 +6,9 @@ use serde_json::{Value, json};
 
 use crate::{
     process::{audit::Fault, filter::Dropped},
-    route::{Declined, Ends, Losses, Route, Trouble},
+    route::{Declined, Ends, Health, Losses, Route, Trouble},
     tell::{Level, tell},
 };
-
-/// How a route is doing.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Health {
-    /// Nothing was sent yet.
-    #[default]
-    Unknown,
-    /// The sink has what it was sent last.
-    Delivering,
-    /// It has not, in one word and in many.
-    Failing(&'static str, String),
-}
 
 /// Where a sink is, for people.
 #[derive(Clone, Debug)]
@@ -57,10 +45,11 @@ impl Voice {
             return;
         }
         self.health = health;
+        route.is(&self.health);
         let (level, state, reason) = match &self.health {
             Health::Unknown => return,
             Health::Delivering => (Level::Info, "Delivering", None),
-            Health::Failing(state, reason) => (Level::Warn, *state, Some(reason)),
+            Health::Failing(word, reason) => (Level::Warn, word.as_str(), Some(reason)),
         };
         let mut details = describe(route);
         details["state"] = state.into();
@@ -78,6 +67,7 @@ impl Voice {
 
     /// The first of a run of refusals and then each time their number has doubled: a sink may refuse very many.
     pub fn refused(&mut self, route: &Route, reason: &str) {
+        route.refused(reason);
         self.refusals += 1;
         if self.refusals.is_power_of_two() {
             let mut details = describe(route);

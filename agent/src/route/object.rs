@@ -283,6 +283,7 @@ impl Route {
     pub fn stored(&self, header: &Header, again: bool) {
         self.on_its_way.take();
         self.turn.set(self.turn.get().wrapping_add(1));
+        self.acknowledges();
         self.count(|counts| counts.delivered += header.records);
         {
             let mut ledger = self.ledger.borrow_mut();

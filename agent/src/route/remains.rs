@@ -1,10 +1,14 @@
 //! What a sink did not get: counts it, and lets another sink begin where the worst of several has stopped.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use katonic_log_config::Sink;
 
-use super::{Losses, Route, Source};
+use super::{Losses, Route, Source, track::Track};
 use crate::{
     assemble::{FileNumber, Record},
     cursor::{Place, Position, Progress, RouteKey},
@@ -122,6 +126,21 @@ impl Route {
             .iter()
             .map(|track| of(track.file.length(), track.committed))
             .sum()
+    }
+
+    /// Takes down what there is that is not acknowledged, for [`Self::lag`]; about once a second.
+    pub fn look(&self, now: Instant) {
+        for track in self.tracks.borrow_mut().iter_mut() {
+            let acknowledged = track.committed.start();
+            track.age.look(now, track.file.length(), acknowledged);
+        }
+    }
+
+    /// For how long the oldest byte that is not acknowledged has been in its file, as far as that was looked at.
+    pub fn lag(&self, now: Instant) -> Duration {
+        let tracks = self.tracks.borrow();
+        let of = |track: &Track| track.age.of_oldest(now, track.committed.start());
+        tracks.iter().map(of).max().unwrap_or_default()
     }
 
     fn reach(&self, files: &Files) -> Reach {

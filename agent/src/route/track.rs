@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     FileHeads,
+    age::Age,
     room::{Room, Share},
     trouble::{Kind, Trouble},
 };
@@ -46,6 +47,8 @@ pub(super) struct Track {
     /// What was told of it, which is not told again.
     pub(super) told: Option<String>,
     pub(super) heads: Option<Box<FileHeads>>,
+    /// For how long what is not acknowledged has been there.
+    pub(super) age: Age,
     /// Since when something of it waits to be archived.
     pub(super) waiting: Option<Instant>,
     /// Everything in it is acknowledged and nothing will be added.
@@ -74,6 +77,7 @@ impl Track {
             failed: false,
             told: None,
             heads: None,
+            age: Age::default(),
             waiting: None,
             done: false,
         }

@@ -74,13 +74,24 @@ impl Pod {
 
     /// Puts the bundle into the Secret.
     pub fn set_policies(&mut self, policies: Vec<Policy>) -> Result<()> {
-        let bundle = Bundle {
-            execution_id_label: None,
-            execution_id_patterns: Vec::new(),
+        self.set_bundle(&Bundle {
             policies,
-        };
+            ..Bundle::default()
+        })
+    }
+
+    /// Puts a whole bundle into the Secret.
+    pub fn set_bundle(&mut self, bundle: &Bundle) -> Result<()> {
         let bytes = bundle.encode().map_err(std::io::Error::other)?;
         self.set(layout::BUNDLE_FILE, Some(&bytes))
+    }
+
+    /// Gives the pod a token to report with, as the kubelet does.
+    pub fn set_token(&self, token: &str) -> Result<()> {
+        let directory = self.path("token");
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("..new"), token)?;
+        fs::rename(directory.join("..new"), directory.join(layout::TOKEN_FILE))
     }
 
     fn publish(&mut self) -> Result<()> {
@@ -225,6 +236,13 @@ impl Pod {
         self.start_as(Command::new(PROGRAM), witness, flags)
     }
 
+    /// Starts an agent in such an environment.
+    pub fn start_in(&self, witness: &Witness, environment: &[(&str, &str)]) -> Result<Agent> {
+        let mut program = Command::new(PROGRAM);
+        program.envs(environment.iter().copied());
+        self.start_as(program, witness, &[])
+    }
+
     /// Starts an agent that can open no more files than this.
     pub fn start_limited(&self, witness: &Witness, files: u32) -> Result<Agent> {
         let mut shell = Command::new("sh");
@@ -276,6 +294,8 @@ impl Pod {
             .arg(self.path("bundle"))
             .arg("--labels-file")
             .arg(self.path("labels"))
+            .arg("--token-dir")
+            .arg(self.path("token"))
             .arg("--state-dir")
             .arg(self.path("state"))
             .arg("--termination-log")

@@ -58,6 +58,8 @@ pub enum Reply {
     Refuse(u16, &'static str, String),
     /// Reads no further and never answers.
     Stall,
+    /// Answers so slowly that nobody can wait for it.
+    Trickle,
 }
 
 /// A running server; it stops with the test.
@@ -220,6 +222,14 @@ fn serve(
             Reply::Stall => {
                 // Until the agent gives up.
                 let _ = input.read_to_end(&mut Vec::new());
+                break;
+            }
+            Reply::Trickle => {
+                for byte in b"HTTP/1.1 200 -\r\nContent-Length: 0\r\n\r\n" {
+                    input.get_mut().write_all(&[*byte])?;
+                    input.get_mut().flush()?;
+                    thread::park_timeout(Duration::from_secs(1));
+                }
                 break;
             }
         };

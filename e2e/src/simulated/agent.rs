@@ -98,6 +98,8 @@ fn describe(command: &mut Command, pod: &Pod, arguments: &[&str]) {
         .arg(pod.bundle_dir())
         .arg("--labels-file")
         .arg(pod.labels_file())
+        .arg("--token-dir")
+        .arg(pod.token_dir())
         .arg("--state-dir")
         .arg(pod.state_dir())
         .arg("--termination-log")

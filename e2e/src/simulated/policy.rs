@@ -236,9 +236,8 @@ pub fn bundle(sinks: Vec<Sink>) -> Bundle {
     let uid = "5a0d9d0e-7f0d-4b8e-9c58-0d5a1f6f3c11";
     let policy = Policy::of_everything("application-logs", uid, sinks);
     Bundle {
-        execution_id_label: None,
-        execution_id_patterns: Vec::new(),
         policies: vec![policy],
+        ..Bundle::default()
     }
 }
 

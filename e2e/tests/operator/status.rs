@@ -73,7 +73,7 @@ async fn policies_and_their_pods_are_shown_and_the_exit_code_says_whether_all_is
     for words in [
         "logs  not Ready  Platform,Compute  0/1 pods",
         "Injected           False  PodsWithoutAgent",
-        "sink splunk  splunk  Configured",
+        "→ splunk  splunk  Configured",
         "pods without the present agent: 1 CreatedBefore",
         "katonic-platform  before  -      CreatedBefore",
         "# has no owner: it gets the agent when it is next created",

@@ -11,10 +11,11 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 use katonic_logging_core::{
+    certificate::{CERTIFICATE, Certificates, is_trusted},
     names,
-    webhook::certificate::{CERTIFICATE, Certificates, Generation, is_trusted, validity},
 };
 use katonic_logging_e2e::{
+    certificate::made,
     cluster::{Options, Tier},
     eventually::eventually,
     operator::{Installed, Operator, SOON},
@@ -25,41 +26,9 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
-};
 use serde_json::json;
 
 use super::{World, apply, install, start_operator};
-
-/// A generation as the operator made it at that time.
-fn made(at: Timestamp, host: &str) -> Generation {
-    let (start, end) = validity(at);
-    let epoch = date_time_ymd(1970, 1, 1);
-    let time = |time: Timestamp| {
-        epoch + std::time::Duration::from_secs(u64::try_from(time.as_second()).unwrap())
-    };
-    let within = |mut parameters: CertificateParams| {
-        (parameters.not_before, parameters.not_after) = (time(start), time(end));
-        parameters
-    };
-    let mut authority = within(CertificateParams::default());
-    authority
-        .distinguished_name
-        .push(DnType::CommonName, format!("made {at}"));
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority_key = KeyPair::generate().unwrap();
-    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let server = within(CertificateParams::new([host.to_owned()]).unwrap());
-    let server = server
-        .signed_by(&key, &Issuer::new(authority, authority_key))
-        .unwrap();
-    let key = key.serialize_pem();
-    Generation::new(&authority_pem, &server.pem(), key.as_bytes(), host).unwrap()
-}
 
 #[tokio::test]
 async fn a_certificate_is_rotated_while_pods_are_created_and_each_of_them_is_injected() {
@@ -71,8 +40,8 @@ async fn a_certificate_is_rotated_while_pods_are_created_and_each_of_them_is_inj
     let old = now - SignedDuration::from_hours(61 * 24);
     let next = now - SignedDuration::from_mins(10);
     let certificates = Certificates::default()
-        .with(made(old, &host), None, now)
-        .with(made(next, &host), None, now);
+        .with(made(old, &host).unwrap(), None, now)
+        .with(made(next, &host).unwrap(), None, now);
     let data = certificates.data();
     let of = |data: &BTreeMap<_, k8s_openapi::ByteString>, key: &str| {
         String::from_utf8(data[key].0.clone()).unwrap()

@@ -9,7 +9,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use katonic_log_config as config;
-use katonic_log_config::{Bundle, CredentialKey, layout};
+use katonic_log_config::{Bundle, CredentialKey, Reporting, layout};
 use katonic_logging_crds::{Logs, Plane};
 use sha2::{Digest, Sha256};
 
@@ -32,6 +32,7 @@ type Values = BTreeMap<CredentialKey, Credential>;
 pub struct LastGood {
     policies: BTreeMap<String, config::Policy>,
     credentials: Values,
+    reporting: Option<Reporting>,
 }
 
 impl LastGood {
@@ -58,7 +59,13 @@ impl LastGood {
         Some(Self {
             policies,
             credentials,
+            reporting: bundle.reporting,
         })
+    }
+
+    /// Where they were told to report.
+    pub fn reporting(&self) -> Option<&Reporting> {
+        self.reporting.as_ref()
     }
 
     /// The audit policies that were told, as candidates that stay as they were.
@@ -109,6 +116,8 @@ pub struct PolicyOutcome {
     pub sinks: BTreeMap<String, SinkOutcome>,
     /// It did not fit.
     pub over_budget: bool,
+    /// What tells the form that agents are told, and the credentials that go with it, from every other; none: they are told none.
+    pub revision: Option<String>,
 }
 
 /// The bundle of a namespace, and what became of each policy that reaches it.
@@ -127,6 +136,8 @@ pub struct Context<'a> {
     pub installation: &'a Installation,
     /// The credentials of all policies.
     pub keyring: &'a Keyring,
+    /// Where agents report.
+    pub reporting: Option<&'a Reporting>,
 }
 
 /// Why a bundle could not be rendered.
@@ -187,7 +198,7 @@ pub fn render(
     // Oldest first: where not everything fits, they stay.
     entries.sort_by_key(Entry::age);
     let encode = |entries: &[Entry<'_>]| {
-        data(context.installation, entries).map_err(|source| Error {
+        data(context, entries).map_err(|source| Error {
             namespace: namespace.to_owned(),
             source,
         })
@@ -223,6 +234,11 @@ pub fn render(
         }
         entries = fitting;
         data = encode(&entries)?;
+    }
+    for entry in &entries {
+        if let Some(outcome) = outcomes.get_mut(&entry.candidate.name) {
+            outcome.revision = revision(&entry.policy, &data);
+        }
     }
     let secret = (!entries.is_empty()).then(|| secret(namespace, &entries, data));
     Ok(Rendered { secret, outcomes })
@@ -356,7 +372,7 @@ fn as_it_was<'a>(
     let outcome = PolicyOutcome {
         faults,
         sinks,
-        over_budget: false,
+        ..PolicyOutcome::default()
     };
     (entry, outcome)
 }
@@ -373,17 +389,12 @@ fn kept<'a>(candidate: &'a Candidate, last_good: Option<&LastGood>) -> Option<En
 }
 
 fn data(
-    installation: &Installation,
+    context: Context<'_>,
     entries: &[Entry<'_>],
 ) -> Result<BTreeMap<String, ByteString>, config::bundle::EncodeError> {
     let mut by_age: Vec<&Entry<'_>> = entries.iter().collect();
     // Agents have room for the patterns of so many policies, and those of the oldest come first.
     by_age.sort_by_key(|entry| entry.age());
-    let bundle = Bundle {
-        execution_id_label: Some(installation.execution_id_label.clone()),
-        execution_id_patterns: installation.execution_id_patterns.clone(),
-        policies: by_age.iter().map(|entry| entry.policy.clone()).collect(),
-    };
     let mut data = BTreeMap::new();
     // A key that is there twice, as it was and as it is, is as it is: what cannot be used must not hold up the others.
     let kept = entries.iter().flat_map(|entry| &entry.kept);
@@ -394,8 +405,39 @@ fn data(
             ByteString(value.expose().to_vec()),
         );
     }
+    let revisions = by_age
+        .iter()
+        .filter_map(|entry| revision(&entry.policy, &data));
+    let installation = context.installation;
+    let bundle = Bundle {
+        execution_id_label: Some(installation.execution_id_label.clone()),
+        execution_id_patterns: installation.execution_id_patterns.clone(),
+        reporting: context.reporting.cloned(),
+        revisions: revisions.collect(),
+        policies: by_age.iter().map(|entry| entry.policy.clone()).collect(),
+    };
     data.insert(layout::BUNDLE_FILE.to_owned(), ByteString(bundle.encode()?));
     Ok(data)
+}
+
+/// What tells a policy with its credentials from every other form of it: agents repeat it, so it must say nothing of what a credential
+/// is to whoever does not have the bundle. None where it cannot be serialised, which no input is known to cause.
+fn revision(policy: &config::Policy, data: &BTreeMap<String, ByteString>) -> Option<String> {
+    let mut hasher = Sha256::new();
+    let mut add = |part: &[u8]| {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    };
+    add(&serde_json::to_vec(policy).ok()?);
+    for key in policy.credentials() {
+        let key = String::from(key.clone());
+        add(key.as_bytes());
+        add(data.get(&key).map_or(&[], |value| &value.0));
+    }
+    let bytes_of_a_revision = 6;
+    Some(config::bundle::hex(
+        &hasher.finalize()[..bytes_of_a_revision],
+    ))
 }
 
 fn size(data: &BTreeMap<String, ByteString>) -> usize {

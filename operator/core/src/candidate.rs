@@ -45,6 +45,8 @@ pub struct Candidate {
     pub status: Option<LoggingPolicyStatus>,
     /// The retention that somebody has said may delete logs, as it is written.
     pub acknowledged: Option<String>,
+    /// Until when somebody has seen what its sinks have not got.
+    pub losses_acknowledged: Option<Timestamp>,
 }
 
 impl Candidate {
@@ -149,6 +151,7 @@ impl Candidate {
 
     /// A resource that does not have the form of its definition.
     pub fn unreadable(metadata: &ObjectMeta, error: String) -> Self {
+        let annotation = |name: &str| metadata.annotations.as_ref()?.get(name);
         Self {
             kind: Kind::Logging,
             name: metadata.name.clone().unwrap_or_default(),
@@ -160,11 +163,9 @@ impl Candidate {
                 message: error,
             }]),
             status: None,
-            acknowledged: metadata
-                .annotations
-                .as_ref()
-                .and_then(|annotations| annotations.get(names::ACKNOWLEDGE_RETENTION_ANNOTATION))
-                .cloned(),
+            acknowledged: annotation(names::ACKNOWLEDGE_RETENTION_ANNOTATION).cloned(),
+            losses_acknowledged: annotation(names::ACKNOWLEDGE_LOSSES_ANNOTATION)
+                .and_then(|time| time.trim().parse().ok()),
         }
     }
 }

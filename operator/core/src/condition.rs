@@ -4,6 +4,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
+use katonic_log_config::report::SinkState;
 
 /// What is asked of a policy. `Ready` is the conjunction of those before it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,6 +15,10 @@ pub enum Type {
     SecretsResolved,
     /// Every pod that it selects has the log agent.
     Injected,
+    /// Every agent runs it as it is written.
+    RolledOut,
+    /// Its sinks acknowledge what they are sent, and nothing is lost.
+    Delivering,
     /// Its logs are kept for as long as it asks, where anybody can see to that.
     RetentionEnforced,
     /// The event tracker is told which audit events to write.
@@ -33,6 +38,8 @@ impl Type {
             Self::Accepted => "Accepted",
             Self::SecretsResolved => "SecretsResolved",
             Self::Injected => "Injected",
+            Self::RolledOut => "RolledOut",
+            Self::Delivering => "Delivering",
             Self::RetentionEnforced => "RetentionEnforced",
             Self::TrackerConfigured => "TrackerConfigured",
             Self::Ready => "Ready",
@@ -97,6 +104,30 @@ pub enum Reason {
     PodsUnknown,
     /// The installation cannot be used.
     InstallationInvalid,
+    /// No agent runs in a selected pod.
+    NoAgents,
+    /// Every agent runs the policy as it is written.
+    AllAgents,
+    /// Some agents do not run it as it is written yet.
+    RollingOut,
+    /// The policy is newer than some agents.
+    UnsupportedByAgent,
+    /// Some agents have no memory left for the policy's patterns.
+    NoRoomInAgent,
+    /// Some agents do not report.
+    AgentsSilent,
+    /// The operator has not listened for long enough to have heard of every agent.
+    AgentsUnknown,
+    /// Every sink acknowledges what it is sent.
+    Acknowledged,
+    /// No agent has had anything to send to some sinks.
+    NothingSent,
+    /// Records are gone for good, and nobody has acknowledged that.
+    LinesLost,
+    /// A sink fails.
+    SinkFailing(SinkState),
+    /// A sink is far behind.
+    Backlogged,
     /// The store keeps the logs for as long as the policy asks.
     Enforced,
     /// Whoever runs the sinks decides how long the logs are kept.
@@ -173,6 +204,18 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::PodsUnknown => "PodsUnknown",
             Self::InstallationInvalid => "InstallationInvalid",
+            Self::NoAgents => "NoAgents",
+            Self::AllAgents => "AllAgents",
+            Self::RollingOut => "RollingOut",
+            Self::UnsupportedByAgent => "UnsupportedByAgent",
+            Self::NoRoomInAgent => "NoRoomInAgent",
+            Self::AgentsSilent => "AgentsSilent",
+            Self::AgentsUnknown => "AgentsUnknown",
+            Self::Acknowledged => "Acknowledged",
+            Self::NothingSent => "NothingSent",
+            Self::LinesLost => "LinesLost",
+            Self::SinkFailing(state) => state.as_str(),
+            Self::Backlogged => "Backlogged",
             Self::Enforced => "Enforced",
             Self::ProviderManaged => "ProviderManaged",
             Self::NotManaged => "NotManaged",
@@ -196,6 +239,13 @@ impl Reason {
             Self::Suspended => "Suspended",
             Self::InForce => "InForce",
         }
+    }
+
+    /// The reason that a failure of delivery was told with.
+    pub fn of_delivery(text: &str) -> Option<Self> {
+        let failing = SinkState::ALL.map(Self::SinkFailing).into_iter();
+        let mut all = failing.chain([Self::Backlogged, Self::LinesLost]);
+        all.find(|reason| reason.as_str() == text)
     }
 
     /// The reason that a sink's retention was told with.
@@ -251,6 +301,14 @@ impl Reason {
                 | Self::RetentionUnsupported
                 | Self::NameTaken
                 | Self::InstallationInvalid
+                | Self::UnsupportedByAgent
+                | Self::NoRoomInAgent
+                | Self::LinesLost
+                | Self::SinkFailing(
+                    SinkState::AuthenticationFailed
+                        | SinkState::Rejected
+                        | SinkState::Misconfigured
+                )
         )
     }
 }

@@ -22,6 +22,8 @@ pub use trouble::{Ended, Trouble, Troubled, is_agent};
 /// What of a pod decides whether a policy takes it, whether it has the agent, and how it could get it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Pod {
+    /// Its UID.
+    pub uid: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Names of its own containers, init containers included.
@@ -36,6 +38,8 @@ pub struct Pod {
     pub terminating: bool,
     /// Why the agent in it does not run.
     pub trouble: Option<Trouble>,
+    /// Since when the agent in it runs; none while it does not.
+    pub running: Option<Timestamp>,
 }
 
 /// The agent in a pod.
@@ -181,6 +185,7 @@ impl Pod {
             .map(str::to_owned)
             .collect();
         Self {
+            uid: metadata.uid.unwrap_or_default(),
             labels,
             containers,
             agent,
@@ -188,6 +193,7 @@ impl Pod {
             created: metadata.creation_timestamp.map(|time| time.0),
             terminating: metadata.deletion_timestamp.is_some(),
             trouble: None,
+            running: None,
         }
     }
 

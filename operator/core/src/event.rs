@@ -44,10 +44,13 @@ pub fn event(previous: &[Condition], next: &[Condition]) -> Option<Event> {
     // a person.
     let passing = [
         "AgentFailing",
+        "AgentsSilent",
+        "AgentsUnknown",
         "InjectionPending",
         "PodsUnknown",
         "PodsWithoutAgent",
         "RetentionPending",
+        "RollingOut",
     ]
     .contains(&reason.as_str());
     (recovered || (!is_ready && !passing)).then(|| Event {

@@ -5,7 +5,8 @@
 //!  installation.yaml ─ validate ▶ Installation ─┤
 //!  Observed { namespaces, credentials, ─────────┴─ plan ─▶ Plan { bundles, admission }
 //!             last good }                                    │ apply (the shell) ─▶ Report
-//!  Pods ── coverage ─▶ Coverage ─────────────────────────────┴─ summarize ─▶ Status ─▶ Event
+//!  Pods ── coverage ─▶ Coverage ─────────────────────────────┼─ summarize ─▶ Status ─▶ Event
+//!  reports of agents ── survey ─▶ Delivery ──────────────────┘
 //! ```
 //!
 //! The shell observes and applies; nothing else happens there. Equal inputs give equal outputs here, in any order.
@@ -15,12 +16,15 @@ pub mod audit;
 pub mod bundle;
 pub mod candidate;
 pub mod cel;
+pub mod certificate;
 pub mod claim;
 pub mod condition;
 pub mod coverage;
 pub mod credential;
+pub mod delivery;
 pub mod event;
 pub mod execution;
+pub mod external;
 pub mod history;
 pub mod injection;
 pub mod installation;
@@ -32,6 +36,7 @@ pub mod plan;
 pub mod policy;
 pub mod probe;
 pub mod quantity;
+pub mod reporting;
 pub mod restart;
 pub mod retention;
 pub mod sidecar;

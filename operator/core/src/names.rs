@@ -42,6 +42,15 @@ pub const WEBHOOK_CONFIGURATION: &str = "katonic-log-agent.logging.katonic.ai";
 /// The Secret with the webhook's certificate, in the operator's namespace.
 pub const WEBHOOK_CERTIFICATE: &str = "katonic-logging-webhook-tls";
 
+/// Where agents report: a Service and its `EndpointSlice`, in the operator's namespace.
+pub const REPORTS: &str = "katonic-logging-reports";
+
+/// The port of that Service, by name.
+pub const REPORTS_PORT: &str = "https";
+
+/// The Secret with the certificate that reports are received with, in the operator's namespace.
+pub const REPORTS_CERTIFICATE: &str = "katonic-logging-reports-tls";
+
 /// The definition that owns what is cluster-wide and belongs to no single policy.
 pub const POLICY_DEFINITION: &str = "loggingpolicies.logging.katonic.ai";
 
@@ -93,6 +102,9 @@ pub const REVISION_ANNOTATION: &str = "logging.katonic.ai/revision";
 /// Annotation of a policy: the retention that may delete logs, as the policy asks for it.
 pub const ACKNOWLEDGE_RETENTION_ANNOTATION: &str = "logging.katonic.ai/acknowledge-retention";
 
+/// Annotation of a policy: until when somebody has seen what its sinks have not got, as its status tells the time.
+pub const ACKNOWLEDGE_LOSSES_ANNOTATION: &str = "logging.katonic.ai/acknowledge-losses";
+
 /// Annotation of the admission policy's binding: the installation that is in force, for an operator that starts while
 /// the ConfigMap cannot be used.
 pub const INSTALLATION_ANNOTATION: &str = "logging.katonic.ai/installation";
@@ -116,6 +128,13 @@ pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 
 /// Label that says who looks after an object (Kubernetes: "Recommended Labels").
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// Label of an `EndpointSlice` with the Service that it belongs to (Kubernetes: "`EndpointSlices`, Ownership").
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Label of an `EndpointSlice` that says who looks after it, so that no other controller does (Kubernetes: "`EndpointSlices`,
+/// Management"); the value is [`GROUP`].
+pub const ENDPOINTS_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// Label of a namespace with the Pod Security level that it enforces (Kubernetes: "Pod Security Admission").
 pub const POD_SECURITY_LABEL: &str = "pod-security.kubernetes.io/enforce";

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::layout;
-use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, SinkRetention, SinkStatus};
+use katonic_logging_crds::{
+    LoggingPolicyStatus, Plane, PodCount, SinkDelivery, SinkLosses, SinkRetention, SinkStatus,
+};
 use serde::Serialize;
 
 use crate::{
@@ -155,6 +157,14 @@ impl PolicyView {
                 .into_iter()
                 .map(|sink| SinkStatus {
                     message: sink.message.as_deref().map(printable),
+                    delivery: sink.delivery.map(|delivery| SinkDelivery {
+                        message: delivery.message.as_deref().map(printable),
+                        ..delivery
+                    }),
+                    losses: sink.losses.map(|losses| SinkLosses {
+                        rejection: losses.rejection.as_deref().map(printable),
+                        ..losses
+                    }),
                     retention: sink.retention.map(|retention| SinkRetention {
                         message: printable(&retention.message),
                         ..retention

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Secret;
+use katonic_log_config::Reporting;
 use katonic_logging_crds::{Plane, SecretKeyRef};
 
 use crate::{
@@ -31,6 +32,8 @@ pub struct Observed {
     pub definition: DefinitionUid,
     /// Namespace of the operator and of the sinks' Secrets.
     pub operator_namespace: String,
+    /// Where agents report; none: nowhere.
+    pub reporting: Option<Reporting>,
 }
 
 /// What of a namespace decides whether pods in it can be injected.
@@ -139,6 +142,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The revision in which agents of a plane are told each policy, by the policy's UID.
+    pub fn revisions(&self, plane: Plane) -> BTreeMap<&str, &str> {
+        let outcomes = self.planes.get(&plane).map(|plane| &plane.outcomes);
+        let outcomes = outcomes.into_iter().flatten();
+        outcomes
+            .filter_map(|(name, outcome)| {
+                let (uid, _) = self.made_for.get(name)?;
+                Some((uid.as_str(), outcome.revision.as_deref()?))
+            })
+            .collect()
+    }
+
     /// Whether the plan knows this very policy. Of one that came or changed later it says nothing, and so must its status.
     pub fn is_made_for(&self, candidate: &Candidate) -> bool {
         self.made_for
@@ -177,6 +192,7 @@ pub fn plan(installation: &Installation, observed: &Observed) -> Result<Plan, Er
     let context = Context {
         installation,
         keyring: &keyring,
+        reporting: observed.reporting.as_ref(),
     };
     let mut planes = BTreeMap::new();
     let mut injected = BTreeSet::new();
@@ -274,6 +290,7 @@ mod tests {
             last_good: BTreeMap::new(),
             definition: DefinitionUid("uid".into()),
             operator_namespace: names::OPERATOR_NAMESPACE.into(),
+            reporting: None,
         }
     }
 

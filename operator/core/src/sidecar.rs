@@ -6,12 +6,12 @@ use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
         EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, ObjectFieldSelector,
-        ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
-        VolumeMount,
+        ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+        SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
-use katonic_log_config::{bundle::hex, layout};
+use katonic_log_config::{bundle::hex, layout, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -27,9 +27,13 @@ pub(crate) const POD_LOGS: &str = "katonic-podlogs";
 const POD_INFO: &str = "katonic-podinfo";
 const STATE: &str = "katonic-log-state";
 const NO_TOKEN: &str = "katonic-no-token";
+const TOKEN: &str = "katonic-report-token";
+
+/// How long a token is good for, in seconds; the kubelet renews it after four fifths of that.
+const TOKEN_LIFETIME: i64 = 3600;
 
 /// Names of all volumes of ours.
-pub const VOLUMES: [&str; 5] = [POD_LOGS, names::BUNDLE, POD_INFO, STATE, NO_TOKEN];
+pub const VOLUMES: [&str; 6] = [POD_LOGS, names::BUNDLE, POD_INFO, STATE, NO_TOKEN, TOKEN];
 
 /// Volumes of ours that would keep the cluster autoscaler from removing a node: a `hostPath`, and an `emptyDir` on disk.
 pub const LOCAL_VOLUMES: [&str; 2] = [POD_LOGS, STATE];
@@ -169,6 +173,7 @@ pub(crate) fn container(agent: &Agent) -> Container {
             },
             // Keeps the ServiceAccount admission plugin from giving the agent the pod's own token.
             mount(NO_TOKEN, "/var/run/secrets/kubernetes.io/serviceaccount"),
+            mount(TOKEN, layout::TOKEN_DIR),
         ]),
         ..Container::default()
     }
@@ -238,7 +243,30 @@ pub(crate) fn volumes() -> Vec<Volume> {
         },
         empty_dir(STATE, "64Mi", None),
         empty_dir(NO_TOKEN, "1Ki", Some("Memory")),
+        token(),
     ]
+}
+
+/// The token that tells the operator whose reports these are. Nobody but the operator takes it.
+fn token() -> Volume {
+    let token = ServiceAccountTokenProjection {
+        audience: Some(report::AUDIENCE.to_owned()),
+        expiration_seconds: Some(TOKEN_LIFETIME),
+        path: layout::TOKEN_FILE.to_owned(),
+        ..ServiceAccountTokenProjection::default()
+    };
+    Volume {
+        name: TOKEN.to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(0o400),
+            sources: Some(vec![VolumeProjection {
+                service_account_token: Some(token),
+                ..VolumeProjection::default()
+            }]),
+            ..ProjectedVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
 }
 
 fn field(name: &str, path: &str) -> EnvVar {

@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use katonic_log_config::layout;
-use katonic_logging_crds::{LoggingPolicyStatus, Plane, Rollout, SinkStatus};
+use katonic_logging_crds::{LoggingPolicyStatus, Plane, Rollout, SinkLosses, SinkStatus};
 
 use crate::{
     bundle::{PolicyOutcome, SinkOutcome},
     candidate::Candidate,
     condition::{Answer, Reason, State, Type, progress},
     coverage::Coverage,
+    delivery::{Delivery, Losses},
     installation::Problem,
     names,
     plan::{Plan, PlanePlan, PlaneState},
@@ -22,11 +26,13 @@ use crate::{
 };
 
 mod change;
+mod delivery;
 mod pods;
 mod retention;
 
 use change::changing;
 pub use change::{Change, ChangeState};
+pub(crate) use delivery::summary;
 pub(crate) use pods::pods;
 use pods::{Counted, covered};
 
@@ -71,6 +77,8 @@ pub struct Facts<'a> {
     pub restarts: &'a BTreeMap<Id, Standing>,
     /// What came of looking after buckets; one is missing while it has not been looked at.
     pub retention: &'a BTreeMap<BucketId, Outcome>,
+    /// What the agents of its pods report; none: nobody listens to reports.
+    pub delivery: Option<&'a Delivery>,
 }
 
 /// What is asked of a policy, with the answers.
@@ -89,20 +97,35 @@ pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>) -> Answers {
     let known = candidate.policy.as_ref().ok();
     let planned = known.filter(|_| facts.plan.is_some());
     let kept = planned.map(|policy| retention::of_sinks(candidate, policy, facts));
+    let mut sinks = known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts));
+    if let Some((policy, reported)) = planned.zip(facts.delivery) {
+        for sink in &mut sinks {
+            sink.delivery = delivery::of_sink(candidate, policy, reported, &sink.name);
+            let known = reported.sinks.get(&sink.name);
+            let losses = known.and_then(|sink| sink.losses.as_ref());
+            sink.losses = losses.map(Losses::status);
+        }
+    }
     let questions = match &candidate.policy {
-        Ok(policy) => vec![
-            accepted(policy, &reached),
-            secrets_resolved(policy, &reached, facts),
-            injected(policy, &reached, facts),
-            kept.as_ref().map_or_else(
+        Ok(policy) => {
+            let mut questions = vec![
+                accepted(policy, &reached),
+                secrets_resolved(policy, &reached, facts),
+                injected(policy, &reached, facts),
+            ];
+            if let Some(reported) = facts.delivery.filter(|_| planned.is_some()) {
+                questions.push(delivery::rolled_out(policy, reported));
+                questions.push(delivery::delivering(candidate, policy, reported, &sinks));
+            }
+            questions.push(kept.as_ref().map_or_else(
                 || unplanned(Type::RetentionEnforced, facts),
                 |kept| retention::enforced(policy, kept),
-            ),
-        ],
+            ));
+            questions
+        }
         Err(_) => vec![rejected(candidate, &reached)],
     };
     let ready = ready(candidate, &reached, facts, &questions);
-    let mut sinks = known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts));
     for (sink, kept) in sinks.iter_mut().zip(kept.into_iter().flatten()) {
         sink.retention = Some(kept.status);
     }
@@ -135,26 +158,114 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
         retention: known.map(|policy| policy.retention().to_string()),
         pods: known.and_then(|policy| pods(policy, facts.coverage)),
         sink_count: known.map(|policy| count(policy.sinks.len())),
+        delivering: summary(&sinks),
         sinks,
     }
 }
 
-/// Whether nothing but the counts of pods has changed, in figures and in words: no answer, no reason, no sink. Such a change
-/// can wait.
-pub fn differs_in_counts_only(before: &LoggingPolicyStatus, after: &LoggingPolicyStatus) -> bool {
-    let without_counts = |status: &LoggingPolicyStatus| {
-        let mut status = status.clone();
-        status.pods = None;
-        let counts =
-            [Reason::AllPods, Reason::PodsWithoutAgent, Reason::InForce].map(Reason::as_str);
-        for condition in &mut status.conditions {
-            if counts.contains(&condition.reason.as_str()) {
-                condition.message.clear();
+/// How much one status differs from the one before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Difference {
+    /// In the counts of pods and of agents, in figures and in words: no answer, no reason, no sink.
+    Counts,
+    /// In what agents report.
+    Reports,
+    /// In something that a person or a plan has changed.
+    Plan,
+}
+
+impl Difference {
+    /// Between the statuses of a policy.
+    pub fn between(before: &LoggingPolicyStatus, after: &LoggingPolicyStatus) -> Self {
+        let without = |strip: fn(&mut Vec<Condition>, &mut [SinkStatus])| {
+            move |status: &LoggingPolicyStatus| {
+                let mut status = status.clone();
+                status.pods = None;
+                status.delivering = None;
+                strip(&mut status.conditions, &mut status.sinks);
+                status
             }
+        };
+        Self::of(
+            before,
+            after,
+            without(|conditions, sinks| without_figures(conditions, sinks)),
+            without(without_reports),
+        )
+    }
+
+    /// By what is left of either when figures, or reports, are passed over.
+    pub(crate) fn of<S, T: PartialEq>(
+        before: &S,
+        after: &S,
+        without_figures: impl Fn(&S) -> T,
+        without_reports: impl Fn(&S) -> T,
+    ) -> Self {
+        if without_figures(before) == without_figures(after) {
+            Self::Counts
+        } else if without_reports(before) == without_reports(after) {
+            Self::Reports
+        } else {
+            Self::Plan
         }
-        status
-    };
-    without_counts(before) == without_counts(after)
+    }
+}
+
+/// What is left when everything is passed over that agents report, and what follows from it.
+pub(crate) fn without_reports(conditions: &mut Vec<Condition>, sinks: &mut [SinkStatus]) {
+    without_figures(conditions, sinks);
+    let reported = [
+        Type::RolledOut,
+        Type::Delivering,
+        Type::Ready,
+        Type::Reconciling,
+        Type::Stalled,
+    ];
+    let reported = reported.map(Type::as_str);
+    conditions.retain(|condition| !reported.contains(&condition.type_.as_str()));
+    for sink in sinks {
+        (sink.delivery, sink.losses) = (None, None);
+    }
+}
+
+/// What is left when figures are passed over.
+pub(crate) fn without_figures(conditions: &mut [Condition], sinks: &mut [SinkStatus]) {
+    let agents = [Reason::AllAgents, Reason::NoAgents].map(Reason::as_str);
+    let counts = [
+        Reason::AllPods,
+        Reason::PodsWithoutAgent,
+        Reason::InForce,
+        Reason::RollingOut,
+        Reason::AgentsSilent,
+        Reason::LinesLost,
+    ];
+    let counts = counts.map(Reason::as_str);
+    for condition in conditions {
+        let reason = condition.reason.as_str();
+        let is_failure = Reason::of_delivery(reason).is_some();
+        if agents.contains(&reason) {
+            condition.reason.clear();
+            condition.message.clear();
+        } else if counts.contains(&reason) || is_failure {
+            condition.message.clear();
+        }
+    }
+    for sink in sinks {
+        if let Some(delivery) = &mut sink.delivery {
+            delivery.message = None;
+        }
+        // Whether there are any is no figure.
+        if let Some(losses) = &mut sink.losses {
+            *losses = SinkLosses {
+                lost: losses.lost.min(1),
+                rejected: losses.rejected.min(1),
+                last: Time(Timestamp::UNIX_EPOCH),
+                rejection: None,
+                pods: Vec::new(),
+                more_pods: 0,
+            };
+        }
+    }
 }
 
 /// A plane that the policy reaches, and what became of the policy there.
@@ -464,8 +575,8 @@ fn ready(
         };
         return no(reason, failure.message.clone());
     }
-    if let Some(answer) = questions.iter().find(|answer| answer.state != State::True) {
-        return no(answer.reason, answer.message.clone());
+    if let Some(answer) = open(questions) {
+        return answer;
     }
     let injected = questions
         .iter()
@@ -476,6 +587,28 @@ fn ready(
         Reason::InForce,
         format!("the policy is in force; {injected}"),
     )
+}
+
+/// The first question whose answer stands in the way of `Ready`; what is not known of agents is not known of the policy.
+pub(crate) fn open<'a>(questions: impl IntoIterator<Item = &'a Answer> + Clone) -> Option<Answer> {
+    let is_open =
+        |answer: &&Answer| answer.state != State::True && answer.reason != Reason::Suspended;
+    let is_unknown = |answer: &Answer| {
+        answer.state == State::Unknown
+            && [Type::RolledOut, Type::Delivering].contains(&answer.type_)
+    };
+    let mut all = questions.clone().into_iter().filter(is_open);
+    let known = all.find(|answer| !is_unknown(answer));
+    let answer = known.or_else(|| questions.into_iter().find(is_open))?;
+    Some(Answer {
+        type_: Type::Ready,
+        state: if is_unknown(answer) {
+            State::Unknown
+        } else {
+            State::False
+        },
+        ..answer.clone()
+    })
 }
 
 fn planes(policy: &Policy) -> Vec<&'static str> {
@@ -516,6 +649,8 @@ fn sinks(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Vec<Sink
             in_force: !policy.suspend && written && outcome.is_some_and(|outcome| outcome.in_force),
             reason: reason.to_owned(),
             message: (!messages.is_empty()).then(|| messages.join("; ")),
+            delivery: None,
+            losses: None,
             retention: None,
         }
     };

@@ -1,6 +1,5 @@
 //! The webhook: the way of injection for API servers without `MutatingAdmissionPolicy`. What it is asked for, what it answers,
 //! and what it shows of itself.
 
-pub mod certificate;
 pub mod configuration;
 pub mod review;

@@ -1,11 +1,12 @@
 //! Keeps count of the pods of every policy, and of whom to restart for those that lack the agent. Decides nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::{
     Candidate, Installation, Policy,
     coverage::{Coverage, Expected, Index, Parent, Workload},
+    delivery::{Asked, Fleet, PlanePods, Survey},
     history::History,
     injection::Specification,
     installation::Agent,
@@ -152,6 +153,36 @@ impl Census {
         };
         self.planes.iter().filter_map(coverage).collect()
     }
+}
+
+/// How every policy is doing, by what the agents of its pods report.
+pub fn survey(
+    census: &Census,
+    fleet: &mut Fleet,
+    sources: &Sources,
+    plan: Option<&Plan>,
+    now: Timestamp,
+) -> Survey {
+    let mut planes = BTreeMap::new();
+    for (plane, counted) in census.planes.iter().filter(|(_, counted)| counted.listed) {
+        let pods = PlanePods {
+            namespace: &counted.namespace,
+            index: &counted.index,
+            revisions: plan.map(|plan| plan.revisions(*plane)).unwrap_or_default(),
+            live: counted.index.uids().collect::<HashSet<_>>(),
+        };
+        planes.insert(*plane, pods);
+    }
+    let audit_policies = sources.audit_policies.all().unwrap_or_default();
+    let ask = |candidates: &BTreeMap<String, Candidate>| {
+        let mut asked: Vec<_> = candidates.values().map(Asked::of).collect();
+        let shipping = audit_policies.values();
+        let shipping = shipping.filter_map(|candidate| candidate.shipping.as_ref());
+        asked.extend(shipping.map(Asked::of));
+        fleet.survey(&planes, &asked, now)
+    };
+    // While the policies are not listed, nothing of them is forgotten.
+    sources.policies.with(ask).unwrap_or_default()
 }
 
 /// The owners that policies with `rollout: Automatic` want to see restarted; `None` when there is no such policy.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
+use katonic_log_config::Reporting;
 use katonic_logging_core::{
     Candidate, Installation, Policy,
     admission::DefinitionUid,
@@ -115,6 +116,7 @@ pub async fn observe(
     sink_secrets: &mut SinkSecrets,
     told: &BTreeMap<String, LastGood>,
     (installation, operator_namespace): (&Installation, &str),
+    reporting: Option<Reporting>,
 ) -> Observed {
     let mut last_good = planes.told();
     last_good.extend(
@@ -159,5 +161,6 @@ pub async fn observe(
         last_good,
         definition: DefinitionUid(definition.unwrap_or_default()),
         operator_namespace: operator_namespace.to_owned(),
+        reporting,
     }
 }

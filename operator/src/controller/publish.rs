@@ -10,13 +10,14 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     Candidate, Installation, audit,
+    delivery::Survey,
     event::event,
     installation::Problem,
     names,
     plan::Plan,
     restart::{Id, Standing},
     retention::{BucketId, Outcome},
-    status::{Facts, Report, differs_in_counts_only, summarize},
+    status::{Difference, Facts, Report, summarize},
 };
 use katonic_logging_crds::{AuditPolicy, AuditPolicyStatus, LoggingPolicy, LoggingPolicyStatus};
 use kube::{
@@ -52,6 +53,8 @@ pub struct Known<'a> {
     pub retention: &'a BTreeMap<BucketId, Outcome>,
     /// What the event tracker is told, and whether the platform's namespace is there.
     pub audit: Option<&'a (audit::Plan, bool)>,
+    /// What agents report; none: nobody listens.
+    pub survey: Option<&'a Survey>,
 }
 
 /// A status that has changed.
@@ -84,8 +87,8 @@ pub struct Publisher {
     audit_policies: Api<AuditPolicy>,
     unreadable: BTreeMap<String, LoggingPolicyStatus>,
     unreadable_audit: BTreeMap<String, AuditPolicyStatus>,
-    /// When the status of each policy was written last, by name.
-    counted: BTreeMap<String, Timestamp>,
+    /// When the status of each policy was written last, by its UID.
+    written: BTreeMap<String, Timestamp>,
     client: Client,
     namespace: String,
     health: Arc<Health>,
@@ -99,7 +102,7 @@ impl Publisher {
             audit_policies: Api::all(client.clone()),
             unreadable: BTreeMap::new(),
             unreadable_audit: BTreeMap::new(),
-            counted: BTreeMap::new(),
+            written: BTreeMap::new(),
             client,
             namespace: namespace.to_owned(),
             health,
@@ -135,8 +138,9 @@ impl Publisher {
         known: Known<'_>,
         now: Timestamp,
     ) -> Changes {
-        self.counted.retain(|name, _| candidates.contains_key(name));
-        let pace = pace(candidates.len());
+        let pace = Pace::new(candidates.len(), known.survey);
+        // Those of long ago make no change wait.
+        self.written.retain(|_, at| now < *at + pace.counts);
         let mut changes = Changes::default();
         let (mut ready, mut not_ready) = (0, 0);
         let mut pods = BTreeMap::new();
@@ -163,6 +167,7 @@ impl Publisher {
                 .values()
                 .flat_map(|coverage| coverage.counts.states());
             pods.insert(candidate.name.clone(), counts.collect());
+            let delivery = known.survey.map(|survey| survey.of(&candidate.uid));
             let facts = Facts {
                 plan: known.plan,
                 report: known.report,
@@ -170,6 +175,7 @@ impl Publisher {
                 coverage: &coverage,
                 restarts: known.restarts,
                 retention: known.retention,
+                delivery: delivery.as_ref(),
             };
             // A condition's time has seconds; more would be lost on the way and look like a change.
             let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -182,14 +188,12 @@ impl Publisher {
             if candidate.status.as_ref() == Some(&status) {
                 continue;
             }
-            let last = self.counted.get(&candidate.name);
-            let next = last.map_or(now, |last| *last + pace);
             let before = candidate.status.as_ref();
-            if now < next && before.is_some_and(|before| differs_in_counts_only(before, &status)) {
+            let difference = before.map(|before| Difference::between(before, &status));
+            if let Some(next) = self.waits(&candidate.uid, difference, &pace, now) {
                 changes.due = Some(changes.due.map_or(next, |due| due.min(next)));
                 continue;
             }
-            self.counted.insert(candidate.name.clone(), now);
             if candidate.policy.is_err() {
                 self.unreadable
                     .insert(candidate.uid.clone(), status.clone());
@@ -199,6 +203,25 @@ impl Publisher {
         self.health.metrics.count_policies(ready, not_ready);
         self.health.metrics.count_pods(pods);
         changes
+    }
+
+    /// Until when a change of a status waits; none when it is written now. `difference`: none where nothing was written before.
+    fn waits(
+        &mut self,
+        uid: &str,
+        difference: Option<Difference>,
+        pace: &Pace,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let last = self.written.get(uid);
+        let next = last
+            .zip(difference)
+            .map(|(last, difference)| *last + pace.of(difference));
+        if next.is_some_and(|next| now < next) {
+            return next;
+        }
+        self.written.insert(uid.to_owned(), now);
+        None
     }
 
     async fn write(
@@ -230,15 +253,16 @@ impl Publisher {
             .await
     }
 
-    /// Writes every status of an audit policy that has changed; whether all were written that had to be.
+    /// Writes every status of an audit policy that has changed and is due.
     pub async fn publish_audit(
         &mut self,
         sources: &Sources,
         known: Known<'_>,
         now: Timestamp,
-    ) -> bool {
+    ) -> Published {
         let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let candidates = sources.audit_policies.all().unwrap_or_default();
+        let pace = Pace::new(candidates.len(), known.survey);
         let unreadable = &self.unreadable_audit;
         let changed = candidates.into_values().filter_map(|mut candidate| {
             // One that cannot be read has no status that can: what was written is remembered instead.
@@ -260,6 +284,7 @@ impl Publisher {
                 return None;
             }
             let coverage = shipping.as_ref().map(|shipping| known.census.of(shipping));
+            let delivery = known.survey.map(|survey| survey.of(&candidate.uid));
             let facts = audit::Facts {
                 installation: known.installation,
                 plan: known.audit.map(|(plan, _)| plan),
@@ -271,12 +296,21 @@ impl Publisher {
                     coverage: &coverage.unwrap_or_default(),
                     restarts: known.restarts,
                     retention: known.retention,
+                    delivery: delivery.as_ref(),
                 },
             };
             let status = audit::summarize(&candidate, facts, seconds);
             (candidate.status.as_ref() != Some(&status)).then_some((candidate, status))
         });
-        let changed: Vec<(audit::Candidate, AuditPolicyStatus)> = changed.collect();
+        let mut changed: Vec<(audit::Candidate, AuditPolicyStatus)> = changed.collect();
+        let mut due = None;
+        changed.retain(|(candidate, status)| {
+            let before = candidate.status.as_ref();
+            let difference = before.map(|before| audit::difference(before, status));
+            let next = self.waits(&candidate.uid, difference, &pace, now);
+            due = due.into_iter().chain(next).min();
+            next.is_none()
+        });
         let of_unreadable = changed
             .iter()
             .filter(|(candidate, _)| candidate.policy.is_err());
@@ -289,7 +323,10 @@ impl Publisher {
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        written.into_iter().all(|written| written)
+        Published {
+            all: written.into_iter().all(|written| written),
+            due,
+        }
     }
 
     async fn write_audit(
@@ -455,11 +492,34 @@ impl Publisher {
     }
 }
 
-/// How long the counts of a policy stay as they were written: two seconds, and no more than fifty a second over all
-/// policies. Pods of executions come and go all the time, and two thousand policies may select them.
-fn pace(policies: usize) -> SignedDuration {
-    let policies = i64::try_from(policies).unwrap_or(i64::MAX);
-    SignedDuration::from_millis(policies.saturating_mul(20).max(2000))
+/// How long a status stays as it was written, by what has changed.
+struct Pace {
+    counts: SignedDuration,
+    reports: SignedDuration,
+}
+
+impl Pace {
+    /// Counts change two seconds apart, and no more than fifty a second over all policies: pods of executions come and go all the
+    /// time, and two thousand policies may select them. What agents report changes at once where there are few, and ten seconds
+    /// apart where there are ten thousand.
+    fn new(policies: usize, survey: Option<&Survey>) -> Self {
+        let millis =
+            |number: usize| SignedDuration::from_millis(i64::try_from(number).unwrap_or(i64::MAX));
+        let agents = survey.map_or(0, |survey| survey.agents);
+        let reports = millis(agents.min(10_000));
+        Self {
+            counts: millis(policies.saturating_mul(20).max(2000)).max(reports),
+            reports,
+        }
+    }
+
+    fn of(&self, difference: Difference) -> SignedDuration {
+        match difference {
+            Difference::Counts => self.counts,
+            Difference::Reports => self.reports,
+            Difference::Plan => SignedDuration::ZERO,
+        }
+    }
 }
 
 fn is_ready(status: &LoggingPolicyStatus) -> bool {

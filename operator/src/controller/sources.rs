@@ -20,6 +20,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
+use katonic_log_config::Reporting;
 use katonic_logging_core::{
     Candidate, Installation,
     admission::{self, Revision, Slot},
@@ -328,6 +329,19 @@ impl Sources {
             .with(|all| all.get(names::INSTALLATION)?.requested_at.clone())?
     }
 
+    /// The names of all policies by their UID; an audit policy's is that under which it ships.
+    pub fn policy_names(&self) -> BTreeMap<String, String> {
+        let audit_policies = self.audit_policies.all().unwrap_or_default();
+        let shipping = audit_policies.into_values();
+        let shipping = shipping.filter_map(|candidate| candidate.shipping);
+        let name = |candidate: &Candidate| (candidate.uid.clone(), candidate.name.clone());
+        let policies = self
+            .policies
+            .with(|all| all.values().map(name).collect::<Vec<_>>());
+        let shipped = shipping.map(|candidate| (candidate.uid, candidate.name));
+        shipped.chain(policies.unwrap_or_default()).collect()
+    }
+
     /// What pods have been given, as what injects remembers.
     pub fn history(&self) -> History {
         let by_policy = self
@@ -469,6 +483,24 @@ impl PlaneSources {
             .values()
             .map(|source| (source.namespace.clone(), circumstances(source)))
             .collect()
+    }
+
+    /// Where the agents of each namespace are told to report, as the cluster has it; one for each namespace that has a bundle, or may
+    /// have one that is not seen.
+    pub fn reporting(&self) -> Vec<Option<Reporting>> {
+        let told = |source: &PlaneSource| {
+            let told = source.bundle.with(|all| {
+                let bundle = all.get(names::BUNDLE)?;
+                Some(
+                    bundle
+                        .told
+                        .as_ref()
+                        .and_then(|told| told.reporting().cloned()),
+                )
+            });
+            told.unwrap_or(Some(None))
+        };
+        self.planes.values().filter_map(told).collect()
     }
 
     /// What the agents of each namespace were told last, as the cluster has it.

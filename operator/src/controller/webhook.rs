@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     admission::DefinitionUid,
+    certificate::Peer,
     history::History,
     installation::Agent,
     names,
@@ -24,6 +25,7 @@ use kube::{Api, Client};
 
 use super::{
     apply::{self, Applier},
+    certificates::{Keeper, Purpose},
     prober::Prober,
     refused::TakenBack,
     sources::Owned,
@@ -31,13 +33,10 @@ use super::{
 };
 use crate::cache::{Seen, chain};
 
-mod authority;
-mod certificates;
 mod watch;
 
-use certificates::Keeper;
-use watch::Configured;
 pub use watch::Watched;
+use watch::{Configured, Installed};
 
 const CONFIGURATION: &str = "MutatingWebhookConfiguration";
 
@@ -107,9 +106,16 @@ impl Webhook {
         let reach = url.unwrap_or_else(|| Reach::Service {
             namespace: namespace.to_owned(),
         });
+        let purpose = Purpose {
+            server: names::WEBHOOK,
+            secret: names::WEBHOOK_CERTIFICATE,
+            host: reach.host(),
+            peer: Peer::ApiServer,
+            shown_here: false,
+        };
         Self {
             configurations: Api::all(client.clone()),
-            keeper: Keeper::new(client.clone(), namespace, reach.host()),
+            keeper: Keeper::new(client.clone(), namespace, purpose),
             reach,
             trust: None,
             in_force: None,
@@ -189,7 +195,7 @@ impl Webhook {
                 applier,
                 secrets.get(names::WEBHOOK_CERTIFICATE),
                 published.as_deref(),
-                installed.as_ref().map(|installed| installed.uid.as_str()),
+                installed.as_ref().map(Installed::owner),
                 now,
             )
             .await;

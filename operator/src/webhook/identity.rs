@@ -1,59 +1,20 @@
-//! The certificate that the webhook shows: read from files that change, and taken up for the next connection.
+//! The certificate that the webhook shows: read from files that change.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
-use katonic_logging_core::webhook::certificate::{self, CERTIFICATE, PRIVATE_KEY};
-use rustls::{
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
-};
+use katonic_logging_core::certificate::{self, CERTIFICATE, PRIVATE_KEY};
 use tokio::task::spawn_blocking;
 
 use super::Webhook;
-use crate::{cache::chain, metrics::Outcome};
+use crate::{cache::chain, https::IdentityError, metrics::Outcome};
 
 /// How often the files are looked at. They are small and in memory, and the kubelet itself is slower.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// The certificate in use, and its key.
-#[derive(Debug, Default)]
-pub(super) struct Identity(RwLock<Option<Arc<CertifiedKey>>>);
-
-impl Identity {
-    /// Whether there has never been a certificate that can be used.
-    pub(super) fn is_missing(&self) -> bool {
-        self.current().is_none()
-    }
-
-    fn current(&self) -> Option<Arc<CertifiedKey>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn swap(&self, key: CertifiedKey) {
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Some(Arc::new(key));
-    }
-}
-
-/// Shows the certificate that is in use when a connection begins.
-#[derive(Debug)]
-pub(super) struct Current(pub(super) Arc<Webhook>);
-
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.identity.current()
-    }
-}
 
 /// What the files hold.
 #[derive(Eq, PartialEq)]
@@ -67,12 +28,8 @@ struct Files {
 enum Error {
     #[error("failed to read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{CERTIFICATE} holds no certificate")]
-    Certificate,
-    #[error("{PRIVATE_KEY} holds no private key")]
-    PrivateKey,
-    #[error("{CERTIFICATE} and {PRIVATE_KEY} do not belong together")]
-    Pair(#[source] rustls::Error),
+    #[error("failed to use {CERTIFICATE} and {PRIVATE_KEY}")]
+    Use(#[source] IdentityError),
 }
 
 /// Follows the files in this folder for ever. What cannot be used leaves the last good certificate in use.
@@ -84,15 +41,17 @@ pub(super) async fn follow(webhook: Arc<Webhook>, folder: PathBuf) {
         let read = spawn_blocking(move || Files::read(&folder)).await;
         let taken = match read {
             Ok(Ok(files)) if used.as_ref() == Some(&files) => None,
-            Ok(Ok(files)) => Some(files.pair().map(|pair| (files, pair))),
+            Ok(Ok(files)) => {
+                let shown = webhook.identity.show(&files.certificate, &files.key);
+                Some(shown.map(|()| files).map_err(Error::Use))
+            }
             Ok(Err(error)) => Some(Err(error)),
             // The runtime is going down.
             Err(_) => return,
         };
         match taken {
             None => complaint = None,
-            Some(Ok((files, pair))) => {
-                webhook.identity.swap(pair);
+            Some(Ok(files)) => {
                 webhook.metrics.certificate(Outcome::Success);
                 if let Some(expiry) = certificate::not_after(&files.certificate) {
                     webhook.metrics.certificate_expires(expiry.as_second());
@@ -125,16 +84,5 @@ impl Files {
             certificate: read(CERTIFICATE)?,
             key: read(PRIVATE_KEY)?,
         })
-    }
-
-    fn pair(&self) -> Result<CertifiedKey, Error> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
-            .collect::<Result<_, _>>()
-            .map_err(|_| Error::Certificate)?;
-        if chain.is_empty() {
-            return Err(Error::Certificate);
-        }
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Error::PrivateKey)?;
-        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(Error::Pair)
     }
 }

@@ -1,13 +1,16 @@
 //! The status of an audit policy, from what is so.
 
-use k8s_openapi::jiff::Timestamp;
-use katonic_logging_crds::AuditPolicyStatus;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use katonic_logging_crds::{AuditPolicyStatus, SinkStatus};
 
 use super::{Candidate, Plan, Policy, event::joined};
 use crate::{
     condition::{Answer, Reason, State, Type, progress},
     installation::Installation,
-    status::{self, ask, count, pods, unplanned},
+    status::{
+        self, Difference, ask, count, open, pods, summary, unplanned, without_figures,
+        without_reports,
+    },
 };
 
 /// What a status is made of.
@@ -89,8 +92,28 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
         pods: log.and_then(|log| pods(log, facts.shipping.coverage)),
         retention: log.map(|log| log.retention().to_string()),
         sink_count: usable.map(|_| count(sinks.len())),
+        delivering: summary(&sinks),
         sinks,
     }
+}
+
+/// How much one status differs from the one before.
+pub fn difference(before: &AuditPolicyStatus, after: &AuditPolicyStatus) -> Difference {
+    let without = |strip: fn(&mut Vec<Condition>, &mut [SinkStatus])| {
+        move |status: &AuditPolicyStatus| {
+            let mut status = status.clone();
+            status.pods = None;
+            status.delivering = None;
+            strip(&mut status.conditions, &mut status.sinks);
+            status
+        }
+    };
+    Difference::of(
+        before,
+        after,
+        without(|conditions, sinks| without_figures(conditions, sinks)),
+        without(without_reports),
+    )
 }
 
 /// Namespace and name of the ConfigMap.
@@ -192,11 +215,9 @@ fn ready(
             format!("{problem}{consequence}"),
         );
     }
-    let is_open =
-        |answer: &&Answer| answer.state != State::True && answer.reason != Reason::Suspended;
     // That of what ships has looked at what is written for it, too.
-    if let Some(answer) = questions.iter().chain(shipped).find(is_open) {
-        return no(answer.reason, answer.message.clone());
+    if let Some(answer) = open(questions.iter().chain(shipped)) {
+        return answer;
     }
     if candidate.policy.as_ref().is_ok_and(|policy| policy.suspend) {
         return Answer::yes(

@@ -49,6 +49,7 @@ fn render_candidates(
     let context = Context {
         installation: &installation,
         keyring: &keyring,
+        reporting: None,
     };
     render(context, Plane::Compute, candidates, last_good).unwrap()
 }

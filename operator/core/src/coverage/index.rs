@@ -40,6 +40,7 @@ pub struct Index {
 
 #[derive(Debug)]
 struct Slot {
+    uid: Arc<str>,
     generation: i64,
     policy: Option<Policy>,
     counts: Counts,
@@ -142,7 +143,7 @@ impl Index {
             self.place_all(pods);
         }
         for (candidate, selection) in added {
-            let slot = self.admit(candidate.generation, selection);
+            let slot = self.admit(candidate, selection);
             self.policies.insert(candidate.uid.clone(), slot);
         }
     }
@@ -236,6 +237,24 @@ impl Index {
         })
     }
 
+    /// The pods whose agent runs, by name, each with the UIDs of the policies that take it.
+    pub fn agents(&self) -> impl Iterator<Item = (&str, &Pod, impl Iterator<Item = &Arc<str>>)> {
+        let runs = |placed: &&Placed| {
+            placed.state.is_some_and(State::is_injected) && placed.pod.running.is_some()
+        };
+        let placed = self.pods.iter().filter(move |(_, placed)| runs(placed));
+        placed.map(|(name, placed)| {
+            let slots = self.classes[placed.class].taken_by.iter();
+            let uids = slots.map(|slot| &self.slots[slot].uid);
+            (name.as_str(), &*placed.pod, uids)
+        })
+    }
+
+    /// The UIDs of all pods.
+    pub fn uids(&self) -> impl Iterator<Item = &str> {
+        self.pods.values().map(|placed| placed.pod.uid.as_str())
+    }
+
     /// The first pod of a policy that is in this state.
     fn troubled(&self, slot: usize, state: State) -> Option<Troubled> {
         let (name, placed) = self.pods.iter().find(|(_, placed)| {
@@ -304,7 +323,7 @@ impl Index {
         self.free_slots.push(slot);
     }
 
-    fn admit(&mut self, generation: i64, policy: Policy) -> usize {
+    fn admit(&mut self, candidate: &Candidate, policy: Policy) -> usize {
         let slot = self.free_slots.pop().unwrap_or(self.slots.len());
         let mut counts = Counts::default();
         for class in &mut self.classes {
@@ -316,7 +335,8 @@ impl Index {
             }
         }
         let admitted = Slot {
-            generation,
+            uid: candidate.uid.as_str().into(),
+            generation: candidate.generation,
             policy: Some(policy),
             counts,
         };

@@ -344,6 +344,7 @@ fn pods() -> impl Strategy<Value = Pod> {
         |(labels, containers, agent, parent, terminating, trouble)| {
             let labels = labels.into_iter();
             Pod {
+                uid: String::new(),
                 labels: labels
                     .map(|(key, value)| (key.into(), value.into()))
                     .collect(),
@@ -353,6 +354,7 @@ fn pods() -> impl Strategy<Value = Pod> {
                 created: None,
                 terminating,
                 trouble,
+                running: None,
             }
         },
     )

@@ -44,6 +44,7 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             }],
         }),
         sink_count: Some(1),
+        delivering: None,
         sinks: vec![SinkStatus {
             name: "splunk".into(),
             kind: "splunk".into(),
@@ -51,6 +52,18 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             reason: "Configured".into(),
             message: None,
             retention: None,
+            delivery: Some(SinkDelivery {
+                state: "Unreachable".into(),
+                message: Some("sink splunk is not reachable for 1 of 2 agents".into()),
+            }),
+            losses: Some(SinkLosses {
+                lost: 5,
+                rejected: 0,
+                last: Time(at(60)),
+                rejection: None,
+                pods: Vec::new(),
+                more_pods: 0,
+            }),
         }],
         retention: Some("30d".into()),
     });

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use k8s_openapi::jiff::Timestamp;
+use katonic_logging_crds::SinkStatus;
 
 use super::{Overview, PodView, PolicyView};
 
@@ -104,21 +105,7 @@ fn policy(text: &mut String, view: &PolicyView, palette: Palette, now: Timestamp
         let status = palette.paint(tone, status);
         line(text, &format!("  {type_}{status}{}", rest.concat()));
     }
-    let sinks: Vec<Vec<String>> = view
-        .sinks
-        .iter()
-        .map(|sink| {
-            vec![
-                format!("sink {}", sink.name),
-                sink.kind.clone(),
-                sink.reason.clone(),
-                sink.message.clone().unwrap_or_default(),
-            ]
-        })
-        .collect();
-    for row in columns(&sinks) {
-        line(text, &format!("  {}", row.concat()));
-    }
+    sinks(text, &view.sinks, palette);
     let uncovered = view.pods.iter().flat_map(|pods| &pods.uncovered);
     let reasons: Vec<String> = uncovered
         .map(|one| format!("{} {}", one.count, one.reason))
@@ -128,6 +115,49 @@ fn policy(text: &mut String, view: &PolicyView, palette: Palette, now: Timestamp
             text,
             &format!("  pods without the present agent: {}", reasons.join(", ")),
         );
+    }
+}
+
+/// Where the logs go, and whether they arrive.
+fn sinks(text: &mut String, sinks: &[SinkStatus], palette: Palette) {
+    let row = |sink: &SinkStatus| {
+        let delivery = sink.delivery.as_ref();
+        let state = delivery.map_or(&sink.reason, |delivery| &delivery.state);
+        let losses = sink.losses.as_ref().map(|losses| {
+            let figures = [(losses.lost, "lost"), (losses.rejected, "rejected")];
+            let told = figures.iter().filter(|(records, _)| *records > 0);
+            let told: Vec<String> = told
+                .map(|(records, what)| format!("{records} {what}"))
+                .collect();
+            told.join(", ")
+        });
+        let messages = [
+            losses,
+            delivery.and_then(|delivery| delivery.message.clone()),
+            sink.message.clone(),
+        ];
+        let messages: Vec<String> = messages.into_iter().flatten().collect();
+        vec![
+            format!("→ {}", sink.name),
+            sink.kind.clone(),
+            state.clone(),
+            messages.join("; "),
+        ]
+    };
+    let rows: Vec<Vec<String>> = sinks.iter().map(row).collect();
+    for (row, sink) in columns(&rows).into_iter().zip(sinks) {
+        let [name, kind, state, message] = &row[..] else {
+            continue;
+        };
+        let tone = match &sink.delivery {
+            _ if sink.losses.as_ref().is_some_and(|losses| losses.lost > 0) => Tone::Bad,
+            None if sink.in_force => Tone::Good,
+            Some(delivery) if delivery.state == "Delivering" => Tone::Good,
+            Some(delivery) if ["NothingSent", "Unknown"].contains(&&*delivery.state) => Tone::Open,
+            Some(_) | None => Tone::Bad,
+        };
+        let state = palette.paint(tone, state);
+        line(text, &format!("  {name}{kind}{state}{message}"));
     }
 }
 

@@ -55,6 +55,8 @@ fn known(mut policy: LoggingPolicy, kept: &str, location: &str) -> LoggingPolicy
             in_force: true,
             reason: "Configured".into(),
             message: None,
+            delivery: None,
+            losses: None,
             retention: Some(SinkRetention {
                 state: "Enforced".into(),
                 reason: "Enforced".into(),

@@ -10,11 +10,11 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use katonic_log_config::{Endpoint, endpoint::InvalidEndpoint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     admission::{self, DefinitionUid},
+    external::{External, NotExternal},
     history::History,
     injection,
     installation::Installation,
@@ -39,40 +39,23 @@ pub enum Reach {
         namespace: String,
     },
     /// By an address: it runs outside of the cluster.
-    Url(Endpoint),
+    Url(External),
 }
-
-/// An address that cannot be the webhook's.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "write for example https://webhook.example.com:8443, without a path and without credentials"
-)]
-pub struct NotReachable;
 
 impl Reach {
     /// By an address.
     ///
     /// # Errors
     /// When API servers would refuse it.
-    pub fn url(url: &str) -> Result<Self, NotReachable> {
-        let endpoint =
-            Endpoint::try_from(url.to_owned()).map_err(|_: InvalidEndpoint| NotReachable)?;
-        let uri = endpoint.uri();
-        let is_bare = uri.path() == "/" && uri.query().is_none();
-        if endpoint.is_plain_text() || !is_bare {
-            return Err(NotReachable);
-        }
-        Ok(Self::Url(endpoint))
+    pub fn url(url: &str) -> Result<Self, NotExternal> {
+        External::parse(url).map(Self::Url)
     }
 
     /// The name that the certificate has to have.
     pub fn host(&self) -> String {
         match self {
             Self::Service { namespace } => format!("{}.{namespace}.svc", names::WEBHOOK),
-            Self::Url(endpoint) => {
-                let host = endpoint.uri().host().unwrap_or_default();
-                host.trim_matches(['[', ']']).to_owned()
-            }
+            Self::Url(external) => external.host(),
         }
     }
 
@@ -87,8 +70,8 @@ impl Reach {
                 }),
                 None,
             ),
-            Self::Url(endpoint) => {
-                let base = endpoint.uri().to_string();
+            Self::Url(external) => {
+                let base = external.endpoint().to_string();
                 (None, Some(format!("{}{PATH}", base.trim_end_matches('/'))))
             }
         };
@@ -421,24 +404,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_taken_as_it_is_or_refused() {
+    fn the_webhook_is_asked_by_its_service_or_at_an_address() {
         let reach = Reach::url("https://127.0.0.1:8443").unwrap();
         assert_eq!(reach.host(), "127.0.0.1");
         let client = reach.client_config(None);
         assert_eq!(client.url.as_deref(), Some("https://127.0.0.1:8443/inject"));
-        assert_eq!(
-            Reach::url("https://[fd00::1]:8443").unwrap().host(),
-            "fd00::1"
-        );
-        for url in [
-            "http://a:1",
-            "a",
-            "https://a/b",
-            "https://a:b@c",
-            "https://a/?b",
-        ] {
-            assert_eq!(Reach::url(url), Err(NotReachable), "{url}");
-        }
+        assert_eq!(Reach::url("https://a/b"), Err(NotExternal));
         assert_eq!(
             by_service().host(),
             "katonic-logging-webhook.katonic-logging.svc"

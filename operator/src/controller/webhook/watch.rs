@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::{
-    admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment,
+use k8s_openapi::{
+    api::{admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use katonic_logging_core::{
     history::History,
@@ -11,7 +12,7 @@ use katonic_logging_core::{
     sidecar::Sidecar,
     webhook::configuration::{Former, Told, bound_namespaces, is_published_by_us, published},
 };
-use kube::{Api, Client, ResourceExt, runtime::watcher::Config};
+use kube::{Api, Client, Resource as _, ResourceExt, runtime::watcher::Config};
 
 use crate::{
     cache::{Cache, Change, Seen, Signal},
@@ -39,6 +40,17 @@ impl Installed {
                 .annotations()
                 .get(names::INJECT_CA_ANNOTATION)
                 .cloned(),
+        }
+    }
+
+    /// As the owner of the certificate.
+    pub fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: Deployment::api_version(&()).into_owned(),
+            kind: Deployment::kind(&()).into_owned(),
+            name: names::WEBHOOK.to_owned(),
+            uid: self.uid.clone(),
+            ..OwnerReference::default()
         }
     }
 }

@@ -65,6 +65,7 @@ impl World {
                 last_good: BTreeMap::new(),
                 definition: DefinitionUid("uid".into()),
                 operator_namespace: names::OPERATOR_NAMESPACE.into(),
+                reporting: None,
             };
             plans::plan(installation, &observed).unwrap()
         });
@@ -84,6 +85,7 @@ impl World {
                 coverage: &[(Plane::Platform, covered)].into(),
                 restarts: &BTreeMap::new(),
                 retention: &BTreeMap::new(),
+                delivery: None,
             },
         };
         summarize(&candidate, facts, Timestamp::from_second(second).unwrap())

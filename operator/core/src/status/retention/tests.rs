@@ -59,6 +59,7 @@ fn planned(policy: &LoggingPolicy, secrets: &[&str]) -> (Candidate, Plan) {
         last_good: BTreeMap::new(),
         definition: crate::admission::DefinitionUid("uid".into()),
         operator_namespace: "katonic-logging".into(),
+        reporting: None,
     };
     let installation: Installation = testing::installation();
     let plan = plan(&installation, &observed).unwrap();
@@ -101,6 +102,7 @@ fn status_with(
         coverage: &coverage,
         restarts: &restarts,
         retention: &outcomes,
+        delivery: None,
     };
     summarize(&candidate, facts, k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
 }

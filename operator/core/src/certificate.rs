@@ -1,15 +1,20 @@
-//! The webhook's certificates: when new ones are due, and which authorities the API servers have to trust meanwhile.
+//! The operator's own certificates, those of the webhook and of the reports: when new ones are due, and which authorities have to be
+//! trusted meanwhile by those who connect, API servers or agents.
 //!
 //! A generation is an authority and the one certificate that it has signed; its key is forgotten at once, so that no key is
 //! kept anywhere that could sign another. Every renewal is therefore a change of authority, and goes like this:
 //!
 //! ```text
 //!  issue     the next generation lies beside the serving one; its authority is published as well
-//!  switch    it was seen published, and every API server has had time to see it too: the next one serves
-//!  later     replicas may still show the former certificate, so its authority stays published until that has expired
+//!  switch    it was seen published, and whoever connects has had time to see it too: the next one serves
+//!  later     somebody may still show the former certificate, so its authority stays published until that has expired
 //! ```
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use k8s_openapi::{
     ByteString,
@@ -33,8 +38,25 @@ const RENEW_AFTER: SignedDuration = SignedDuration::from_hours(60 * 24);
 /// How much earlier than now a certificate begins: clocks of nodes differ.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 
-/// How long API servers have to see a new authority; they follow their own watch, within a second or two.
-const PUBLISHED: SignedDuration = SignedDuration::from_mins(1);
+/// Who connects, and so has to trust the authorities.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// API servers, who are told by an object that they watch.
+    ApiServer,
+    /// Agents, who are told by a mounted Secret.
+    Agent,
+}
+
+impl Peer {
+    /// How long they have to see a new authority. API servers follow their own watch within a second or two; a kubelet needs a minute
+    /// and a half for a mounted Secret (Kubernetes: "Secrets, Using Secrets as files"), and is late at times.
+    pub const fn patience(self) -> SignedDuration {
+        match self {
+            Self::ApiServer => SignedDuration::from_mins(1),
+            Self::Agent => SignedDuration::from_mins(10),
+        }
+    }
+}
 
 /// Keys of the Secret: authority, certificate and private key.
 type Keys = [&'static str; 3];
@@ -44,7 +66,7 @@ const SERVING: Keys = ["ca.crt", CERTIFICATE, PRIVATE_KEY];
 const NEXT: Keys = ["next-ca.crt", "next.crt", "next.key"];
 const PREVIOUS: &str = "previous-ca.crt";
 
-/// The file with the certificate that the webhook shows.
+/// The file with the certificate that is shown.
 pub const CERTIFICATE: &str = "tls.crt";
 
 /// The file with its private key.
@@ -70,7 +92,7 @@ fn period(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     Some((time(validity.not_before)?, time(validity.not_after)?))
 }
 
-/// Whether an API server that trusts these authorities takes this certificate for that of the host.
+/// Whether a client that trusts these authorities takes this certificate for that of the host.
 pub fn is_trusted(authorities: &str, certificate: &str, host: &str, at: Timestamp) -> bool {
     verify(authorities, certificate, host, at).is_some()
 }
@@ -165,24 +187,41 @@ fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// What API servers are told to trust.
+/// What peers are told to trust.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Published {
-    authorities: String,
-    /// When it was first seen. How long it has been there before, nobody knows.
+    /// What each place says where it is told.
+    places: BTreeSet<String>,
+    /// When all of them were first seen to say so. For how long they have done so before, nobody knows.
     since: Timestamp,
 }
 
 impl Published {
-    /// What is seen now, after what was seen before.
-    pub fn see(before: Option<Self>, authorities: Option<&str>, now: Timestamp) -> Option<Self> {
-        let authorities = authorities?;
-        let before = before.filter(|before| before.authorities == authorities);
+    /// What the places say that are seen now, after what was seen before; none where nobody is told anything.
+    pub fn see<'a>(
+        before: Option<Self>,
+        places: impl IntoIterator<Item = &'a str>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let places: BTreeSet<String> = places.into_iter().map(str::to_owned).collect();
+        if places.is_empty() {
+            return None;
+        }
+        let before = before.filter(|before| before.places == places);
         Some(Self {
-            authorities: authorities.to_owned(),
+            places,
             // A clock that was set back must not make it wait.
             since: before.map_or(now, |before| before.since.min(now)),
         })
+    }
+
+    fn is_everywhere(&self, authority: &Authority) -> bool {
+        let authority = authority.pem.trim_end();
+        self.places.iter().all(|place| place.contains(authority))
+    }
+
+    fn authorities(&self) -> impl Iterator<Item = Authority> {
+        self.places.iter().flat_map(|place| Authority::all(place))
     }
 }
 
@@ -242,7 +281,7 @@ impl Certificates {
         data
     }
 
-    /// What the API servers have to trust now, as PEM; none while there is no certificate.
+    /// What peers have to trust now, as PEM; none while there is no certificate.
     pub fn ca_bundle(&self, now: Timestamp) -> Option<String> {
         self.serving.as_ref()?;
         let generations = [&self.serving, &self.next].into_iter().flatten();
@@ -261,8 +300,19 @@ impl Certificates {
         self.serving.as_ref().map(|serving| serving.not_after)
     }
 
-    /// What is due. `published` is what the API servers are told to trust, if they are told of the webhook at all.
-    pub fn due(&self, published: Option<&Published>, now: Timestamp) -> Due {
+    /// Whether one serves that is valid for some time still.
+    pub fn serve(&self, now: Timestamp) -> bool {
+        self.expires().is_some_and(|end| now < end)
+    }
+
+    /// The certificate that serves, as PEM, and its key.
+    pub fn serving(&self) -> Option<(&str, &Credential)> {
+        let serving = self.serving.as_ref()?;
+        Some((&serving.certificate, &serving.key))
+    }
+
+    /// What is due. `published` is what these peers are told to trust, if they are told of the server at all.
+    pub fn due(&self, published: Option<&Published>, peer: Peer, now: Timestamp) -> Due {
         let (Some(serving), next) = (&self.serving, &self.next) else {
             return Due::Issue;
         };
@@ -276,9 +326,8 @@ impl Certificates {
         let Some(published) = published else {
             return Due::Switch;
         };
-        let authority = next.authority.pem.trim_end();
-        let seen = later(published.since, PUBLISHED);
-        if !published.authorities.contains(authority) {
+        let seen = later(published.since, peer.patience());
+        if !published.is_everywhere(&next.authority) {
             // It is about to be published; whoever does that says so.
             Due::Nothing(self.until(next.renewed(), now))
         } else if now < seen {
@@ -295,7 +344,7 @@ impl Certificates {
     }
 
     /// With a generation that was just made. Where none serves it serves at once, and what is published stays trusted: somebody
-    /// may have deleted the Secret while replicas go on with what was in it.
+    /// may have deleted the Secret while others go on with what was in it.
     #[must_use]
     pub fn with(self, made: Generation, published: Option<&Published>, now: Timestamp) -> Self {
         if self.serving.is_some() {
@@ -306,8 +355,7 @@ impl Certificates {
             .without_expired(now);
         }
         let mut previous = self.previous;
-        let published = published.map(|published| Authority::all(&published.authorities));
-        for authority in published.into_iter().flatten() {
+        for authority in published.into_iter().flat_map(Published::authorities) {
             if !previous.contains(&authority) {
                 previous.push(authority);
             }

@@ -1,7 +1,7 @@
 //! Makes certificates. When one is due is decided elsewhere.
 
 use k8s_openapi::jiff::Timestamp;
-use katonic_logging_core::webhook::certificate::{Generation, validity};
+use katonic_logging_core::certificate::{Generation, validity};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -22,8 +22,8 @@ pub enum Error {
     Unfit,
 }
 
-/// An authority and a certificate for this host; the authority's key is forgotten here.
-pub fn issue(host: &str, now: Timestamp) -> Result<Generation, Error> {
+/// An authority and a certificate for this host of this server; the authority's key is forgotten here.
+pub fn issue(server_name: &str, host: &str, now: Timestamp) -> Result<Generation, Error> {
     let (start, end) = validity(now);
     let within = |mut parameters: CertificateParams| {
         parameters.not_before = OffsetDateTime::from_unix_timestamp(start.as_second())?;
@@ -32,7 +32,7 @@ pub fn issue(host: &str, now: Timestamp) -> Result<Generation, Error> {
     };
     let mut authority = within(CertificateParams::default())?;
     // Told apart by their names: several may be trusted at a time.
-    let name = format!("katonic-logging-webhook {now}");
+    let name = format!("{server_name} {now}");
     authority.distinguished_name.push(DnType::CommonName, name);
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -52,16 +52,14 @@ pub fn issue(host: &str, now: Timestamp) -> Result<Generation, Error> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::jiff::SignedDuration;
-    use katonic_logging_core::webhook::certificate::{
-        CERTIFICATE, Certificates, is_trusted, not_after,
-    };
+    use katonic_logging_core::certificate::{CERTIFICATE, Certificates, is_trusted, not_after};
 
     use super::*;
 
     #[test]
     fn what_is_made_is_trusted_for_its_host_and_its_time() {
         let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let made = Certificates::default().with(issue("a.b.svc", now).unwrap(), None, now);
+        let made = Certificates::default().with(issue("a", "a.b.svc", now).unwrap(), None, now);
         let authorities = made.ca_bundle(now).unwrap();
         let certificate = String::from_utf8(made.data()[CERTIFICATE].0.clone()).unwrap();
         let trusted = |host, at| is_trusted(&authorities, &certificate, host, at);
@@ -77,6 +75,6 @@ mod tests {
     #[test]
     fn an_address_can_be_a_host() {
         let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        assert!(issue("127.0.0.1", now).is_ok());
+        assert!(issue("a", "127.0.0.1", now).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
-/// How long a place is safe, from its beginning and from each question: an API server asks at once, and its question arrives in
+/// How long a place is safe, from its beginning and from each question: whoever has one asks at once, and it arrives in
 /// milliseconds.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -30,7 +30,7 @@ struct Taken {
 
 #[derive(Debug)]
 struct Held {
-    /// Whether a question was answered here: then it is an API server's, as far as can be known.
+    /// Whether a question was answered here: then it is of somebody who has a reason to ask, as far as can be known.
     has_asked: bool,
     /// Since when it has been quiet, or since when its question has been arriving.
     since: Instant,
@@ -151,20 +151,16 @@ mod tests {
         let places = Places::new(3);
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let api_server = places.try_take(start).unwrap();
-        api_server.moves(true);
+        let asker = places.try_take(start).unwrap();
+        asker.moves(true);
         let first = places.try_take(after(1)).unwrap();
         let second = places.try_take(after(2)).unwrap();
         let third = places.try_take(after(3)).unwrap();
         assert!(is_lost(&first));
-        assert!(
-            [&api_server, &second, &third]
-                .iter()
-                .all(|one| !is_lost(one))
-        );
+        assert!([&asker, &second, &third].iter().all(|one| !is_lost(one)));
         drop(first);
         assert!(places.try_take(after(4)).is_some());
-        assert!(is_lost(&second) && !is_lost(&api_server));
+        assert!(is_lost(&second) && !is_lost(&asker));
     }
 
     #[test]

@@ -1,21 +1,24 @@
-//! Keeps the webhook's certificate: reads its Secret when it has changed, and writes what is due.
+//! Keeps a certificate of the operator's own: reads its Secret when it has changed, and writes what is due.
 
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Secret},
+    api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
     jiff::Timestamp,
 };
 use katonic_logging_core::{
+    certificate::{Certificates, Due, Generation, Peer, Published},
     names,
-    webhook::certificate::{Certificates, Due, Published},
 };
-use kube::{Api, Client, Resource};
+use kube::{Api, Client};
 
-use super::authority::{self, issue};
-use crate::controller::{
+use super::{
     apply::{self, Applier},
     sources::Owned,
 };
+
+mod authority;
+
+use authority::issue;
 
 const SECRET: &str = "Secret";
 
@@ -23,8 +26,13 @@ const SECRET: &str = "Secret";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Its Secret cannot be read.
-    #[error("failed to read Secret {}", names::WEBHOOK_CERTIFICATE)]
-    Read(#[source] kube::Error),
+    #[error("failed to read Secret {name}")]
+    Read {
+        /// The Secret.
+        name: &'static str,
+        /// Why.
+        source: kube::Error,
+    },
     /// None can be made.
     #[error(transparent)]
     Make(#[from] authority::Error),
@@ -33,12 +41,29 @@ pub enum Error {
     Write(#[from] apply::Error),
 }
 
+/// What a certificate is for.
+#[derive(Clone, Debug)]
+pub struct Purpose {
+    /// Who shows it, as its authorities are named.
+    pub server: &'static str,
+    /// The Secret that it is kept in.
+    pub secret: &'static str,
+    /// The host that it is for.
+    pub host: String,
+    /// Who has to trust it.
+    pub peer: Peer,
+    /// Whether this process shows it, and so goes on showing what it has when the Secret is lost.
+    pub shown_here: bool,
+}
+
 /// The certificates, as they were when the Secret was last read or written.
 pub struct Keeper {
     api: Api<Secret>,
     namespace: String,
-    host: String,
+    purpose: Purpose,
     held: Option<Held>,
+    /// What this process shows, where it is the one that does.
+    shown: Option<Certificates>,
     published: Option<Published>,
 }
 
@@ -50,49 +75,56 @@ struct Held {
 
 impl Keeper {
     /// Knows nothing yet.
-    pub fn new(client: Client, namespace: &str, host: String) -> Self {
+    pub fn new(client: Client, namespace: &str, purpose: Purpose) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
-            host,
+            purpose,
             held: None,
+            shown: None,
             published: None,
         }
     }
 
-    /// Does what is due, and says until when nothing is. `version` is that of the Secret as it is watched; `published` whom
-    /// API servers are told to trust, where they are told of the webhook; `deployment` the UID of the owner.
+    /// Does what is due, and says until when nothing is. `version` is that of the Secret as it is watched; `places` what is
+    /// said in each place where peers are told whom to trust; `owner` whoever the Secret goes with.
     ///
     /// # Errors
     /// When the Secret cannot be read or written; what is there stays.
-    pub async fn keep(
+    pub async fn keep<'a>(
         &mut self,
         applier: &mut Applier,
         version: Option<&String>,
-        published: Option<&str>,
-        deployment: Option<&str>,
+        places: impl IntoIterator<Item = &'a str>,
+        owner: Option<OwnerReference>,
         now: Timestamp,
     ) -> Result<(Certificates, Timestamp), Error> {
         let known = self.held.as_ref();
         if known.map(|held| &held.owned.resource_version) != version {
             self.held = self.read().await?;
         }
-        self.published = Published::see(self.published.take(), published, now);
+        self.published = Published::see(self.published.take(), places, now);
         let published = self.published.as_ref();
         let before = self.held.clone();
         let mut certificates = before
             .as_ref()
             .map(|held| held.certificates.clone())
             .unwrap_or_default();
+        if !certificates.serve(now)
+            && let Some(shown) = self.shown.clone().filter(|shown| shown.serve(now))
+        {
+            // Whoever deletes the Secret wants another certificate, and peers do not trust that one yet.
+            certificates = shown.with(self.issue(now)?, published, now);
+        }
         let until = loop {
-            certificates = match certificates.due(published, now) {
+            certificates = match certificates.due(published, self.purpose.peer, now) {
                 Due::Nothing(until) => break until,
-                Due::Issue => {
-                    tracing::info!(host = %self.host, "making a certificate for the webhook");
-                    certificates.with(issue(&self.host, now)?, published, now)
-                }
+                Due::Issue => certificates.with(self.issue(now)?, published, now),
                 Due::Switch => {
-                    tracing::info!("the webhook's next certificate takes over");
+                    tracing::info!(
+                        server = self.purpose.server,
+                        "the next certificate takes over"
+                    );
                     certificates.switched(now)
                 }
             };
@@ -102,11 +134,11 @@ impl Keeper {
             .is_none_or(|before| before.certificates != certificates);
         if is_new {
             let observed = before.map(|before| before.owned);
-            let secret = self.secret(&certificates, observed.as_ref(), deployment);
+            let secret = self.secret(&certificates, observed.as_ref(), owner);
             applier
                 .write(&self.api, SECRET, &secret, observed.clone())
                 .await?;
-            let version = applier.version(SECRET, names::WEBHOOK_CERTIFICATE);
+            let version = applier.version(SECRET, self.purpose.secret);
             self.held = Some(Held {
                 owned: Owned {
                     uid: observed.map(|observed| observed.uid).unwrap_or_default(),
@@ -117,18 +149,23 @@ impl Keeper {
                 certificates: certificates.clone(),
             });
         }
+        self.shown = self.purpose.shown_here.then(|| certificates.clone());
         Ok((certificates, until))
     }
 
+    fn issue(&self, now: Timestamp) -> Result<Generation, authority::Error> {
+        let Purpose { server, host, .. } = &self.purpose;
+        tracing::info!(server, %host, "making a certificate");
+        issue(server, host, now)
+    }
+
     async fn read(&self) -> Result<Option<Held>, Error> {
-        let secret = self
-            .api
-            .get_opt(names::WEBHOOK_CERTIFICATE)
-            .await
-            .map_err(Error::Read)?;
+        let name = self.purpose.secret;
+        let secret = self.api.get_opt(name).await;
+        let secret = secret.map_err(|source| Error::Read { name, source })?;
         Ok(secret.map(|secret| Held {
             owned: Owned::of(&secret.metadata),
-            certificates: Certificates::read(&secret.data.unwrap_or_default(), &self.host),
+            certificates: Certificates::read(&secret.data.unwrap_or_default(), &self.purpose.host),
         }))
     }
 
@@ -136,18 +173,11 @@ impl Keeper {
         &self,
         certificates: &Certificates,
         observed: Option<&Owned>,
-        deployment: Option<&str>,
+        owner: Option<OwnerReference>,
     ) -> Secret {
-        let owner = |uid: &str| OwnerReference {
-            api_version: Deployment::api_version(&()).into_owned(),
-            kind: Deployment::kind(&()).into_owned(),
-            name: names::WEBHOOK.to_owned(),
-            uid: uid.to_owned(),
-            ..OwnerReference::default()
-        };
         Secret {
             metadata: ObjectMeta {
-                name: Some(names::WEBHOOK_CERTIFICATE.to_owned()),
+                name: Some(self.purpose.secret.to_owned()),
                 namespace: Some(self.namespace.clone()),
                 // Whoever changed it meanwhile, another instance that was just elected say, is not overruled.
                 resource_version: observed.map(|observed| observed.resource_version.clone()),
@@ -158,7 +188,7 @@ impl Keeper {
                     )]
                     .into(),
                 ),
-                owner_references: deployment.map(|uid| vec![owner(uid)]),
+                owner_references: owner.map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
             type_: Some("kubernetes.io/tls".to_owned()),

@@ -5,6 +5,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 
 use super::*;
 
+const PUBLISHED: SignedDuration = Peer::ApiServer.patience();
 const HOST: &str = "katonic-logging-webhook.katonic-logging.svc";
 
 fn start() -> Timestamp {
@@ -86,7 +87,7 @@ impl World {
         self.seen = Published::see(self.seen.take(), self.published.as_deref(), self.now);
         let published = self.seen.as_ref();
         loop {
-            certificates = match certificates.due(published, self.now) {
+            certificates = match certificates.due(published, Peer::ApiServer, self.now) {
                 Due::Nothing(until) => {
                     assert!(until > self.now, "it would never rest");
                     break;
@@ -178,7 +179,10 @@ fn the_authority_is_published_before_its_certificate_serves() {
     let seen = |authorities: &str, now| Published::see(None, Some(authorities), now);
     let before = seen(&first, start());
     let certificates = Certificates::read(&world.secret, HOST);
-    assert_eq!(certificates.due(before.as_ref(), world.now), Due::Issue);
+    assert_eq!(
+        certificates.due(before.as_ref(), Peer::ApiServer, world.now),
+        Due::Issue
+    );
     let made = generation(world.now, HOST);
     let certificates = certificates.with(made.clone(), before.as_ref(), world.now);
     let second = certificates.ca_bundle(world.now).unwrap();
@@ -186,19 +190,19 @@ fn the_authority_is_published_before_its_certificate_serves() {
     // However long it takes: as long as it is not published, nothing switches, and then a minute later.
     let much_later = later(world.now, hours(5 * 24));
     assert!(matches!(
-        certificates.due(before.as_ref(), much_later),
+        certificates.due(before.as_ref(), Peer::ApiServer, much_later),
         Due::Nothing(_)
     ));
-    let published = Published::see(before, Some(&second), much_later);
+    let published = Published::see(before, Some(second.as_str()), much_later);
     let soon = later(much_later, SignedDuration::from_secs(59));
     let then = later(much_later, PUBLISHED);
-    let due = |now| certificates.due(published.as_ref(), now);
+    let due = |now| certificates.due(published.as_ref(), Peer::ApiServer, now);
     assert_eq!(due(soon), Due::Nothing(then));
     assert_eq!(due(then), Due::Switch);
     // A controller that starts anew does not know since when.
     let anew = seen(&second, soon);
     assert_eq!(
-        certificates.due(anew.as_ref(), then),
+        certificates.due(anew.as_ref(), Peer::ApiServer, then),
         Due::Nothing(later(soon, PUBLISHED))
     );
     let switched = certificates.switched(then);
@@ -208,7 +212,9 @@ fn the_authority_is_published_before_its_certificate_serves() {
     assert!(both.contains(first.trim_end()));
     let expiry = not_after(first.as_bytes()).unwrap();
     let both = seen(&both, then);
-    assert!(matches!(switched.due(both.as_ref(), then), Due::Nothing(until) if until == expiry));
+    assert!(
+        matches!(switched.due(both.as_ref(), Peer::ApiServer, then), Due::Nothing(until) if until == expiry)
+    );
     assert!(
         !switched
             .ca_bundle(expiry)
@@ -231,14 +237,47 @@ fn what_is_published_is_as_old_as_it_was_seen_and_no_younger_for_a_clock_that_is
 }
 
 #[test]
-fn where_nobody_is_told_of_the_webhook_nothing_is_waited_for() {
-    let certificates = Certificates::default();
-    assert_eq!(certificates.due(None, start()), Due::Issue);
-    let certificates = certificates.with(generation(start(), HOST), None, start());
-    assert!(matches!(certificates.due(None, start()), Due::Nothing(_)));
+fn agents_have_longer_and_every_place_where_they_are_told_counts() {
+    let certificates = Certificates::default().with(generation(start(), HOST), None, start());
+    let first = certificates.ca_bundle(start()).unwrap();
     let renewed = later(start(), RENEW_AFTER);
     let certificates = certificates.with(generation(renewed, HOST), None, renewed);
-    assert_eq!(certificates.due(None, renewed), Due::Switch);
+    let both = certificates.ca_bundle(renewed).unwrap();
+    let due =
+        |published: &Option<Published>, now| certificates.due(published.as_ref(), Peer::Agent, now);
+    // One namespace has it and the other has not, or is told of nobody at all.
+    let halfway = Published::see(None, [both.as_str(), first.as_str()], renewed);
+    let elsewhere = Published::see(None, [both.as_str(), ""], renewed);
+    let much_later = later(renewed, hours(24));
+    for published in [&halfway, &elsewhere] {
+        assert!(matches!(due(published, much_later), Due::Nothing(_)));
+    }
+    let everywhere = Published::see(halfway, [both.as_str(), both.as_str()], much_later);
+    let soon = later(much_later, SignedDuration::from_secs(599));
+    let then = later(much_later, SignedDuration::from_mins(10));
+    assert_eq!(due(&everywhere, soon), Due::Nothing(then));
+    assert_eq!(due(&everywhere, then), Due::Switch);
+    // Whoever was told of it anywhere goes on trusting it when the Secret is made anew.
+    let elsewhere = Published::see(None, [first.as_str(), ""], start());
+    let anew = Certificates::default().with(generation(renewed, HOST), elsewhere.as_ref(), renewed);
+    assert!(anew.ca_bundle(renewed).unwrap().contains(first.trim_end()));
+}
+
+#[test]
+fn where_nobody_is_told_of_the_webhook_nothing_is_waited_for() {
+    let certificates = Certificates::default();
+    assert_eq!(certificates.due(None, Peer::ApiServer, start()), Due::Issue);
+    let certificates = certificates.with(generation(start(), HOST), None, start());
+    assert!(matches!(
+        certificates.due(None, Peer::ApiServer, start()),
+        Due::Nothing(_)
+    ));
+    let renewed = later(start(), RENEW_AFTER);
+    let certificates = certificates.with(generation(renewed, HOST), None, renewed);
+    assert_eq!(
+        certificates.due(None, Peer::ApiServer, renewed),
+        Due::Switch
+    );
 }
 
 #[test]

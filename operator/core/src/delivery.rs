@@ -1,0 +1,219 @@
+//! What agents report of their deliveries, and what it comes to for each policy.
+//!
+//! ```text
+//!  reports ── take ─▶ Fleet ─┐
+//!  pods, revisions, statuses ┴─ survey ─▶ Survey { policy ─▶ Delivery } ─▶ status, metrics
+//! ```
+//!
+//! The fleet is what this instance was told since it leads; a new one knows nothing and says so until it does.
+
+use std::collections::{BTreeMap, HashMap};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use katonic_log_config::report::{Report, SinkReport};
+
+use crate::reporting::interval;
+
+mod losses;
+mod survey;
+
+use losses::Ledger;
+pub use losses::{Losses, PodLosses};
+pub use survey::{Asked, Delivery, Failing, PlanePods, Refusing, SinkDelivery, Survey};
+
+/// A pod, as its token says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Pod {
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a pod's agent said last.
+#[derive(Clone, Debug)]
+struct Seen {
+    pod: Pod,
+    at: Timestamp,
+    report: Report,
+    /// Losses and rejections of it that are in the ledger.
+    entered: BTreeMap<Route, (u64, u64)>,
+}
+
+/// A sink of a policy.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Route {
+    /// UID of the policy.
+    pub policy: String,
+    /// Name of the sink.
+    pub sink: String,
+}
+
+/// What became of records, as this instance has been told: sums that only grow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Totals {
+    /// Acknowledged.
+    pub delivered: u64,
+    /// Refused by the sink for their content.
+    pub rejected: u64,
+    /// Left out by the policy.
+    pub dropped: u64,
+    /// Given up.
+    pub lost: u64,
+    /// Taken by the fallback instead.
+    pub fallback: u64,
+}
+
+impl Totals {
+    fn of(sink: &SinkReport) -> Self {
+        Self {
+            delivered: sink.delivered,
+            rejected: sink.rejected,
+            dropped: sink.dropped,
+            lost: sink.lost,
+            fallback: sink.fallback,
+        }
+    }
+
+    /// Adds what has come since `before`; a count that is smaller than before has begun anew.
+    fn add_since(&mut self, now: Self, before: Self) {
+        // Whoever claims impossible counts must not bring the sums down.
+        let add = |sum: &mut u64, now, before| *sum = sum.saturating_add(grown(now, before));
+        add(&mut self.delivered, now.delivered, before.delivered);
+        add(&mut self.rejected, now.rejected, before.rejected);
+        add(&mut self.dropped, now.dropped, before.dropped);
+        add(&mut self.lost, now.lost, before.lost);
+        add(&mut self.fallback, now.fallback, before.fallback);
+    }
+}
+
+/// By how much a count has grown; one that is smaller than before has begun anew.
+fn grown(now: u64, before: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
+}
+
+/// Every agent that has reported.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    seen: HashMap<String, Seen>,
+    totals: BTreeMap<Route, Totals>,
+    ledger: Ledger,
+    /// When each sink was last seen to fail.
+    failed: BTreeMap<Route, Timestamp>,
+    /// When this instance was first asked what it knows.
+    began: Option<Timestamp>,
+}
+
+impl Fleet {
+    /// Takes what an agent says; whether a status may tell something else because of it.
+    pub fn take(&mut self, pod: Pod, report: Report, now: Timestamp) -> bool {
+        let before = self.seen.remove(&pod.uid);
+        let is_news = report.last
+            || before
+                .as_ref()
+                .is_none_or(|before| is_news(&before.report, &report));
+        // What an agent has done before there was anybody to tell is no news, but its first words are.
+        let began = self.began.unwrap_or(now);
+        let listened = now.duration_since(began).as_secs();
+        let is_old = i64::try_from(report.uptime).unwrap_or(i64::MAX) > listened;
+        for (route, sink) in sinks(&report) {
+            let counted = before.as_ref().and_then(|before| {
+                let mut sinks = sinks(&before.report);
+                sinks.find_map(|(known, sink)| (known == route).then(|| Totals::of(sink)))
+            });
+            let now = Totals::of(sink);
+            let counted = counted.unwrap_or_else(|| {
+                if before.is_none() && is_old {
+                    now
+                } else {
+                    Totals::default()
+                }
+            });
+            self.totals
+                .entry(route)
+                .or_default()
+                .add_since(now, counted);
+        }
+        let entered = before.map(|before| before.entered).unwrap_or_default();
+        self.seen.insert(
+            pod.uid.clone(),
+            Seen {
+                pod,
+                at: now,
+                report,
+                entered,
+            },
+        );
+        is_news
+    }
+
+    /// What the agent of a pod said last.
+    pub fn latest(&self, uid: &str) -> Option<&Report> {
+        self.seen.get(uid).map(|seen| &seen.report)
+    }
+
+    /// How many agents have reported.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether none has.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// How often an agent reports when nothing changes.
+    fn interval(&self) -> SignedDuration {
+        SignedDuration::from_secs(interval(self.len()).into())
+    }
+
+    /// What became of the records of each sink.
+    pub fn totals(&self) -> &BTreeMap<Route, Totals> {
+        &self.totals
+    }
+}
+
+/// Every sink of a report.
+fn sinks(report: &Report) -> impl Iterator<Item = (Route, &SinkReport)> {
+    report.policies.iter().flat_map(|policy| {
+        policy.sinks.iter().map(|sink| {
+            let route = Route {
+                policy: policy.uid.clone(),
+                sink: sink.name.clone(),
+            };
+            (route, sink)
+        })
+    })
+}
+
+/// Whether a status may tell of one report what it does not tell of the one before.
+fn is_news(before: &Report, after: &Report) -> bool {
+    let without_figures = |report: &Report| {
+        let mut report = Report {
+            uptime: 0,
+            ..report.clone()
+        };
+        for sink in report
+            .policies
+            .iter_mut()
+            .flat_map(|policy| &mut policy.sinks)
+        {
+            *sink = SinkReport {
+                name: std::mem::take(&mut sink.name),
+                state: sink.state,
+                message: sink.message.take(),
+                rejected: sink.rejected,
+                lost: sink.lost,
+                lag: u64::from(survey::is_backlog(sink.lag)),
+                ..SinkReport::default()
+            };
+        }
+        report
+    };
+    without_figures(before) != without_figures(after)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What sinks have lost and refused: remembered until an administrator has seen it, whoever leads and whatever became of the pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use katonic_logging_crds::{PodLosses as PodLossesStatus, SinkLosses};
+
+use super::{Pod, Route, grown};
+
+/// So many pods are named; of more it is only told how many there are.
+const NAMED: usize = 10;
+
+/// Records that one sink has not got.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Losses {
+    /// Given up.
+    pub lost: u64,
+    /// Refused for their content.
+    pub rejected: u64,
+    /// When the operator was last told of any, in whole seconds.
+    pub last: Timestamp,
+    /// Why the last one was refused.
+    pub rejection: Option<String>,
+    /// The first pods.
+    pub pods: BTreeMap<(String, String), PodLosses>,
+    /// How many more there are.
+    pub more_pods: u64,
+}
+
+/// Those of one pod.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PodLosses {
+    /// Given up.
+    pub lost: u64,
+    /// Refused for their content.
+    pub rejected: u64,
+}
+
+impl Losses {
+    /// As a status tells them.
+    pub fn status(&self) -> SinkLosses {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let pod = |((namespace, name), pod): (&(String, String), &PodLosses)| PodLossesStatus {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            lost: count(pod.lost),
+            rejected: count(pod.rejected),
+        };
+        SinkLosses {
+            lost: count(self.lost),
+            rejected: count(self.rejected),
+            last: Time(self.last),
+            rejection: self.rejection.clone(),
+            pods: self.pods.iter().map(pod).collect(),
+            more_pods: count(self.more_pods),
+        }
+    }
+
+    /// As a status has told them.
+    fn read(status: &SinkLosses) -> Self {
+        let count = |number: i64| u64::try_from(number).unwrap_or_default();
+        let pod = |pod: &PodLossesStatus| {
+            let losses = PodLosses {
+                lost: count(pod.lost),
+                rejected: count(pod.rejected),
+            };
+            ((pod.namespace.clone(), pod.name.clone()), losses)
+        };
+        Self {
+            lost: count(status.lost),
+            rejected: count(status.rejected),
+            last: status.last.0,
+            rejection: status.rejection.clone(),
+            pods: status.pods.iter().map(pod).collect(),
+            more_pods: count(status.more_pods),
+        }
+    }
+}
+
+/// What an agent says of one sink's losses.
+pub(super) struct Told<'a> {
+    /// Lost and rejected since the pod began.
+    pub(super) counts: (u64, u64),
+    /// What of it is entered, since this instance leads; none before: then the status may tell of the pod.
+    pub(super) known: Option<(u64, u64)>,
+    /// The latest that any of it can have happened.
+    pub(super) latest: Timestamp,
+    /// Until when an administrator has seen what there was.
+    pub(super) acknowledged: Option<Timestamp>,
+    /// Why the last record was refused.
+    pub(super) rejection: Option<&'a str>,
+    /// The present, in whole seconds.
+    pub(super) now: Timestamp,
+}
+
+/// What an instance knows of losses: what the statuses said when it began, and what it was told since.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    /// Policies whose statuses have been read, by UID.
+    opened: BTreeSet<String>,
+    entries: BTreeMap<Route, Losses>,
+}
+
+impl Ledger {
+    /// Reads the status of a policy, once.
+    pub(super) fn open<'a>(
+        &mut self,
+        policy: &str,
+        told: impl IntoIterator<Item = (&'a str, &'a SinkLosses)>,
+    ) {
+        if !self.opened.insert(policy.to_owned()) {
+            return;
+        }
+        for (sink, losses) in told {
+            let route = Route {
+                policy: policy.to_owned(),
+                sink: sink.to_owned(),
+            };
+            self.entries.insert(route, Losses::read(losses));
+        }
+    }
+
+    /// Forgets policies that are gone.
+    pub(super) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.opened.retain(|policy| is_there(policy));
+        self.entries.retain(|route, _| is_there(&route.policy));
+    }
+
+    /// An administrator has seen what was told until then.
+    pub(super) fn acknowledge(&mut self, policy: &str, until: Timestamp) {
+        self.entries
+            .retain(|route, losses| route.policy != policy || losses.last > until);
+    }
+
+    /// Enters what a pod has lost and what was refused of it.
+    pub(super) fn enter(&mut self, route: &Route, pod: &Pod, told: &Told<'_>) {
+        let name = (pod.namespace.clone(), pod.name.clone());
+        let of_status = || {
+            let pod = self.entries.get(route)?.pods.get(&name)?;
+            Some((pod.lost, pod.rejected))
+        };
+        let (counts, known) = (told.counts, told.known);
+        let is_seen = told.acknowledged.is_some_and(|until| told.latest <= until);
+        let before = known.or_else(of_status);
+        let (lost_before, rejected_before) =
+            before.unwrap_or(if is_seen { counts } else { (0, 0) });
+        let (lost, rejected) = (
+            grown(counts.0, lost_before),
+            grown(counts.1, rejected_before),
+        );
+        if lost == 0 && rejected == 0 {
+            return;
+        }
+        let losses = self.entries.entry(route.clone()).or_insert_with(|| Losses {
+            lost: 0,
+            rejected: 0,
+            last: told.now,
+            rejection: None,
+            pods: BTreeMap::new(),
+            more_pods: 0,
+        });
+        losses.lost = losses.lost.saturating_add(lost);
+        losses.rejected = losses.rejected.saturating_add(rejected);
+        losses.last = losses.last.max(told.now);
+        if rejected > 0 {
+            let rejection = told.rejection.map(str::to_owned);
+            losses.rejection = rejection.or_else(|| losses.rejection.take());
+        }
+        if let Some(pod) = losses.pods.get_mut(&name) {
+            pod.lost = pod.lost.saturating_add(lost);
+            pod.rejected = pod.rejected.saturating_add(rejected);
+        } else if losses.pods.len() < NAMED {
+            losses.pods.insert(name, PodLosses { lost, rejected });
+        } else if known.is_none_or(|known| known == (0, 0)) {
+            losses.more_pods += 1;
+        }
+    }
+
+    /// What a sink has not got.
+    pub(super) fn of(&self, route: &Route) -> Option<&Losses> {
+        self.entries.get(route)
+    }
+}

@@ -1,0 +1,421 @@
+//! How each policy is doing over all of its pods.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use katonic_log_config::report::{PolicyReport, RefusedReason, SinkReport, SinkState};
+use katonic_logging_crds::{Plane, SinkStatus};
+
+use super::{Fleet, Losses, Route, Seen, losses::Told};
+use crate::{candidate::Candidate, coverage::Index};
+
+/// How long an agent has for its first report after it was started.
+const FIRST_REPORT: SignedDuration = SignedDuration::from_secs(30);
+
+/// So many intervals without a report, and nobody knows how an agent is doing.
+const INTERVALS_UNTIL_SILENT: i32 = 3;
+
+/// How long a sink fails in a pod before it is told: a connection that breaks and is made anew is no news.
+const FAILS_FOR: SignedDuration = SignedDuration::from_secs(15);
+
+/// How long a sink fails nowhere before that is told, so that one that comes and goes is told of once.
+const WORKS_FOR: SignedDuration = SignedDuration::from_secs(30);
+
+/// How far behind a sink is before it is told, in seconds.
+const BACKLOG: u64 = 120;
+
+/// Whether a sink is behind, by its lag in seconds.
+pub(super) fn is_backlog(lag: u64) -> bool {
+    lag >= BACKLOG
+}
+
+/// How every policy is doing, by its UID.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survey {
+    deliveries: HashMap<String, Delivery>,
+    /// Agents that have reported.
+    pub agents: usize,
+    /// When to look again though nobody has reported.
+    pub due: Option<Timestamp>,
+}
+
+impl Survey {
+    /// How a policy is doing; one that no agent can have is doing as one without pods.
+    pub fn of(&self, uid: &str) -> Delivery {
+        self.deliveries.get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Every policy that has a pod, or a sink to tell of, by its UID.
+    pub fn deliveries(&self) -> impl Iterator<Item = (&str, &Delivery)> {
+        self.deliveries
+            .iter()
+            .map(|(uid, delivery)| (uid.as_str(), delivery))
+    }
+
+    fn at(&mut self, uid: &str) -> &mut Delivery {
+        if !self.deliveries.contains_key(uid) {
+            self.deliveries.insert(uid.to_owned(), Delivery::default());
+        }
+        self.deliveries.entry(uid.to_owned()).or_default()
+    }
+
+    fn again_at(&mut self, at: Timestamp) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+}
+
+/// How one policy is doing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Delivery {
+    /// Agents that run in pods of the policy, those left out that have just been started.
+    pub agents: usize,
+    /// Those of them that run the policy as it is told.
+    pub current: usize,
+    /// Those that run another form of it, or do not know of it yet.
+    pub outdated: usize,
+    /// Those that do not run it as it is told, and why.
+    pub refusing: BTreeMap<RefusedReason, Refusing>,
+    /// Those of which nothing is known.
+    pub silent: usize,
+    /// One of the silent ones.
+    pub silent_pod: Option<String>,
+    /// Whether this instance has listened for too short a time to have heard of all of them.
+    pub is_learning: bool,
+    /// Its sinks, by name.
+    pub sinks: BTreeMap<String, SinkDelivery>,
+}
+
+/// Agents that do not run a policy as it is told, for one reason.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusing {
+    /// How many.
+    pub agents: usize,
+    /// One of their pods.
+    pub pod: String,
+    /// What its agent says.
+    pub message: String,
+}
+
+/// How one sink of a policy is doing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SinkDelivery {
+    /// Agents to which it acknowledges what they send.
+    pub acknowledging: usize,
+    /// Agents that have sent it nothing yet.
+    pub quiet: usize,
+    /// Agents for which it has failed for a while.
+    pub failing: BTreeMap<SinkState, Failing>,
+    /// Whether it has failed a moment ago.
+    pub was_failing: bool,
+    /// Agents for which it is behind.
+    pub behind: usize,
+    /// How far it is behind for the worst of all, in seconds.
+    pub lag: u64,
+    /// The pod of that one.
+    pub lag_pod: Option<String>,
+    /// What it has not got and nobody has acknowledged.
+    pub losses: Option<Losses>,
+}
+
+/// Agents for which a sink fails in the same way.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failing {
+    /// How many.
+    pub agents: usize,
+    /// One of their pods.
+    pub pod: String,
+    /// What its agent says.
+    pub message: String,
+}
+
+/// A policy of which it is asked.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// Its UID.
+    pub uid: &'a str,
+    /// What its status tells of its sinks.
+    pub told: &'a [SinkStatus],
+    /// Until when an administrator has acknowledged its losses.
+    pub acknowledged: Option<Timestamp>,
+}
+
+impl<'a> Asked<'a> {
+    /// A policy as the cluster has it.
+    pub fn of(candidate: &'a Candidate) -> Self {
+        let status = candidate.status.as_ref();
+        Self {
+            uid: &candidate.uid,
+            told: status.map_or(&[], |status| &status.sinks),
+            acknowledged: candidate.losses_acknowledged,
+        }
+    }
+}
+
+/// The pods of one plane.
+#[derive(Debug)]
+pub struct PlanePods<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its pods.
+    pub index: &'a Index,
+    /// The revision in which agents are told each policy, by the policy's UID.
+    pub revisions: BTreeMap<&'a str, &'a str>,
+    /// The UIDs of all pods that have not ended.
+    pub live: HashSet<&'a str>,
+}
+
+impl Fleet {
+    /// How every policy is doing.
+    pub fn survey(
+        &mut self,
+        planes: &BTreeMap<Plane, PlanePods<'_>>,
+        policies: &[Asked<'_>],
+        now: Timestamp,
+    ) -> Survey {
+        // A status has whole seconds.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let began = *self.began.get_or_insert(now);
+        self.enter(policies, now);
+        self.forget(planes, policies, now);
+        let mut survey = Survey {
+            agents: self.len(),
+            ..Survey::default()
+        };
+        let silent_after = self.interval().saturating_mul(INTERVALS_UNTIL_SILENT);
+        let learnt = after(began, self.interval().saturating_mul(2));
+        for plane in planes.values() {
+            for (name, pod, uids) in plane.index.agents() {
+                let named = || format!("{}/{name}", plane.namespace);
+                let seen = self.seen.get(&pod.uid);
+                if let Some(seen) = seen
+                    && now < after(seen.at, silent_after)
+                {
+                    survey.again_at(after(seen.at, silent_after));
+                    for uid in uids {
+                        let wanted = plane.revisions.get(&**uid).copied();
+                        let due = survey.at(uid).hear(seen, uid, wanted, now, &named);
+                        if let Some(due) = due {
+                            survey.again_at(due);
+                        }
+                    }
+                    continue;
+                }
+                let first = after(pod.running.unwrap_or(now), FIRST_REPORT);
+                if seen.is_none() && now < first {
+                    survey.again_at(first);
+                    continue;
+                }
+                if now < learnt {
+                    survey.again_at(learnt);
+                }
+                for uid in uids {
+                    let delivery = survey.at(uid);
+                    delivery.agents += 1;
+                    delivery.silent += 1;
+                    delivery.is_learning = now < learnt;
+                    delivery.silent_pod.get_or_insert_with(named);
+                }
+            }
+        }
+        self.finish(&mut survey, policies, now);
+        survey
+    }
+
+    /// Enters losses into the ledger.
+    fn enter(&mut self, policies: &[Asked<'_>], now: Timestamp) {
+        let mut acknowledged = HashMap::new();
+        for policy in policies {
+            let told = policy.told.iter();
+            let told = told.filter_map(|sink| Some((sink.name.as_str(), sink.losses.as_ref()?)));
+            self.ledger.open(policy.uid, told);
+            if let Some(until) = policy.acknowledged {
+                self.ledger.acknowledge(policy.uid, until);
+            }
+            acknowledged.insert(policy.uid, policy.acknowledged);
+        }
+        for seen in self.seen.values_mut() {
+            let process = seconds_before(seen.at, seen.report.uptime);
+            for (route, sink) in super::sinks(&seen.report) {
+                let counts = (sink.lost, sink.rejected);
+                let known = seen.entered.get(&route).copied();
+                let Some(acknowledged) = acknowledged.get(route.policy.as_str()) else {
+                    continue;
+                };
+                if counts == (0, 0) || known == Some(counts) {
+                    continue;
+                }
+                let told = Told {
+                    counts,
+                    known,
+                    latest: sink
+                        .last_loss
+                        .map_or(process, |age| seconds_before(seen.at, age)),
+                    acknowledged: *acknowledged,
+                    rejection: sink.rejection.as_deref(),
+                    now,
+                };
+                self.ledger.enter(&route, &seen.pod, &told);
+                seen.entered.insert(route, counts);
+            }
+        }
+    }
+
+    /// Forgets pods and policies that are gone.
+    fn forget(
+        &mut self,
+        planes: &BTreeMap<Plane, PlanePods<'_>>,
+        policies: &[Asked<'_>],
+        now: Timestamp,
+    ) {
+        let is_live = |uid: &str| planes.values().any(|plane| plane.live.contains(uid));
+        self.seen.retain(|uid, seen| {
+            // Its agent may be faster than the watch of the pods.
+            let is_new = now < after(seen.at, FIRST_REPORT);
+            !seen.report.last && (is_new || is_live(uid))
+        });
+        let asked: HashSet<&str> = policies.iter().map(|policy| policy.uid).collect();
+        let is_there = |policy: &str| asked.contains(policy);
+        self.totals.retain(|route, _| is_there(&route.policy));
+        self.failed.retain(|route, _| is_there(&route.policy));
+        self.ledger.retain(is_there);
+    }
+
+    /// Adds what is remembered of each sink.
+    fn finish(&mut self, survey: &mut Survey, policies: &[Asked<'_>], now: Timestamp) {
+        for policy in policies {
+            let sinks = &mut survey.at(policy.uid).sinks;
+            // Also those of which no agent that is left can tell.
+            for told in policy.told.iter().filter(|told| told.losses.is_some()) {
+                sinks.entry(told.name.clone()).or_default();
+            }
+            let mut dues = Vec::new();
+            for (name, sink) in sinks {
+                let route = Route {
+                    policy: policy.uid.to_owned(),
+                    sink: name.clone(),
+                };
+                sink.losses = self.ledger.of(&route).cloned();
+                if !sink.failing.is_empty() {
+                    self.failed.insert(route, now);
+                } else if let Some(failed) = self.failed.get(&route) {
+                    let works = after(*failed, WORKS_FOR);
+                    if now < works {
+                        sink.was_failing = true;
+                        dues.push(works);
+                    } else {
+                        self.failed.remove(&route);
+                    }
+                }
+            }
+            for due in dues {
+                survey.again_at(due);
+            }
+        }
+    }
+}
+
+impl Delivery {
+    /// Adds what the agent of one pod says of the policy; when that means something else though nobody says anything.
+    fn hear(
+        &mut self,
+        seen: &Seen,
+        uid: &str,
+        wanted: Option<&str>,
+        now: Timestamp,
+        named: &impl Fn() -> String,
+    ) -> Option<Timestamp> {
+        self.agents += 1;
+        let mut reports = seen.report.policies.iter();
+        let Some(report) = reports.find(|report| report.uid == uid) else {
+            // What is left out for want of room has nothing to complain of.
+            if seen.report.omitted > 0 {
+                self.current += 1;
+            } else {
+                self.outdated += 1;
+            }
+            return None;
+        };
+        if !self.judge(report, wanted, named) {
+            // Its sinks may be others.
+            return None;
+        }
+        let passed = now.duration_since(seen.at).max(SignedDuration::ZERO);
+        let mut next = None;
+        for sink in &report.sinks {
+            let known = self.sinks.entry(sink.name.clone()).or_default();
+            let due = known.hear(sink, passed, now, named);
+            next = next.into_iter().chain(due).min();
+        }
+        next
+    }
+
+    /// Whether the agent runs the policy as it is told.
+    fn judge(
+        &mut self,
+        report: &PolicyReport,
+        wanted: Option<&str>,
+        named: &impl Fn() -> String,
+    ) -> bool {
+        let is_current = wanted.is_some() && report.revision.as_deref() == wanted;
+        if let Some(refused) = &report.refused {
+            let refusing = self.refusing.entry(refused.reason);
+            let refusing = refusing.or_insert_with(|| Refusing {
+                agents: 0,
+                pod: named(),
+                message: refused.message.clone(),
+            });
+            refusing.agents += 1;
+        } else if is_current {
+            self.current += 1;
+        } else {
+            self.outdated += 1;
+        }
+        is_current
+    }
+}
+
+impl SinkDelivery {
+    /// Adds what the agent of one pod said of the sink, so long ago; when that means something else though nobody says anything.
+    fn hear(
+        &mut self,
+        sink: &SinkReport,
+        passed: SignedDuration,
+        now: Timestamp,
+        named: &impl Fn() -> String,
+    ) -> Option<Timestamp> {
+        self.behind += usize::from(is_backlog(sink.lag));
+        if sink.lag > self.lag {
+            self.lag = sink.lag;
+            self.lag_pod = Some(named());
+        }
+        match sink.state {
+            SinkState::Unknown => self.quiet += 1,
+            SinkState::Delivering => self.acknowledging += 1,
+            state => {
+                let lasts = seconds(sink.since).saturating_add(passed);
+                if lasts < FAILS_FOR {
+                    return Some(after(now, FAILS_FOR - lasts));
+                }
+                let failing = self.failing.entry(state).or_insert_with(|| Failing {
+                    agents: 0,
+                    pod: named(),
+                    message: sink.message.clone().unwrap_or_default(),
+                });
+                failing.agents += 1;
+            }
+        }
+        None
+    }
+}
+
+fn seconds(seconds: u64) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
+    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+fn seconds_before(time: Timestamp, age: u64) -> Timestamp {
+    time.saturating_sub(seconds(age)).unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,348 @@
+use std::sync::Arc;
+
+use katonic_log_config::report::{PolicyReport, Refused, RefusedReason, SinkState};
+use katonic_logging_crds::{Plane, SinkStatus};
+
+use super::*;
+use crate::{
+    Candidate,
+    coverage::{self, Agent, Index},
+    sidecar::Fingerprint,
+    testing::{installation, policy},
+};
+
+const NAMESPACE: &str = "katonic-compute";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn sink(state: SinkState) -> SinkReport {
+    SinkReport {
+        name: "splunk".into(),
+        state,
+        ..SinkReport::default()
+    }
+}
+
+fn report(revision: &str, sink: SinkReport) -> Report {
+    Report {
+        policies: vec![PolicyReport {
+            uid: "uid-of-logs".into(),
+            revision: Some(revision.into()),
+            refused: None,
+            sinks: vec![sink],
+        }],
+        ..Report::default()
+    }
+}
+
+fn token_of(name: &str) -> Pod {
+    Pod {
+        uid: format!("uid-of-{name}"),
+        namespace: NAMESPACE.into(),
+        name: name.into(),
+    }
+}
+
+/// A cluster with one policy that takes every pod, and these pods, whose agents have run since then.
+struct Cluster {
+    index: Index,
+    policy: Candidate,
+}
+
+impl Cluster {
+    fn new(pods: &[(&str, i64)]) -> Self {
+        let policy = Candidate::readable(&policy("logs"));
+        let mut index = Index::new(Plane::Compute);
+        index.follow_policies([&policy], &installation());
+        let pod = |(name, running): &(&str, i64)| {
+            let pod = coverage::Pod {
+                uid: format!("uid-of-{name}"),
+                containers: vec!["web".into()],
+                agent: Agent::Present(Fingerprint::read(&serde_json::Value::Null)),
+                running: Some(at(*running)),
+                ..coverage::Pod::default()
+            };
+            ((*name).to_owned(), Arc::new(pod))
+        };
+        index.follow_pods(&pods.iter().map(pod).collect());
+        Self { index, policy }
+    }
+
+    fn survey(&self, fleet: &mut Fleet, second: i64) -> (Delivery, Option<Timestamp>) {
+        let pods = PlanePods {
+            namespace: NAMESPACE,
+            index: &self.index,
+            revisions: [("uid-of-logs", "new")].into(),
+            live: self.index.uids().collect(),
+        };
+        let planes = [(Plane::Compute, pods)].into();
+        let survey = fleet.survey(&planes, &[Asked::of(&self.policy)], at(second));
+        (survey.of("uid-of-logs"), survey.due)
+    }
+
+    /// The losses as the next leader finds them.
+    fn remember(&mut self, delivery: &Delivery) {
+        let losses = delivery.sinks.get("splunk");
+        let losses = losses.and_then(|sink| sink.losses.as_ref());
+        let mut status = self.policy.status.take().unwrap_or_default();
+        status.sinks = vec![SinkStatus {
+            name: "splunk".into(),
+            kind: "splunk".into(),
+            in_force: true,
+            reason: "Configured".into(),
+            message: None,
+            delivery: None,
+            losses: losses.map(Losses::status),
+            retention: None,
+        }];
+        self.policy.status = Some(status);
+    }
+}
+
+fn losses(delivery: &Delivery) -> Option<(u64, u64)> {
+    let losses = delivery.sinks.get("splunk")?.losses.as_ref()?;
+    Some((losses.lost, losses.rejected))
+}
+
+#[test]
+fn an_agent_is_counted_by_the_revision_that_it_runs() {
+    let cluster = Cluster::new(&[("a", 0), ("b", 0), ("c", 0), ("d", 0), ("late", 990)]);
+    let mut fleet = Fleet::default();
+    let delivering = || sink(SinkState::Delivering);
+    assert!(fleet.take(token_of("a"), report("new", delivering()), at(1000)));
+    fleet.take(token_of("b"), report("old", delivering()), at(1000));
+    fleet.take(token_of("c"), Report::default(), at(1000));
+    let mut refusing = report("old", delivering());
+    refusing.policies[0].refused = Some(Refused {
+        reason: RefusedReason::NoRoom,
+        message: "no room".into(),
+    });
+    fleet.take(token_of("d"), refusing, at(1000));
+    let (delivery, due) = cluster.survey(&mut fleet, 1001);
+    assert_eq!(
+        (delivery.agents, delivery.current, delivery.outdated),
+        (4, 1, 2)
+    );
+    assert_eq!(delivery.refusing[&RefusedReason::NoRoom].agents, 1);
+    assert_eq!(
+        delivery.refusing[&RefusedReason::NoRoom].pod,
+        "katonic-compute/d"
+    );
+    // What the sinks of another form of the policy do says nothing of this one.
+    assert_eq!(delivery.sinks["splunk"].acknowledging, 1);
+    assert_eq!(
+        due,
+        Some(at(1020)),
+        "when the late one should have reported"
+    );
+}
+
+#[test]
+fn who_says_nothing_is_silent_and_at_first_only_unknown() {
+    let cluster = Cluster::new(&[("a", 0), ("b", 0)]);
+    let mut fleet = Fleet::default();
+    fleet.take(
+        token_of("a"),
+        report("new", sink(SinkState::Unknown)),
+        at(1000),
+    );
+    let (delivery, _) = cluster.survey(&mut fleet, 1000);
+    assert_eq!((delivery.current, delivery.silent), (1, 1));
+    assert!(delivery.is_learning);
+    assert_eq!(delivery.silent_pod.as_deref(), Some("katonic-compute/b"));
+    let (delivery, _) = cluster.survey(&mut fleet, 1120);
+    assert!(!delivery.is_learning, "two intervals are enough");
+    assert_eq!((delivery.current, delivery.silent), (1, 1));
+    let (delivery, _) = cluster.survey(&mut fleet, 1180);
+    assert_eq!(
+        (delivery.current, delivery.silent),
+        (0, 2),
+        "three are too many"
+    );
+}
+
+#[test]
+fn a_sink_that_comes_and_goes_is_told_of_once() {
+    let cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    let failing = |since| SinkReport {
+        since,
+        message: Some("refused".into()),
+        ..sink(SinkState::Unreachable)
+    };
+    fleet.take(token_of("a"), report("new", failing(5)), at(1000));
+    let (delivery, due) = cluster.survey(&mut fleet, 1001);
+    assert!(delivery.sinks["splunk"].failing.is_empty(), "not for long");
+    assert_eq!(due, Some(at(1010)));
+    let (delivery, _) = cluster.survey(&mut fleet, 1010);
+    let told = &delivery.sinks["splunk"].failing[&SinkState::Unreachable];
+    assert_eq!((told.agents, told.message.as_str()), (1, "refused"));
+    fleet.take(
+        token_of("a"),
+        report("new", sink(SinkState::Delivering)),
+        at(1011),
+    );
+    let (delivery, due) = cluster.survey(&mut fleet, 1011);
+    assert!(delivery.sinks["splunk"].was_failing);
+    assert_eq!(due, Some(at(1040)));
+    let (delivery, _) = cluster.survey(&mut fleet, 1040);
+    assert!(!delivery.sinks["splunk"].was_failing);
+    assert_eq!(delivery.sinks["splunk"].acknowledging, 1);
+}
+
+#[test]
+fn losses_are_added_up_over_pods_and_outlive_them() {
+    let cluster = Cluster::new(&[("a", 0), ("b", 0)]);
+    let mut fleet = Fleet::default();
+    let lost = |lost, rejected| {
+        let sink = SinkReport {
+            lost,
+            rejected,
+            rejection: Some("too large".into()),
+            ..sink(SinkState::Delivering)
+        };
+        report("new", sink)
+    };
+    fleet.take(token_of("a"), lost(0, 0), at(1000));
+    let (delivery, _) = cluster.survey(&mut fleet, 1000);
+    assert_eq!(losses(&delivery), None);
+    fleet.take(token_of("a"), lost(5, 0), at(1001));
+    fleet.take(token_of("b"), lost(2, 3), at(1001));
+    let (delivery, _) = cluster.survey(&mut fleet, 1001);
+    assert_eq!(losses(&delivery), Some((7, 3)));
+    // The same again is nothing new.
+    fleet.take(token_of("a"), lost(5, 0), at(1002));
+    let (delivery, _) = cluster.survey(&mut fleet, 1002);
+    assert_eq!(losses(&delivery), Some((7, 3)));
+    let end = Report {
+        last: true,
+        ..lost(9, 0)
+    };
+    fleet.take(token_of("a"), end, at(1003));
+    let gone = Cluster::new(&[("b", 0)]);
+    let (delivery, _) = gone.survey(&mut fleet, 1003);
+    assert_eq!(losses(&delivery), Some((11, 3)));
+    assert!(fleet.latest("uid-of-a").is_none());
+    let told = delivery.sinks["splunk"].losses.as_ref().unwrap();
+    assert_eq!(told.rejection.as_deref(), Some("too large"));
+    assert_eq!(told.last, at(1003));
+}
+
+#[test]
+fn the_next_leader_goes_on_with_what_the_status_tells() {
+    let mut cluster = Cluster::new(&[("a", 0)]);
+    let lost = |lost| {
+        let sink = SinkReport {
+            lost,
+            last_loss: Some(1),
+            ..sink(SinkState::Delivering)
+        };
+        report("new", sink)
+    };
+    let mut first = Fleet::default();
+    first.take(token_of("a"), lost(5), at(1000));
+    let (delivery, _) = cluster.survey(&mut first, 1000);
+    cluster.remember(&delivery);
+    let mut second = Fleet::default();
+    let (delivery, _) = cluster.survey(&mut second, 2000);
+    assert_eq!(losses(&delivery), Some((5, 0)), "before anybody reports");
+    second.take(token_of("a"), lost(5), at(2001));
+    let (delivery, _) = cluster.survey(&mut second, 2001);
+    assert_eq!(losses(&delivery), Some((5, 0)));
+    second.take(token_of("a"), lost(6), at(2002));
+    let (delivery, _) = cluster.survey(&mut second, 2002);
+    assert_eq!(losses(&delivery), Some((6, 0)));
+}
+
+#[test]
+fn what_an_administrator_has_seen_is_told_no_longer_and_not_again_by_the_next_leader() {
+    let mut cluster = Cluster::new(&[("a", 0)]);
+    let lost = |lost, last_loss| {
+        let sink = SinkReport {
+            lost,
+            last_loss,
+            ..sink(SinkState::Delivering)
+        };
+        report("new", sink)
+    };
+    let mut first = Fleet::default();
+    first.take(token_of("a"), lost(5, Some(1)), at(1000));
+    let (delivery, _) = cluster.survey(&mut first, 1000);
+    assert_eq!(losses(&delivery), Some((5, 0)));
+    cluster.policy.losses_acknowledged = Some(at(1000));
+    let (delivery, _) = cluster.survey(&mut first, 1010);
+    assert_eq!(losses(&delivery), None);
+    cluster.remember(&delivery);
+    let mut second = Fleet::default();
+    second.take(token_of("a"), lost(5, Some(1001)), at(2000));
+    let (delivery, _) = cluster.survey(&mut second, 2000);
+    assert_eq!(losses(&delivery), None);
+    second.take(token_of("a"), lost(6, Some(0)), at(2001));
+    let (delivery, _) = cluster.survey(&mut second, 2001);
+    assert_eq!(losses(&delivery), Some((1, 0)));
+}
+
+#[test]
+fn sums_grow_by_what_is_new_and_impossible_counts_do_no_harm() {
+    let mut fleet = Fleet::default();
+    let delivered = |delivered, uptime| Report {
+        uptime,
+        ..report(
+            "new",
+            SinkReport {
+                delivered,
+                ..sink(SinkState::Delivering)
+            },
+        )
+    };
+    let cluster = Cluster::new(&[("a", 0), ("b", 0)]);
+    cluster.survey(&mut fleet, 1000);
+    let sum = |fleet: &Fleet| fleet.totals().values().next().unwrap().delivered;
+    // Of an agent that was there before this instance, what it did before is not known to be new.
+    fleet.take(token_of("a"), delivered(1_000_000, 500), at(1010));
+    assert_eq!(sum(&fleet), 0);
+    fleet.take(token_of("a"), delivered(1_000_010, 560), at(1070));
+    assert_eq!(sum(&fleet), 10);
+    fleet.take(token_of("b"), delivered(7, 5), at(1071));
+    assert_eq!(sum(&fleet), 17);
+    // Its state was lost: it counts anew.
+    fleet.take(token_of("b"), delivered(3, 1), at(1072));
+    assert_eq!(sum(&fleet), 20);
+    fleet.take(token_of("b"), delivered(u64::MAX, 2), at(1073));
+    assert_eq!(sum(&fleet), u64::MAX);
+}
+
+#[test]
+fn figures_alone_are_no_news() {
+    let mut fleet = Fleet::default();
+    let report = |delivered, since, lag| Report {
+        uptime: since,
+        ..report(
+            "new",
+            SinkReport {
+                delivered,
+                since,
+                lag,
+                acknowledged: Some(since),
+                ..sink(SinkState::Delivering)
+            },
+        )
+    };
+    assert!(fleet.take(token_of("a"), report(1, 1, 0), at(0)));
+    assert!(!fleet.take(token_of("a"), report(100, 61, 3), at(60)));
+    assert!(fleet.take(token_of("a"), report(100, 61, 500), at(120)));
+}
+
+#[test]
+fn pods_of_nobody_are_forgotten() {
+    let cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    fleet.take(token_of("a"), Report::default(), at(1000));
+    fleet.take(token_of("elsewhere"), Report::default(), at(1000));
+    cluster.survey(&mut fleet, 1001);
+    assert_eq!(fleet.len(), 2, "the pod may only be new");
+    cluster.survey(&mut fleet, 1060);
+    assert_eq!(fleet.len(), 1);
+}

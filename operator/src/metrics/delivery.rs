@@ -1,0 +1,236 @@
+//! What agents report, as metrics: a few series for each policy and each of its sinks, and none for those that are gone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
+
+use katonic_logging_core::delivery::{Delivery, Fleet, Survey, Totals};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct RecordLabels {
+    policy: String,
+    sink: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct SinkLabels {
+    policy: String,
+    sink: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct AgentLabels {
+    policy: String,
+    state: &'static str,
+}
+
+/// Metrics of deliveries.
+#[derive(Debug, Default)]
+pub struct DeliveryMetrics {
+    records: Family<RecordLabels, Counter>,
+    agents: Family<AgentLabels, Gauge>,
+    failing: Family<SinkLabels, Gauge>,
+    lag: Family<SinkLabels, Gauge>,
+    told: Mutex<Told>,
+}
+
+/// The series that there are.
+#[derive(Debug, Default)]
+struct Told {
+    records: BTreeSet<RecordLabels>,
+    agents: BTreeSet<AgentLabels>,
+    sinks: BTreeSet<SinkLabels>,
+}
+
+impl DeliveryMetrics {
+    /// Registers them.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "records",
+            "Records of a policy by what became of them at a sink, as agents have reported since this instance leads",
+            self.records.clone(),
+        );
+        registry.register(
+            "agents",
+            "Agents that run in pods of a policy, by whether they run it as it is written",
+            self.agents.clone(),
+        );
+        registry.register(
+            "sink_failing_agents",
+            "Agents for which a sink of a policy has failed for a while",
+            self.failing.clone(),
+        );
+        registry.register_with_unit(
+            "sink_lag",
+            "How far a sink of a policy is behind, for the worst of its agents",
+            Unit::Seconds,
+            self.lag.clone(),
+        );
+    }
+
+    /// Follows what agents have reported. `names`: the policies by their UID.
+    pub fn follow(&self, fleet: &Fleet, survey: &Survey, names: &BTreeMap<String, String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *told);
+        for (route, totals) in fleet.totals() {
+            let Some(policy) = names.get(&route.policy) else {
+                continue;
+            };
+            for (outcome, total) in outcomes(totals) {
+                let labels = RecordLabels {
+                    policy: policy.clone(),
+                    sink: route.sink.clone(),
+                    outcome,
+                };
+                // What there has never been needs no series.
+                if total > 0 || before.records.contains(&labels) {
+                    let counter = self.records.get_or_create(&labels);
+                    counter.inc_by(total.saturating_sub(counter.get()));
+                    drop(counter);
+                    told.records.insert(labels);
+                }
+            }
+        }
+        for (uid, delivery) in survey.deliveries() {
+            if let Some(policy) = names.get(uid) {
+                self.follow_policy(policy, delivery, &mut told);
+            }
+        }
+        for labels in before.records.difference(&told.records) {
+            self.records.remove(labels);
+        }
+        for labels in before.agents.difference(&told.agents) {
+            self.agents.remove(labels);
+        }
+        for labels in before.sinks.difference(&told.sinks) {
+            self.failing.remove(labels);
+            self.lag.remove(labels);
+        }
+    }
+
+    fn follow_policy(&self, policy: &str, delivery: &Delivery, told: &mut Told) {
+        let refusing = delivery.refusing.values().map(|one| one.agents).sum();
+        let states = [
+            ("current", delivery.current),
+            ("outdated", delivery.outdated),
+            ("refusing", refusing),
+            ("silent", delivery.silent),
+        ];
+        for (state, agents) in states {
+            let labels = AgentLabels {
+                policy: policy.to_owned(),
+                state,
+            };
+            self.agents.get_or_create(&labels).set(gauge(agents));
+            told.agents.insert(labels);
+        }
+        for (name, sink) in &delivery.sinks {
+            let labels = SinkLabels {
+                policy: policy.to_owned(),
+                sink: name.clone(),
+            };
+            let failing = sink.failing.values().map(|one| one.agents).sum();
+            self.failing.get_or_create(&labels).set(gauge(failing));
+            let lag = i64::try_from(sink.lag).unwrap_or(i64::MAX);
+            self.lag.get_or_create(&labels).set(lag);
+            told.sinks.insert(labels);
+        }
+    }
+}
+
+fn outcomes(totals: &Totals) -> [(&'static str, u64); 5] {
+    let Totals {
+        delivered,
+        rejected,
+        dropped,
+        lost,
+        fallback,
+    } = *totals;
+    [
+        ("delivered", delivered),
+        ("rejected", rejected),
+        ("dropped", dropped),
+        ("lost", lost),
+        ("fallback", fallback),
+    ]
+}
+
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+    use katonic_log_config::report::{PolicyReport, Report, SinkReport};
+    use katonic_logging_core::delivery::{Asked, Pod};
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn records_are_counted_by_what_became_of_them_and_forgotten_with_the_policy() {
+        let metrics = DeliveryMetrics::default();
+        let mut registry = Registry::with_prefix("katonic_logging");
+        metrics.register(&mut registry);
+        let shown = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        let mut fleet = Fleet::default();
+        let names = [("uid".to_owned(), "logs".to_owned())].into();
+        let now = Timestamp::from_second(1000).unwrap();
+        let asked = Asked {
+            uid: "uid",
+            told: &[],
+            acknowledged: None,
+        };
+        let mut report = |delivered, lost| {
+            let sink = SinkReport {
+                name: "splunk".into(),
+                delivered,
+                lost,
+                ..SinkReport::default()
+            };
+            let policy = PolicyReport {
+                uid: "uid".into(),
+                sinks: vec![sink],
+                ..PolicyReport::default()
+            };
+            let report = Report {
+                policies: vec![policy],
+                ..Report::default()
+            };
+            fleet.take(Pod::default(), report, now);
+            let survey = fleet.survey(&BTreeMap::new(), std::slice::from_ref(&asked), now);
+            metrics.follow(&fleet, &survey, &names);
+            shown()
+        };
+        let series = |outcome: &str, count: u64| {
+            format!(
+                r#"katonic_logging_records_total{{policy="logs",sink="splunk",outcome="{outcome}"}} {count}"#
+            )
+        };
+        let text = report(7, 0);
+        assert!(text.contains(&series("delivered", 7)), "{text}");
+        assert!(!text.contains("lost"), "{text}");
+        let text = report(9, 2);
+        assert!(text.contains(&series("delivered", 9)), "{text}");
+        assert!(text.contains(&series("lost", 2)), "{text}");
+        assert!(
+            text.contains(r#"katonic_logging_agents{policy="logs",state="current"} 0"#),
+            "{text}"
+        );
+        let survey = fleet.survey(&BTreeMap::new(), &[], now);
+        metrics.follow(&fleet, &survey, &BTreeMap::new());
+        assert!(!shown().contains("splunk"));
+    }
+}
