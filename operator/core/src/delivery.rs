@@ -108,7 +108,11 @@ pub struct Fleet {
 
 impl Fleet {
     /// Takes what an agent says; whether a status may tell something else because of it.
-    pub fn take(&mut self, pod: Pod, report: Report, now: Timestamp) -> bool {
+    pub fn take(&mut self, pod: Pod, mut report: Report, now: Timestamp) -> bool {
+        // Two thousand policies may look for themselves in ten thousand reports.
+        report
+            .policies
+            .sort_by(|one, other| one.uid.cmp(&other.uid));
         let before = self.seen.remove(&pod.uid);
         let is_news = report.last
             || before

@@ -325,8 +325,9 @@ impl Delivery {
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
         self.agents += 1;
-        let mut reports = seen.report.policies.iter();
-        let Some(report) = reports.find(|report| report.uid == uid) else {
+        let reports = &seen.report.policies;
+        let found = reports.binary_search_by(|report| report.uid.as_str().cmp(uid));
+        let Some(report) = found.ok().map(|index| &reports[index]) else {
             // What is left out for want of room has nothing to complain of.
             if seen.report.omitted > 0 {
                 self.current += 1;

@@ -315,6 +315,23 @@ fn sums_grow_by_what_is_new_and_impossible_counts_do_no_harm() {
 }
 
 #[test]
+fn the_order_of_a_report_says_nothing() {
+    let cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    let mut said = report("new", sink(SinkState::Delivering));
+    let others = ["uid-of-other", "a-uid", "z-uid"].map(|uid| PolicyReport {
+        uid: uid.into(),
+        ..PolicyReport::default()
+    });
+    said.policies.extend(others);
+    assert!(fleet.take(token_of("a"), said.clone(), at(1000)));
+    let (delivery, _) = cluster.survey(&mut fleet, 1000);
+    assert_eq!((delivery.current, delivery.outdated), (1, 0));
+    said.policies.reverse();
+    assert!(!fleet.take(token_of("a"), said, at(1001)));
+}
+
+#[test]
 fn figures_alone_are_no_news() {
     let mut fleet = Fleet::default();
     let report = |delivered, since, lag| Report {
