@@ -11,11 +11,11 @@ use k8s_openapi::{
 use katonic_log_config as config;
 use katonic_log_config::{Bundle, CredentialKey, Reporting, layout};
 use katonic_logging_crds::{Logs, Plane};
-use sha2::{Digest, Sha256};
 
 use crate::{
     candidate::Candidate,
     credential::{Credential, Keyring, Refusal},
+    digest,
     installation::Installation,
     names,
     policy::Policy,
@@ -174,10 +174,10 @@ impl<'a> Entry<'a> {
 ///
 /// # Errors
 /// When the bundle cannot be encoded.
-pub fn render(
+pub fn render<'a>(
     context: Context<'_>,
     plane: Plane,
-    candidates: &[Candidate],
+    candidates: &'a [Candidate],
     last_good: Option<&LastGood>,
 ) -> Result<Rendered, Error> {
     let namespace = context.installation.namespace(plane);
@@ -197,14 +197,14 @@ pub fn render(
     }
     // Oldest first: where not everything fits, they stay.
     entries.sort_by_key(Entry::age);
-    let encode = |entries: &[Entry<'_>]| {
-        data(context, entries).map_err(|source| Error {
+    let encode = |entries: &[Entry<'a>]| {
+        encoded(context, entries).map_err(|source| Error {
             namespace: namespace.to_owned(),
             source,
         })
     };
-    let mut data = encode(&entries)?;
-    if size(&data) > BUDGET {
+    let mut written = encode(&entries)?;
+    if size(&written.data) > BUDGET {
         let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
         fit(
             std::mem::take(&mut entries),
@@ -219,7 +219,7 @@ pub fn render(
             let kept = kept(candidate, last_good);
             let in_force = if let Some(kept) = kept {
                 fitting.push(kept);
-                let fits = size(&encode(&fitting)?) <= BUDGET;
+                let fits = size(&encode(&fitting)?.data) <= BUDGET;
                 if !fits {
                     fitting.pop();
                 }
@@ -233,11 +233,12 @@ pub fn render(
                 .for_each(|sink| sink.in_force = in_force);
         }
         entries = fitting;
-        data = encode(&entries)?;
+        written = encode(&entries)?;
     }
-    for entry in &entries {
-        if let Some(outcome) = outcomes.get_mut(&entry.candidate.name) {
-            outcome.revision = revision(&entry.policy, &data);
+    let Encoded { data, revisions } = written;
+    for (name, revision) in revisions {
+        if let Some(outcome) = outcomes.get_mut(name) {
+            outcome.revision = Some(revision);
         }
     }
     let secret = (!entries.is_empty()).then(|| secret(namespace, &entries, data));
@@ -250,11 +251,11 @@ fn fit<'a>(
     mut entries: Vec<Entry<'a>>,
     fitting: &mut Vec<Entry<'a>>,
     left_out: &mut Vec<&'a Candidate>,
-    encode: &impl Fn(&[Entry<'_>]) -> Result<BTreeMap<String, ByteString>, Error>,
+    encode: &impl Fn(&[Entry<'a>]) -> Result<Encoded<'a>, Error>,
 ) -> Result<(), Error> {
     let before = fitting.len();
     fitting.extend(entries.iter().cloned());
-    if size(&encode(fitting)?) <= BUDGET {
+    if size(&encode(fitting)?.data) <= BUDGET {
         return Ok(());
     }
     fitting.truncate(before);
@@ -388,11 +389,18 @@ fn kept<'a>(candidate: &'a Candidate, last_good: Option<&LastGood>) -> Option<En
     })
 }
 
-fn data(
+/// What a Secret holds, and the revisions of the policies in it.
+struct Encoded<'a> {
+    data: BTreeMap<String, ByteString>,
+    /// By the policy's name, in the order of the bundle.
+    revisions: Vec<(&'a str, String)>,
+}
+
+fn encoded<'a>(
     context: Context<'_>,
-    entries: &[Entry<'_>],
-) -> Result<BTreeMap<String, ByteString>, config::bundle::EncodeError> {
-    let mut by_age: Vec<&Entry<'_>> = entries.iter().collect();
+    entries: &[Entry<'a>],
+) -> Result<Encoded<'a>, config::bundle::EncodeError> {
+    let mut by_age: Vec<&Entry<'a>> = entries.iter().collect();
     // Agents have room for the patterns of so many policies, and those of the oldest come first.
     by_age.sort_by_key(|entry| entry.age());
     let mut data = BTreeMap::new();
@@ -405,39 +413,38 @@ fn data(
             ByteString(value.expose().to_vec()),
         );
     }
-    let revisions = by_age
-        .iter()
-        .filter_map(|entry| revision(&entry.policy, &data));
+    let revisions = by_age.iter().filter_map(|entry| {
+        let revision = revision(&entry.policy, &data)?;
+        Some((entry.candidate.name.as_str(), revision))
+    });
+    let revisions: Vec<(&str, String)> = revisions.collect();
     let installation = context.installation;
     let bundle = Bundle {
         execution_id_label: Some(installation.execution_id_label.clone()),
         execution_id_patterns: installation.execution_id_patterns.clone(),
         reporting: context.reporting.cloned(),
-        revisions: revisions.collect(),
+        revisions: revisions
+            .iter()
+            .map(|(_, revision)| revision.clone())
+            .collect(),
         policies: by_age.iter().map(|entry| entry.policy.clone()).collect(),
     };
     data.insert(layout::BUNDLE_FILE.to_owned(), ByteString(bundle.encode()?));
-    Ok(data)
+    Ok(Encoded { data, revisions })
 }
 
 /// What tells a policy with its credentials from every other form of it: agents repeat it, so it must say nothing of what a credential
 /// is to whoever does not have the bundle. None where it cannot be serialised, which no input is known to cause.
 fn revision(policy: &config::Policy, data: &BTreeMap<String, ByteString>) -> Option<String> {
-    let mut hasher = Sha256::new();
-    let mut add = |part: &[u8]| {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part);
-    };
-    add(&serde_json::to_vec(policy).ok()?);
+    let mut parts = vec![serde_json::to_vec(policy).ok()?];
     for key in policy.credentials() {
         let key = String::from(key.clone());
-        add(key.as_bytes());
-        add(data.get(&key).map_or(&[], |value| &value.0));
+        let value = data.get(&key).map(|value| value.0.clone());
+        parts.extend([key.into_bytes(), value.unwrap_or_default()]);
     }
     let bytes_of_a_revision = 6;
-    Some(config::bundle::hex(
-        &hasher.finalize()[..bytes_of_a_revision],
-    ))
+    let digest = digest::of_parts(parts);
+    Some(config::bundle::hex(&digest[..bytes_of_a_revision]))
 }
 
 fn size(data: &BTreeMap<String, ByteString>) -> usize {
@@ -462,7 +469,9 @@ fn secret(namespace: &str, entries: &[Entry<'_>], data: BTreeMap<String, ByteStr
                 )]
                 .into(),
             ),
-            annotations: Some([(names::REVISION_ANNOTATION.to_owned(), digest(&data))].into()),
+            annotations: Some(
+                [(names::REVISION_ANNOTATION.to_owned(), content_digest(&data))].into(),
+            ),
             // The Secret goes with the last of them, even while no operator runs.
             owner_references: Some(owners.into_values().collect()),
             ..ObjectMeta::default()
@@ -473,16 +482,12 @@ fn secret(namespace: &str, entries: &[Entry<'_>], data: BTreeMap<String, ByteStr
     }
 }
 
-/// Digest of everything that an agent sees of a bundle. Lengths are part of it, so that no two bundles look alike.
-fn digest(data: &BTreeMap<String, ByteString>) -> String {
-    let mut hasher = Sha256::new();
-    for (key, value) in data {
-        for part in [key.as_bytes(), &value.0] {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
-    }
-    config::bundle::hex(&hasher.finalize())
+/// Digest of everything that an agent sees of a bundle.
+fn content_digest(data: &BTreeMap<String, ByteString>) -> String {
+    let parts = data
+        .iter()
+        .flat_map(|(key, value)| [key.as_bytes(), &value.0]);
+    config::bundle::hex(&digest::of_parts(parts))
 }
 
 #[cfg(test)]

@@ -14,9 +14,8 @@ use k8s_openapi::{
 use katonic_log_config::{bundle::hex, layout, report};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::{installation::Agent, names};
+use crate::{digest, installation::Agent, names};
 
 mod fingerprint;
 
@@ -90,20 +89,14 @@ impl Sidecar {
 pub struct Revision(String);
 
 impl Revision {
-    /// Lengths are part of it, so that no two agents look alike.
     fn of(parts: &[&Value]) -> Self {
-        let mut hasher = Sha256::new();
         let annotations = [names::SAFE_TO_EVICT_ANNOTATION.to_owned()];
         let annotations = annotations
             .into_iter()
             .chain(LOCAL_VOLUMES.map(str::to_owned));
         let parts = parts.iter().map(ToString::to_string).chain(annotations);
-        for part in parts {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
         let bytes_of_a_name = 6;
-        Self(hex(&hasher.finalize()[..bytes_of_a_name]))
+        Self(hex(&digest::of_parts(parts)[..bytes_of_a_name]))
     }
 
     /// Twelve hexadecimal digits.
