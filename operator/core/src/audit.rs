@@ -15,5 +15,5 @@ mod tracker;
 pub use candidate::Candidate;
 pub use event::{EventName, InvalidEventName, Vocabulary};
 pub use policy::{Policy, validate};
-pub use status::{Facts, difference, summarize};
+pub use status::{Facts, summarize};
 pub use tracker::{InvalidTrackerName, Plan, Told, TrackerName, config_map, plan};

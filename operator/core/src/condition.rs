@@ -241,10 +241,10 @@ impl Reason {
         }
     }
 
-    /// The reason that a failure of delivery was told with.
-    pub fn of_delivery(text: &str) -> Option<Self> {
+    /// The reason that a failure of a sink was told with.
+    pub fn of_failure(text: &str) -> Option<Self> {
         let failing = SinkState::ALL.map(Self::SinkFailing).into_iter();
-        let mut all = failing.chain([Self::Backlogged, Self::LinesLost]);
+        let mut all = failing.chain([Self::Backlogged]);
         all.find(|reason| reason.as_str() == text)
     }
 

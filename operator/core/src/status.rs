@@ -7,7 +7,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use katonic_log_config::layout;
-use katonic_logging_crds::{LoggingPolicyStatus, Plane, Rollout, SinkLosses, SinkStatus};
+use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, Rollout, SinkLosses, SinkStatus};
 
 use crate::{
     bundle::{PolicyOutcome, SinkOutcome},
@@ -176,34 +176,18 @@ pub enum Difference {
 
 impl Difference {
     /// Between the statuses of a policy.
-    pub fn between(before: &LoggingPolicyStatus, after: &LoggingPolicyStatus) -> Self {
-        let without = |strip: fn(&mut Vec<Condition>, &mut [SinkStatus])| {
-            move |status: &LoggingPolicyStatus| {
+    pub fn between<S: Told>(before: &S, after: &S) -> Self {
+        let is_same_without = |strip: fn(Parts<'_>)| {
+            let [before, after] = [before, after].map(|status| {
                 let mut status = status.clone();
-                status.pods = None;
-                status.delivering = None;
-                strip(&mut status.conditions, &mut status.sinks);
+                strip(status.parts());
                 status
-            }
+            });
+            before == after
         };
-        Self::of(
-            before,
-            after,
-            without(|conditions, sinks| without_figures(conditions, sinks)),
-            without(without_reports),
-        )
-    }
-
-    /// By what is left of either when figures, or reports, are passed over.
-    pub(crate) fn of<S, T: PartialEq>(
-        before: &S,
-        after: &S,
-        without_figures: impl Fn(&S) -> T,
-        without_reports: impl Fn(&S) -> T,
-    ) -> Self {
-        if without_figures(before) == without_figures(after) {
+        if is_same_without(without_figures) {
             Self::Counts
-        } else if without_reports(before) == without_reports(after) {
+        } else if is_same_without(without_reports) {
             Self::Reports
         } else {
             Self::Plan
@@ -211,9 +195,38 @@ impl Difference {
     }
 }
 
-/// What is left when everything is passed over that agents report, and what follows from it.
-pub(crate) fn without_reports(conditions: &mut Vec<Condition>, sinks: &mut [SinkStatus]) {
-    without_figures(conditions, sinks);
+/// A status of either kind of policies.
+pub trait Told: Clone + PartialEq {
+    /// What both kinds have.
+    fn parts(&mut self) -> Parts<'_>;
+}
+
+/// What the statuses of both kinds of policies have.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The conditions.
+    pub conditions: &'a mut Vec<Condition>,
+    /// The sinks.
+    pub sinks: &'a mut [SinkStatus],
+    /// The counts of pods.
+    pub pods: &'a mut Option<PodCount>,
+    /// The counts of sinks that deliver.
+    pub delivering: &'a mut Option<String>,
+}
+
+impl Told for LoggingPolicyStatus {
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            conditions: &mut self.conditions,
+            sinks: &mut self.sinks,
+            pods: &mut self.pods,
+            delivering: &mut self.delivering,
+        }
+    }
+}
+
+/// Passes over everything that agents report, and what follows from it.
+fn without_reports(parts: Parts<'_>) {
     let reported = [
         Type::RolledOut,
         Type::Delivering,
@@ -222,14 +235,18 @@ pub(crate) fn without_reports(conditions: &mut Vec<Condition>, sinks: &mut [Sink
         Type::Stalled,
     ];
     let reported = reported.map(Type::as_str);
-    conditions.retain(|condition| !reported.contains(&condition.type_.as_str()));
-    for sink in sinks {
+    parts
+        .conditions
+        .retain(|condition| !reported.contains(&condition.type_.as_str()));
+    for sink in &mut *parts.sinks {
         (sink.delivery, sink.losses) = (None, None);
     }
+    without_figures(parts);
 }
 
-/// What is left when figures are passed over.
-pub(crate) fn without_figures(conditions: &mut [Condition], sinks: &mut [SinkStatus]) {
+/// Passes over figures.
+fn without_figures(parts: Parts<'_>) {
+    (*parts.pods, *parts.delivering) = (None, None);
     let agents = [Reason::AllAgents, Reason::NoAgents].map(Reason::as_str);
     let counts = [
         Reason::AllPods,
@@ -240,9 +257,9 @@ pub(crate) fn without_figures(conditions: &mut [Condition], sinks: &mut [SinkSta
         Reason::LinesLost,
     ];
     let counts = counts.map(Reason::as_str);
-    for condition in conditions {
+    for condition in parts.conditions {
         let reason = condition.reason.as_str();
-        let is_failure = Reason::of_delivery(reason).is_some();
+        let is_failure = Reason::of_failure(reason).is_some();
         if agents.contains(&reason) {
             condition.reason.clear();
             condition.message.clear();
@@ -250,7 +267,7 @@ pub(crate) fn without_figures(conditions: &mut [Condition], sinks: &mut [SinkSta
             condition.message.clear();
         }
     }
-    for sink in sinks {
+    for sink in parts.sinks {
         if let Some(delivery) = &mut sink.delivery {
             delivery.message = None;
         }

@@ -306,7 +306,7 @@ impl Publisher {
         let mut due = None;
         changed.retain(|(candidate, status)| {
             let before = candidate.status.as_ref();
-            let difference = before.map(|before| audit::difference(before, status));
+            let difference = before.map(|before| Difference::between(before, status));
             let next = self.waits(&candidate.uid, difference, &pace, now);
             due = due.into_iter().chain(next).min();
             next.is_none()

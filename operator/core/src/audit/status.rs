@@ -1,16 +1,13 @@
 //! The status of an audit policy, from what is so.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
-use katonic_logging_crds::{AuditPolicyStatus, SinkStatus};
+use k8s_openapi::jiff::Timestamp;
+use katonic_logging_crds::AuditPolicyStatus;
 
 use super::{Candidate, Plan, Policy, event::joined};
 use crate::{
     condition::{Answer, Reason, State, Type, progress},
     installation::Installation,
-    status::{
-        self, Difference, ask, count, open, pods, summary, unplanned, without_figures,
-        without_reports,
-    },
+    status::{self, Parts, Told, ask, count, open, pods, summary, unplanned},
 };
 
 /// What a status is made of.
@@ -97,23 +94,15 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
     }
 }
 
-/// How much one status differs from the one before.
-pub fn difference(before: &AuditPolicyStatus, after: &AuditPolicyStatus) -> Difference {
-    let without = |strip: fn(&mut Vec<Condition>, &mut [SinkStatus])| {
-        move |status: &AuditPolicyStatus| {
-            let mut status = status.clone();
-            status.pods = None;
-            status.delivering = None;
-            strip(&mut status.conditions, &mut status.sinks);
-            status
+impl Told for AuditPolicyStatus {
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            conditions: &mut self.conditions,
+            sinks: &mut self.sinks,
+            pods: &mut self.pods,
+            delivering: &mut self.delivering,
         }
-    };
-    Difference::of(
-        before,
-        after,
-        without(|conditions, sinks| without_figures(conditions, sinks)),
-        without(without_reports),
-    )
+    }
 }
 
 /// Namespace and name of the ConfigMap.

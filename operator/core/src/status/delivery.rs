@@ -162,9 +162,8 @@ pub(super) fn delivering(
 /// The failure that was told last, of the same form of the policy.
 fn failed_before(candidate: &Candidate) -> Option<(Reason, String)> {
     let told = previous(candidate)?;
-    let reason = Reason::of_delivery(&told.reason)?;
-    (told.status == State::False.as_str() && reason != Reason::LinesLost)
-        .then(|| (reason, told.message.clone()))
+    let reason = Reason::of_failure(&told.reason)?;
+    (told.status == State::False.as_str()).then(|| (reason, told.message.clone()))
 }
 
 fn previous(candidate: &Candidate) -> Option<&Condition> {
