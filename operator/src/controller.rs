@@ -416,8 +416,7 @@ impl Controller {
         let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.plan.as_ref();
         let survey = census::survey(&self.census, &mut fleet, &self.sources, plan, now);
-        let names = self.sources.policy_names();
-        self.health.metrics.delivery.follow(&fleet, &survey, &names);
+        self.health.metrics.delivery.follow(&fleet, &survey);
         Some(survey)
     }
 

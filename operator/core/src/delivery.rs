@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use katonic_log_config::report::{Report, SinkReport};
+use katonic_log_config::report::{PolicyReport, Report, SinkReport};
 
 use crate::reporting::interval;
 
@@ -109,7 +109,7 @@ pub struct Fleet {
 impl Fleet {
     /// Takes what an agent says; whether a status may tell something else because of it.
     pub fn take(&mut self, pod: Pod, mut report: Report, now: Timestamp) -> bool {
-        // Two thousand policies may look for themselves in ten thousand reports.
+        // In this order each is found by [`policy_of`].
         report
             .policies
             .sort_by(|one, other| one.uid.cmp(&other.uid));
@@ -124,8 +124,9 @@ impl Fleet {
         let is_old = i64::try_from(report.uptime).unwrap_or(i64::MAX) > listened;
         for (route, sink) in sinks(&report) {
             let counted = before.as_ref().and_then(|before| {
-                let mut sinks = sinks(&before.report);
-                sinks.find_map(|(known, sink)| (known == route).then(|| Totals::of(sink)))
+                let policy = policy_of(&before.report, &route.policy)?;
+                let mut sinks = policy.sinks.iter();
+                sinks.find(|sink| sink.name == route.sink).map(Totals::of)
             });
             let now = Totals::of(sink);
             let counted = counted.unwrap_or_else(|| {
@@ -177,6 +178,13 @@ impl Fleet {
     pub fn totals(&self) -> &BTreeMap<Route, Totals> {
         &self.totals
     }
+}
+
+/// What a report that was taken says of a policy: two thousand of them may look for themselves in ten thousand reports.
+fn policy_of<'r>(report: &'r Report, uid: &str) -> Option<&'r PolicyReport> {
+    let policies = &report.policies;
+    let found = policies.binary_search_by(|policy| policy.uid.as_str().cmp(uid));
+    found.ok().map(|index| &policies[index])
 }
 
 /// Every sink of a report.

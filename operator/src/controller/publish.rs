@@ -175,7 +175,7 @@ impl Publisher {
                 coverage: &coverage,
                 restarts: known.restarts,
                 retention: known.retention,
-                delivery: delivery.as_ref(),
+                delivery,
             };
             // A condition's time has seconds; more would be lost on the way and look like a change.
             let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -296,7 +296,7 @@ impl Publisher {
                     coverage: &coverage.unwrap_or_default(),
                     restarts: known.restarts,
                     retention: known.retention,
-                    delivery: delivery.as_ref(),
+                    delivery,
                 },
             };
             let status = audit::summarize(&candidate, facts, seconds);

@@ -329,19 +329,6 @@ impl Sources {
             .with(|all| all.get(names::INSTALLATION)?.requested_at.clone())?
     }
 
-    /// The names of all policies by their UID; an audit policy's is that under which it ships.
-    pub fn policy_names(&self) -> BTreeMap<String, String> {
-        let audit_policies = self.audit_policies.all().unwrap_or_default();
-        let shipping = audit_policies.into_values();
-        let shipping = shipping.filter_map(|candidate| candidate.shipping);
-        let name = |candidate: &Candidate| (candidate.uid.clone(), candidate.name.clone());
-        let policies = self
-            .policies
-            .with(|all| all.values().map(name).collect::<Vec<_>>());
-        let shipped = shipping.map(|candidate| (candidate.uid, candidate.name));
-        shipped.chain(policies.unwrap_or_default()).collect()
-    }
-
     /// What pods have been given, as what injects remembers.
     pub fn history(&self) -> History {
         let by_policy = self

@@ -1,7 +1,7 @@
 //! What agents report, as metrics: a few series for each policy and each of its sinks, and none for those that are gone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Mutex, PoisonError},
 };
 
@@ -75,14 +75,15 @@ impl DeliveryMetrics {
         );
     }
 
-    /// Follows what agents have reported. `names`: the policies by their UID.
-    pub fn follow(&self, fleet: &Fleet, survey: &Survey, names: &BTreeMap<String, String>) {
+    /// Follows what agents have reported.
+    pub fn follow(&self, fleet: &Fleet, survey: &Survey) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *told);
         for (route, totals) in fleet.totals() {
-            let Some(policy) = names.get(&route.policy) else {
+            let policy = &survey.of(&route.policy).policy;
+            if policy.is_empty() {
                 continue;
-            };
+            }
             for (outcome, total) in outcomes(totals) {
                 let labels = RecordLabels {
                     policy: policy.clone(),
@@ -98,10 +99,8 @@ impl DeliveryMetrics {
                 }
             }
         }
-        for (uid, delivery) in survey.deliveries() {
-            if let Some(policy) = names.get(uid) {
-                self.follow_policy(policy, delivery, &mut told);
-            }
+        for delivery in survey.deliveries() {
+            self.follow_policy(delivery, &mut told);
         }
         for labels in before.records.difference(&told.records) {
             self.records.remove(labels);
@@ -115,7 +114,8 @@ impl DeliveryMetrics {
         }
     }
 
-    fn follow_policy(&self, policy: &str, delivery: &Delivery, told: &mut Told) {
+    fn follow_policy(&self, delivery: &Delivery, told: &mut Told) {
+        let policy = &delivery.policy;
         let refusing = delivery.refusing.values().map(|one| one.agents).sum();
         let states = [
             ("current", delivery.current),
@@ -125,7 +125,7 @@ impl DeliveryMetrics {
         ];
         for (state, agents) in states {
             let labels = AgentLabels {
-                policy: policy.to_owned(),
+                policy: policy.clone(),
                 state,
             };
             self.agents.get_or_create(&labels).set(gauge(agents));
@@ -133,7 +133,7 @@ impl DeliveryMetrics {
         }
         for (name, sink) in &delivery.sinks {
             let labels = SinkLabels {
-                policy: policy.to_owned(),
+                policy: policy.clone(),
                 sink: name.clone(),
             };
             let failing = sink.failing.values().map(|one| one.agents).sum();
@@ -168,6 +168,8 @@ fn gauge(number: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use k8s_openapi::jiff::Timestamp;
     use katonic_log_config::report::{PolicyReport, Report, SinkReport};
     use katonic_logging_core::delivery::{Asked, Pod};
@@ -186,9 +188,9 @@ mod tests {
             text
         };
         let mut fleet = Fleet::default();
-        let names = [("uid".to_owned(), "logs".to_owned())].into();
         let now = Timestamp::from_second(1000).unwrap();
         let asked = Asked {
+            name: "logs",
             uid: "uid",
             told: &[],
             acknowledged: None,
@@ -211,7 +213,7 @@ mod tests {
             };
             fleet.take(Pod::default(), report, now);
             let survey = fleet.survey(&BTreeMap::new(), std::slice::from_ref(&asked), now);
-            metrics.follow(&fleet, &survey, &names);
+            metrics.follow(&fleet, &survey);
             shown()
         };
         let series = |outcome: &str, count: u64| {
@@ -230,7 +232,7 @@ mod tests {
             "{text}"
         );
         let survey = fleet.survey(&BTreeMap::new(), &[], now);
-        metrics.follow(&fleet, &survey, &BTreeMap::new());
+        metrics.follow(&fleet, &survey);
         assert!(!shown().contains("splunk"));
     }
 }

@@ -1,12 +1,15 @@
 //! How each policy is doing over all of its pods.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_log_config::report::{PolicyReport, RefusedReason, SinkReport, SinkState};
 use katonic_logging_crds::{Plane, SinkStatus};
 
-use super::{Fleet, Losses, Route, Seen, losses::Told};
+use super::{Fleet, Losses, Route, Seen, losses::Told, policy_of};
 use crate::{candidate::Candidate, coverage::Index};
 
 /// How long an agent has for its first report after it was started.
@@ -32,7 +35,9 @@ pub(super) fn is_backlog(lag: u64) -> bool {
 /// How every policy is doing, by its UID.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Survey {
-    deliveries: HashMap<String, Delivery>,
+    deliveries: HashMap<Arc<str>, Delivery>,
+    /// How a policy is doing that no agent can have.
+    nobody: Delivery,
     /// Agents that have reported.
     pub agents: usize,
     /// When to look again though nobody has reported.
@@ -41,22 +46,18 @@ pub struct Survey {
 
 impl Survey {
     /// How a policy is doing; one that no agent can have is doing as one without pods.
-    pub fn of(&self, uid: &str) -> Delivery {
-        self.deliveries.get(uid).cloned().unwrap_or_default()
+    pub fn of(&self, uid: &str) -> &Delivery {
+        self.deliveries.get(uid).unwrap_or(&self.nobody)
     }
 
-    /// Every policy that has a pod, or a sink to tell of, by its UID.
-    pub fn deliveries(&self) -> impl Iterator<Item = (&str, &Delivery)> {
-        self.deliveries
-            .iter()
-            .map(|(uid, delivery)| (uid.as_str(), delivery))
+    /// Every policy of which it was asked.
+    pub fn deliveries(&self) -> impl Iterator<Item = &Delivery> {
+        let deliveries = self.deliveries.values();
+        deliveries.filter(|delivery| !delivery.policy.is_empty())
     }
 
-    fn at(&mut self, uid: &str) -> &mut Delivery {
-        if !self.deliveries.contains_key(uid) {
-            self.deliveries.insert(uid.to_owned(), Delivery::default());
-        }
-        self.deliveries.entry(uid.to_owned()).or_default()
+    fn at(&mut self, uid: impl Into<Arc<str>>) -> &mut Delivery {
+        self.deliveries.entry(uid.into()).or_default()
     }
 
     fn again_at(&mut self, at: Timestamp) {
@@ -67,6 +68,8 @@ impl Survey {
 /// How one policy is doing.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Delivery {
+    /// The policy's name; none where it was not asked of it.
+    pub policy: String,
     /// Agents that run in pods of the policy, those left out that have just been started.
     pub agents: usize,
     /// Those of them that run the policy as it is told.
@@ -131,6 +134,8 @@ pub struct Failing {
 /// A policy of which it is asked.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
+    /// Its name among all that ship logs.
+    pub name: &'a str,
     /// Its UID.
     pub uid: &'a str,
     /// What its status tells of its sinks.
@@ -144,6 +149,7 @@ impl<'a> Asked<'a> {
     pub fn of(candidate: &'a Candidate) -> Self {
         let status = candidate.status.as_ref();
         Self {
+            name: &candidate.name,
             uid: &candidate.uid,
             told: status.map_or(&[], |status| &status.sinks),
             acknowledged: candidate.losses_acknowledged,
@@ -193,7 +199,9 @@ impl Fleet {
                     survey.again_at(after(seen.at, silent_after));
                     for uid in uids {
                         let wanted = plane.revisions.get(&**uid).copied();
-                        let due = survey.at(uid).hear(seen, uid, wanted, now, &named);
+                        let due = survey
+                            .at(Arc::clone(uid))
+                            .hear(seen, uid, wanted, now, &named);
                         if let Some(due) = due {
                             survey.again_at(due);
                         }
@@ -209,7 +217,7 @@ impl Fleet {
                     survey.again_at(learnt);
                 }
                 for uid in uids {
-                    let delivery = survey.at(uid);
+                    let delivery = survey.at(Arc::clone(uid));
                     delivery.agents += 1;
                     delivery.silent += 1;
                     delivery.is_learning = now < learnt;
@@ -283,7 +291,9 @@ impl Fleet {
     /// Adds what is remembered of each sink.
     fn finish(&mut self, survey: &mut Survey, policies: &[Asked<'_>], now: Timestamp) {
         for policy in policies {
-            let sinks = &mut survey.at(policy.uid).sinks;
+            let delivery = survey.at(policy.uid);
+            policy.name.clone_into(&mut delivery.policy);
+            let sinks = &mut delivery.sinks;
             // Also those of which no agent that is left can tell.
             for told in policy.told.iter().filter(|told| told.losses.is_some()) {
                 sinks.entry(told.name.clone()).or_default();
@@ -325,9 +335,7 @@ impl Delivery {
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
         self.agents += 1;
-        let reports = &seen.report.policies;
-        let found = reports.binary_search_by(|report| report.uid.as_str().cmp(uid));
-        let Some(report) = found.ok().map(|index| &reports[index]) else {
+        let Some(report) = policy_of(&seen.report, uid) else {
             // What is left out for want of room has nothing to complain of.
             if seen.report.omitted > 0 {
                 self.current += 1;

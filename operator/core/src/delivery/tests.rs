@@ -79,7 +79,7 @@ impl Cluster {
         };
         let planes = [(Plane::Compute, pods)].into();
         let survey = fleet.survey(&planes, &[Asked::of(&self.policy)], at(second));
-        (survey.of("uid-of-logs"), survey.due)
+        (survey.of("uid-of-logs").clone(), survey.due)
     }
 
     /// The losses as the next leader finds them.
