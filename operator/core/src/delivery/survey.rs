@@ -384,6 +384,15 @@ impl Delivery {
 }
 
 impl SinkDelivery {
+    /// The way in which it fails for most agents.
+    pub fn worst(&self) -> Option<(SinkState, &Failing)> {
+        let worst = self
+            .failing
+            .iter()
+            .max_by_key(|(_, failing)| failing.agents);
+        worst.map(|(state, failing)| (*state, failing))
+    }
+
     /// Adds what the agent of one pod said of the sink, so long ago; when that means something else though nobody says anything.
     fn hear(
         &mut self,

@@ -120,12 +120,12 @@ pub(super) fn delivering(
         Some(self::rejected(candidate, name, losses))
     });
     let worst = of_policy()
-        .filter_map(|name| known(name)?.failing.iter().next_back())
-        .max_by_key(|(state, failing)| (failing.agents, Reverse(**state)));
+        .filter_map(|name| known(name)?.worst())
+        .max_by_key(|(state, failing)| (failing.agents, Reverse(*state)));
     let reason = if !lost.is_empty() {
         Some(Reason::LinesLost)
     } else if let Some((state, _)) = worst {
-        Some(Reason::SinkFailing(*state))
+        Some(Reason::SinkFailing(state))
     } else {
         (!failing.is_empty()).then_some(Reason::Backlogged)
     };
@@ -288,10 +288,7 @@ pub(super) fn of_sink(
     let unheard = SinkDelivery::default();
     let sink = delivery.sinks.get(name).unwrap_or(&unheard);
     if let Some(message) = failing(name, sink, delivery.agents) {
-        let worst = sink
-            .failing
-            .iter()
-            .max_by_key(|(_, failing)| failing.agents);
+        let worst = sink.worst();
         let state = worst.map_or(Reason::Backlogged.as_str(), |(state, _)| state.as_str());
         return told(state, Some(message));
     }

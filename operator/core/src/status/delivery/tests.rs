@@ -176,6 +176,27 @@ fn a_failing_sink_is_told_with_its_agents_words_and_recovers_after_a_while() {
 }
 
 #[test]
+fn a_sink_that_fails_in_two_ways_is_told_by_that_of_most_agents() {
+    let mut both = failing(SinkState::AuthenticationFailed);
+    let mut few = failing(SinkState::Misconfigured).failing;
+    for failing in few.values_mut() {
+        failing.agents = 1;
+    }
+    both.failing.extend(few);
+    let (sink, answer) = told(&candidate(), &delivery(3, both));
+    assert_eq!(state_of(&sink), "AuthenticationFailed");
+    assert_eq!(
+        answer.reason,
+        Reason::SinkFailing(SinkState::AuthenticationFailed)
+    );
+    assert!(
+        answer.message.contains("for 1 of 3 agents"),
+        "{}",
+        answer.message
+    );
+}
+
+#[test]
 fn a_sink_that_has_delivered_stays_so_while_nobody_sends_and_the_policy_is_the_same() {
     let candidate = candidate();
     let quiet = SinkDelivery {
