@@ -46,11 +46,12 @@ fn expect_undisturbed(reporting: Reporting, attempted: impl Fn(&Witness)) -> Res
         (&json!(300), &json!(0))
     );
     assert_eq!(witness.tally(300), Tally::perfect(300));
+    witness.wait("the end", |seen| {
+        let ended = seen.said.iter().find(|line| line["message"] == "ended");
+        // What an attempt may take at any other time; how long the end waits on a quiet machine is measured elsewhere.
+        ended.is_some_and(|line| line["milliseconds"].as_u64() < Some(5000))
+    });
     let seen = witness.seen();
-    let ended = seen.said.iter().find(|line| line["message"] == "ended");
-    let took = ended.and_then(|line| line["milliseconds"].as_u64());
-    // An attempt at any other time may take five seconds; how long the end waits on a quiet machine is measured elsewhere.
-    assert!(took.is_some_and(|took| took < 2500), "{took:?}");
     for line in &seen.said {
         assert!(!line.to_string().contains("hunter2"), "{line}");
     }
