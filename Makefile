@@ -47,4 +47,5 @@ crds: ## Generate manifests/crds from the Rust types.
 check-generated: crds ## Check that what is generated is committed.
 	@git diff --exit-code -- manifests/crds || { echo 'manifests/crds is not current: run `make crds` and commit it'; exit 1; }
 
-check: test lint check-generated ## What CI runs, in its order.
+check: FUZZ_SECONDS = 5
+check: test lint check-generated fuzz ## What CI runs, in its order.

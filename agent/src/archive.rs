@@ -75,6 +75,8 @@ pub struct Archive {
     is_conditional: bool,
     /// A credential was missing without which no record can be made.
     held: bool,
+    /// The digest of the credentials of the last attempt.
+    tried: [u8; 32],
 }
 
 /// The time as the store has it.
@@ -124,6 +126,7 @@ impl Archive {
             clock: Clock::default(),
             is_conditional: true,
             held: false,
+            tried: [0; 32],
             route,
             shared,
         }
@@ -326,7 +329,7 @@ impl Archive {
             if wait >= LONG {
                 self.client = None;
             }
-            self.shared.pause(wait).await;
+            self.shared.pause(wait, &self.route, self.tried).await;
         }
     }
 
@@ -415,6 +418,7 @@ impl Archive {
         };
         // Also a credential that was just replaced is used at once.
         let credentials = self.shared.mount.current();
+        self.tried = self.route.credentials(&credentials);
         let unusable = |error: crate::credential::CredentialError| Verdict::Hold {
             cause: Cause::AuthenticationFailed,
             reason: error.to_string(),
@@ -479,9 +483,10 @@ impl Archive {
     }
 
     async fn fail(&mut self, state: Reason, reason: String) {
+        self.tried = self.route.credentials(&self.shared.mount.current());
         self.is(Health::Failing(state, reason));
         let wait = self.backoff.next(None);
-        self.shared.pause(wait).await;
+        self.shared.pause(wait, &self.route, self.tried).await;
     }
 
     fn tell_unidentified(&self, run: &Run) {

@@ -3,6 +3,7 @@
 use std::{fmt, fs, io, path::Path};
 
 use katonic_log_config::CredentialKey;
+use sha2::{Digest, Sha256};
 
 /// The value of a credential; printed as `…`.
 #[derive(Clone, Eq, PartialEq)]
@@ -60,6 +61,17 @@ pub enum CredentialError {
     /// Not an address that can be sent to.
     #[error("the sink's address cannot be used")]
     Address,
+}
+
+/// What these credentials are by now, for comparison alone; one that cannot be read is as good as none.
+pub fn digest<'a>(directory: &Path, keys: impl IntoIterator<Item = &'a CredentialKey>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for key in keys {
+        let value = read(directory, key).map_or_else(|_| Vec::new(), |secret| secret.0);
+        digest.update((value.len() as u64).to_le_bytes());
+        digest.update(value);
+    }
+    digest.finalize().into()
 }
 
 /// Reads a credential from a mounted Secret, without the white space around it that editors leave.

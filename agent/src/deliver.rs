@@ -64,7 +64,7 @@ pub struct Shared {
     pub state_dir: PathBuf,
     /// Wakes them when there is something new to read or the phase changes.
     pub changed: Notify,
-    /// Ends the wait before the next attempt: a credential may have been replaced.
+    /// Has those look that wait before the next attempt: a credential may have been replaced.
     pub reloaded: Notify,
     /// How far the agent is.
     pub phase: Cell<Phase>,
@@ -75,9 +75,14 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Waits before the next attempt; not longer than a moment once the pod is ending.
-    pub async fn pause(&self, wait: Duration) {
+    /// Waits before the next attempt; not longer than a moment once the pod is ending, nor when the credentials of the route's
+    /// policy are others than were `tried`. What else may change of it ends its task.
+    pub async fn pause(&self, wait: Duration, route: &Route, tried: [u8; 32]) {
         let start = Instant::now();
+        let is_news = || route.credentials(&self.mount.current()) != tried;
+        if self.phase.get() == Phase::Running && is_news() {
+            return;
+        }
         loop {
             let running = self.phase.get() == Phase::Running;
             let end = start
@@ -91,10 +96,16 @@ impl Shared {
             }
             if running {
                 select! {
-                    () = sleep_until(end) => return,
-                    () = self.reloaded.notified() => return,
+                    // Both are told at once where a policy has changed, too.
+                    biased;
+                    () = self.reloaded.notified() => {
+                        if is_news() {
+                            return;
+                        }
+                    }
                     // Perhaps of phase.
                     () = self.changed.notified() => {}
+                    () = sleep_until(end) => return,
                 }
             } else {
                 sleep(end - Instant::now()).await;
@@ -117,6 +128,8 @@ pub struct Delivery {
     voice: Voice,
     /// A credential was missing without which no record can be made.
     held: bool,
+    /// The digest of the credentials of the last attempt.
+    tried: [u8; 32],
     /// When it was last looked how far what waits has come.
     looked: Instant,
     standing: Standing,
@@ -165,6 +178,7 @@ impl Delivery {
             backoff: Backoff::default(),
             voice: Voice::default(),
             held: false,
+            tried: [0; 32],
             looked: Instant::now(),
             standing: Standing::default(),
             route,
@@ -325,10 +339,10 @@ impl Delivery {
                 drop(body);
                 self.rewind();
                 self.rest();
-                self.shared.pause(wait).await;
+                self.pause(wait).await;
                 return;
             }
-            self.shared.pause(wait).await;
+            self.pause(wait).await;
         }
     }
 
@@ -336,6 +350,7 @@ impl Delivery {
         let target = self.route.target();
         // Also a credential that was just replaced is used at once.
         let credentials = self.shared.mount.current();
+        self.tried = self.route.credentials(&credentials);
         let address = match Address::resolve(&target, &credentials, &self.indexer.channel) {
             Ok(address) => address,
             Err(error) => {
@@ -406,9 +421,10 @@ impl Delivery {
     /// Nothing can be read for want of a credential.
     async fn wait_for_key(&mut self, reason: String) {
         self.held = true;
+        self.tried = self.route.credentials(&self.shared.mount.current());
         self.is(Health::Failing(Reason::Misconfigured, reason));
         let wait = self.backoff.next(None);
-        self.shared.pause(wait).await;
+        self.pause(wait).await;
     }
 
     /// Whatever credential was missing is there.
@@ -574,7 +590,11 @@ impl Delivery {
         if wait >= LONG {
             self.rest();
         }
-        self.shared.pause(wait).await;
+        self.pause(wait).await;
+    }
+
+    async fn pause(&self, wait: Duration) {
+        self.shared.pause(wait, &self.route, self.tried).await;
     }
 
     /// Reads everything again that is not settled.

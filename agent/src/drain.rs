@@ -2,7 +2,7 @@
 
 mod fallback;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::json;
 use tokio::{
@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     agent::{Agent, Running},
     counts::Counts,
+    cursor::RouteKey,
     deliver::Phase,
     tell::{Level, tell},
     termination::{self, SinkCounts},
@@ -32,11 +33,17 @@ const QUIET_LOOKS_AFTER_WRITING: u32 = 30;
 /// One part in so many of the budget is kept for counting, saving and telling.
 const RESERVE: u32 = 10;
 
+/// As much is kept for saving and telling alone.
+const RESERVE_TO_TELL: u32 = 20;
+
 /// Time between two looks at sinks that have not ended.
 const TICK: Duration = Duration::from_millis(50);
 
 /// How often the message is renewed that is there if the kubelet does not wait for the end.
 const RENEW: Duration = Duration::from_millis(500);
+
+/// About how many bytes of each sink are not accounted for.
+type PendingBytes = BTreeMap<RouteKey, u64>;
 
 impl Agent {
     /// Delivers what is left, within the budget, and says what became of everything.
@@ -49,7 +56,7 @@ impl Agent {
         // The pod may have been shorter than the time between two looks.
         self.reload();
         // The kubelet may give less time than this takes.
-        self.write_message(&self.message(true));
+        self.write_message(&self.message(&self.unacknowledged(), true));
         self.look_until_quiet(deadline).await;
         let changes = self.shared.source.files.borrow_mut().finish();
         let unopened = self.shared.source.files.borrow().unopened(&changes);
@@ -61,7 +68,7 @@ impl Agent {
             watch.begin_due(&self);
             if renewed.elapsed() >= RENEW {
                 renewed = Instant::now();
-                self.write_message(&self.message(true));
+                self.write_message(&self.message(&self.unacknowledged(), true));
             }
             self.a_route_ends(TICK).await;
         }
@@ -71,8 +78,9 @@ impl Agent {
         watch.end();
         // An agent that is started again after all delivers what this one has to count as lost.
         let state = self.state();
-        self.count_remains(&watch, &unopened);
-        self.write_message(&self.message(false));
+        let until = begun + self.settings.drain * (RESERVE_TO_TELL - 1) / RESERVE_TO_TELL;
+        let uncounted = self.count_remains(&watch, &unopened, until.into_std());
+        self.write_message(&self.message(&uncounted, false));
         let left = self.settings.drain.saturating_sub(begun.elapsed());
         let report = self.last_report(before, left);
         let (attempt, ()) = join!(
@@ -133,24 +141,44 @@ impl Agent {
         }
     }
 
-    /// Counts what nobody will deliver any more, and tells it.
-    fn count_remains(&self, watch: &Watch, unopened: &[String]) {
+    /// Counts what nobody will deliver any more, and tells it; gives about how many bytes there was no time to count.
+    fn count_remains(
+        &self,
+        watch: &Watch,
+        unopened: &[String],
+        until: std::time::Instant,
+    ) -> PendingBytes {
+        let mut uncounted = PendingBytes::new();
         for (key, running) in &self.routes {
             let route = &running.route;
             let source = &self.shared.source;
-            let (losses, mut remains) = route.give_up(source, watch.of(&key.policy_uid));
+            let (losses, mut remains) = route.give_up(source, watch.of(&key.policy_uid), until);
             for gone in &losses.gone {
                 gone.tell(json!({"policy": route.policy_name(), "sink": key.sink}));
             }
             remains.lost += route.lose_unopened(source, unopened);
             if remains.lost > 0 {
+                let mut details =
+                    json!({"policy": route.policy_name(), "sink": key.sink, "lost": remains.lost});
+                if remains.uncounted_bytes > 0 {
+                    details["uncounted_bytes"] = remains.uncounted_bytes.into();
+                    uncounted.insert(key.clone(), remains.uncounted_bytes);
+                }
                 tell(
                     Level::Error,
                     "lines could not be delivered before the pod ended",
-                    json!({"policy": route.policy_name(), "sink": key.sink, "lost": remains.lost}),
+                    details,
                 );
             }
         }
+        uncounted
+    }
+
+    fn unacknowledged(&self) -> PendingBytes {
+        let routes = self.routes.iter();
+        routes
+            .map(|(key, running)| (key.clone(), running.route.unacknowledged()))
+            .collect()
     }
 
     /// What became of everything so far.
@@ -166,12 +194,13 @@ impl Agent {
         total
     }
 
-    fn message(&self, ending: bool) -> String {
+    /// What became of everything, but for these bytes.
+    fn message(&self, pending: &PendingBytes, ending: bool) -> String {
         let sink = |running: &Running| SinkCounts {
             policy: running.route.policy_name(),
             sink: running.route.key.sink.clone(),
             counts: running.route.counts(),
-            pending_bytes: ending.then(|| running.route.unacknowledged()),
+            pending_bytes: pending.get(&running.route.key).copied(),
         };
         let sinks = self.routes.values().map(sink).collect();
         termination::message(self.total(), sinks, ending)

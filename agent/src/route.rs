@@ -1,6 +1,7 @@
 //! A sink of a policy and how far it has come in each log file. Sends nothing.
 
 mod age;
+mod away;
 mod condition;
 mod declined;
 mod ends;
@@ -25,6 +26,7 @@ use std::{
 
 use katonic_log_config::{Execution, Policy, Sink, Target};
 
+use away::Away;
 pub use condition::{Condition, Health, Reason};
 pub use declined::Declined;
 use declined::uncounted;
@@ -34,7 +36,7 @@ pub use object::{Content as ObjectContent, Due, Made, Ripe};
 use object::{OnItsWay, park_done};
 pub use remains::Remains;
 pub use room::Room;
-use track::{End, Track, View, end_of, for_each_unsent, order, settle};
+use track::{End, Track, Unshown, View, end_of, for_each_unsent, order, settle};
 use trouble::Kind;
 pub use trouble::Trouble;
 
@@ -43,6 +45,7 @@ use crate::{
     assemble::{FileNumber, Record},
     batch::{Body, Limits, Packer},
     counts::Counts,
+    credential,
     cursor::{Beginning, FileKey, Place, Position, Progress, RouteKey},
     encode::{Heads, Origin},
     files::{Content, Files, LogFile},
@@ -106,7 +109,7 @@ pub struct Filled {
 pub struct Losses {
     /// Records in files that were deleted long ago and were given up.
     pub abandoned: u64,
-    /// Files that went before they were read to their end; each counts as one record.
+    /// Files that went before they were read to their end, or came and went unseen; each counts as one record.
     pub gone: Vec<Trouble>,
     /// What is not lost, because the policy no longer takes it.
     pub declined: Vec<Declined>,
@@ -175,6 +178,8 @@ pub struct Route {
     parked: RefCell<HashMap<FileKey, Place>>,
     /// What a compressed file is read with that was not read to its end.
     unpacking: RefCell<Option<(FileNumber, Content)>>,
+    /// What the agent before this one knew, until all that is there is known.
+    away: RefCell<Option<Away>>,
     /// What was archived, where the sink is an archive.
     ledger: RefCell<Ledger>,
     /// The object that is written down and not yet in the store.
@@ -204,6 +209,7 @@ impl Route {
             policy: RefCell::new(policy),
             sink: RefCell::new(sink),
             counts: Cell::new(progress.counts),
+            away: RefCell::new(Some(Away::since(&progress.files))),
             condition: RefCell::default(),
             news: Cell::default(),
             tracks: RefCell::default(),
@@ -236,6 +242,11 @@ impl Route {
     /// Where it goes.
     pub fn target(&self) -> Target {
         self.sink.borrow().target.clone()
+    }
+
+    /// A digest of the credentials that its policy uses, as they are in this directory.
+    pub fn credentials(&self, directory: &Path) -> [u8; 32] {
+        credential::digest(directory, self.policy.borrow().credentials())
     }
 
     /// What it does with lines, if that is what the policy says.
@@ -354,15 +365,26 @@ impl Route {
         };
         self.leave_to_object(abandoned.iter_mut());
         let mut unsent: HashMap<FileNumber, u64> = HashMap::new();
-        let mut dropped = self.for_each_unsent(source, &abandoned, |file, _| {
+        let unshown = self.for_each_unsent(source, &abandoned, None, |file, _| {
             *unsent.entry(file).or_default() += 1;
         });
+        let mut dropped = unshown.dropped;
         losses.abandoned = unsent.values().sum();
         for track in &abandoned {
             let unsent = unsent.get(&track.file.number).copied();
             self.note_lost(source, &track.file.key, unsent.unwrap_or_default());
         }
         if files.are_complete() {
+            let away = self.away.take();
+            if let Some(away) = &away {
+                let missed = away.missed(&files).into_iter();
+                let is_wanted = |missed: &Trouble| policy.takes(&labels, &missed.file().container);
+                losses.gone.extend(missed.filter(is_wanted));
+            }
+            let is_unseen = |key: &FileKey, place: &Place| {
+                let away = away.as_ref();
+                away.is_some_and(|away| away.has_missed_end_of(key, place, &files))
+            };
             parked.retain(|key, place| {
                 let is_there = files.find(key).is_some();
                 if !is_there && let Some(position) = self.position_in_object(key) {
@@ -372,7 +394,11 @@ impl Route {
                 match place.declined {
                     _ if is_there => {}
                     Some(declined) => dropped += declined,
-                    None if !place.has_more() => {}
+                    None if !place.has_more() => {
+                        if is_unseen(key, place) && is_wanted() {
+                            losses.gone.push(Trouble::new(key, Kind::Unseen));
+                        }
+                    }
                     None if is_wanted() => {
                         let kind = Kind::Gone(place.unread());
                         losses.gone.push(Trouble::new(key, kind));
@@ -663,15 +689,16 @@ impl Route {
         processing.for_counting()
     }
 
-    /// Shows every record of these files that is not acknowledged; see [`for_each_unsent`].
+    /// Shows every record of these files that is not acknowledged, as far as there is time; see [`for_each_unsent`].
     fn for_each_unsent(
         &self,
         source: &Source,
         tracks: &[Track],
+        until: Option<Instant>,
         each: impl FnMut(FileNumber, Option<&Record<'_>>),
-    ) -> u64 {
+    ) -> Unshown {
         if tracks.is_empty() {
-            return 0;
+            return Unshown::default();
         }
         let passed = self.passed.borrow();
         let view = View {
@@ -679,6 +706,7 @@ impl Route {
             filtered: true,
             id: |key: &FileKey| file_id(&source.pod, key).number(),
             passed: |container: &str| passed.get(container).cloned().unwrap_or_default(),
+            until,
         };
         for_each_unsent(tracks, &view, each)
     }

@@ -23,7 +23,8 @@ pub struct SinkCounts {
     /// What became of its records.
     #[serde(flatten)]
     pub counts: Counts,
-    /// About how many bytes are not acknowledged; none once all is counted.
+    /// About how many bytes are not acknowledged, and at the end for how many there was no time to count their records; none once
+    /// all is counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_bytes: Option<u64>,
 }

@@ -13,13 +13,20 @@ use super::{
     kinds::SPLUNK,
     lines::{self, Content, Logs},
     pod::{Pod, policy},
-    receiver::{Mode, Receiver},
+    receiver::{Answer, Mode, Receiver, Wire},
     report,
     throughput::PATIENCE,
 };
 
 /// What the sidecar may have by default: above it the kernel ends the agent.
 const LIMIT: f64 = 32.0;
+
+/// What an operator answers to a report.
+const REPORTS: Wire = Wire::Http(Answer {
+    status: "200 OK",
+    media_type: "application/json",
+    body: r#"{"interval":60}"#,
+});
 
 const LINES: u32 = 1_000_000;
 
@@ -51,7 +58,10 @@ const PARTS: usize = 64 << 10;
 const UNFINISHED: (usize, usize) = (10, 5);
 
 pub fn measure(logs: &Logs) -> Outcome<()> {
-    report::at_most("memory, idle", idle()?, "MiB", 6.0);
+    report::at_most("memory, idle", idle(None)?, "MiB", 6.0);
+    let operator = Receiver::start(REPORTS, true)?;
+    let reporting = idle(Some(&operator))?;
+    report::at_most("memory, idle, reporting", reporting, "MiB", 6.0);
     let three = three_sinks(logs)?;
     report::at_most("memory, three sinks, one of them dead", three, "MiB", 24.0);
     report::told(
@@ -83,13 +93,19 @@ pub fn measure(logs: &Logs) -> Outcome<()> {
     Ok(())
 }
 
-/// After the first lines, when all is delivered.
-fn idle() -> Outcome<f64> {
+/// After the first lines, when all is delivered, and reported if there is an operator.
+fn idle(operator: Option<&Receiver>) -> Outcome<f64> {
     let receiver = SPLUNK.receiver()?;
     let pod = Pod::new(vec![policy(vec![SPLUNK.sink("splunk", &receiver)?])])?;
+    if let Some(operator) = operator {
+        pod.report_to(operator)?;
+    }
     let agent = pod.start(&[])?;
     lines::append(&pod.container("web"), 0..10)?;
     receiver.until_complete(&mut Lines::expected(10)?, PATIENCE)?;
+    if let Some(operator) = operator {
+        operator.until_requests("a report", PATIENCE, |requests| requests > 0)?;
+    }
     // Nothing is waited for: this is how long it has been idle.
     thread::sleep(Duration::from_secs(3));
     agent.memory()

@@ -6,10 +6,15 @@ use std::{
     process::Command,
 };
 
-use katonic_log_config::{Bundle, Policy, Sink, layout};
+use katonic_log_config::{Bundle, Endpoint, Policy, Reporting, Sink, layout};
 use tempfile::TempDir;
 
-use super::{Outcome, lines::POD, process::Process, receiver};
+use super::{
+    Outcome,
+    lines::POD,
+    process::Process,
+    receiver::{self, Receiver},
+};
 
 /// The file of the credential that every sink of the benchmark uses.
 pub const TOKEN: &str = "token";
@@ -46,6 +51,30 @@ impl Pod {
     /// The folder of a container's log.
     pub fn container(&self, name: &str) -> PathBuf {
         self.logs.join(name)
+    }
+
+    /// Has the agent report there, over TLS, from its start on.
+    pub fn report_to(&self, operator: &Receiver) -> Outcome<()> {
+        let file = self
+            .directory
+            .path()
+            .join("bundle")
+            .join(layout::BUNDLE_FILE);
+        let bundle = Bundle::decode(&fs::read(&file)?)?.bundle;
+        let bundle = Bundle {
+            reporting: Some(Reporting {
+                url: Endpoint::try_from(format!("https://{}", operator.address()))?,
+                server_name: "localhost".to_owned(),
+                certificate_authorities: receiver::tls::authority()?.to_owned(),
+            }),
+            revisions: vec!["1".to_owned(); bundle.policies.len()],
+            ..bundle
+        };
+        fs::write(file, bundle.encode()?)?;
+        let token = self.directory.path().join("token");
+        fs::create_dir(&token)?;
+        fs::write(token.join(layout::TOKEN_FILE), "secret")?;
+        Ok(())
     }
 
     /// Starts the agent with further flags.
@@ -85,6 +114,8 @@ pub fn command(program: &Path, directory: &Path, logs: &Path) -> Command {
         .arg(directory.join("labels"))
         .arg("--state-dir")
         .arg(directory.join("state"))
+        .arg("--token-dir")
+        .arg(directory.join("token"))
         .arg("--termination-log")
         .arg(directory.join("termination"))
         .env(layout::ENV_NAMESPACE, "katonic-platform")

@@ -13,6 +13,10 @@ const SUSPENSE: Duration = Duration::from_secs(1);
 /// A sink that takes records is believed so many refusals in a row.
 const BELIEVED: u32 = 8;
 
+/// It is believed no more than so many a minute in the end: a gateway that is in trouble for an hour costs thousands of records, not all
+/// that were written.
+const MOST_BELIEVED: u32 = 64;
+
 /// For so long it is asked again about the next one: a gateway in trouble refuses everything for a while. A sink that
 /// still refuses it is believed twice as many, so that a long run of bad records does not stop the rest for good.
 const DOUBT: Duration = Duration::from_mins(1);
@@ -96,7 +100,7 @@ impl Standing {
         }
         self.doubted = None;
         self.refused = 1;
-        self.believed = self.believed.saturating_mul(2);
+        self.believed = (self.believed * 2).min(MOST_BELIEVED);
         false
     }
 }
@@ -120,12 +124,12 @@ mod tests {
         let mut now = Instant::now();
         assert!(standing.takes());
         let mut all = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..6 {
             all.push(believed(&mut standing, now));
             assert!(standing.is_doubtful(now + DOUBT / 2), "it is asked again");
             now += DOUBT;
         }
-        assert_eq!(all, [8, 16, 32, 64]);
+        assert_eq!(all, [8, 16, 32, 64, 64, 64]);
         assert!(!standing.takes());
         assert_eq!(believed(&mut standing, now), 8);
     }

@@ -59,6 +59,7 @@ impl Route {
             filtered: false,
             id: |_: &FileKey| 0,
             passed: |_: &str| Passed::default(),
+            until: None,
         };
         for_each_unsent(&tracks, &view, |file, _| {
             *unsent.entry(file).or_default() += 1;

@@ -22,6 +22,8 @@ pub struct Remains {
     pub fallback: u64,
     /// Nobody has them.
     pub lost: u64,
+    /// About how many bytes there was no time to count the records of: in each file at least one, which counts as lost.
+    pub uncounted_bytes: u64,
 }
 
 /// How far a sink has come in each file.
@@ -68,13 +70,18 @@ impl Route {
         Some(route)
     }
 
-    /// Counts what is not acknowledged as lost, but for what the fallback has acknowledged.
-    pub fn give_up(&self, source: &Source, fallback: Option<&Self>) -> (Losses, Remains) {
+    /// Counts what is not acknowledged as lost, but for what the fallback has acknowledged; not longer than `until`.
+    pub fn give_up(
+        &self,
+        source: &Source,
+        fallback: Option<&Self>,
+        until: Instant,
+    ) -> (Losses, Remains) {
         let losses = self.sync(source);
         let reach = fallback.map(|fallback| fallback.reach(&source.files.borrow()));
         let mut remains = Remains::default();
         let tracks = self.tracks.borrow();
-        let mut dropped = self.for_each_unsent(source, &tracks, |_, record| {
+        let unshown = self.for_each_unsent(source, &tracks, Some(until), |_, record| {
             let reach = reach.as_ref().zip(record);
             if reach.is_some_and(|(reach, record)| reach.covers(record)) {
                 remains.fallback += 1;
@@ -82,6 +89,8 @@ impl Route {
                 remains.lost += 1;
             }
         });
+        let mut dropped = unshown.dropped;
+        remains.uncounted_bytes = unshown.bytes;
         remains.lost += self.in_object_alone(&tracks);
         let mut parked = self.parked.borrow_mut();
         let declined = parked.values_mut().map(|place| place.declined.take());

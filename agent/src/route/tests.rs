@@ -322,7 +322,8 @@ impl Agent {
         let tracks = self.route.tracks.borrow();
         let dropped = self
             .route
-            .for_each_unsent(&self.source, &tracks, |_, _| records += 1);
+            .for_each_unsent(&self.source, &tracks, None, |_, _| records += 1)
+            .dropped;
         (records, dropped)
     }
 
@@ -369,7 +370,7 @@ proptest! {
         if is_killed {
             agent.restart(&log);
         }
-        let (losses, remains) = agent.route.give_up(&agent.source, None);
+        let (losses, remains) = agent.route.give_up(&agent.source, None, Instant::now() + Duration::from_hours(1));
         prop_assert_eq!((losses.records(), remains), (0, Remains::default()));
         let expected = Counts { delivered, dropped: total - delivered, ..Counts::default() };
         prop_assert_eq!(agent.route.counts(), expected);
@@ -394,6 +395,24 @@ proptest! {
         prop_assert_eq!(agent.route.counts().lost, 0);
         prop_assert!(agent.route.tracks.borrow().is_empty());
     }
+}
+
+#[test]
+fn what_there_is_no_time_to_count_is_told_in_bytes_and_is_one_record_at_least() {
+    let mut log = Log::new();
+    let mut agent = Agent::new(&log, plain());
+    log.write(&vec![(false, false, "line".to_owned()); 100]);
+    agent.look();
+    let size = fs::metadata(log.path("0.log")).unwrap().len();
+    let (losses, remains) = agent.route.give_up(&agent.source, None, Instant::now());
+    assert_eq!(losses.records(), 0);
+    let expected = Remains {
+        lost: 1,
+        uncounted_bytes: size,
+        ..Remains::default()
+    };
+    assert_eq!(remains, expected);
+    assert_eq!(agent.route.counts().lost, 1);
 }
 
 /// Passing over what is acknowledged of a huge file takes its time, which other sinks must have, too.

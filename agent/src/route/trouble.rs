@@ -24,6 +24,10 @@ pub(super) enum Kind {
     Damaged,
     /// It was deleted or truncated before this many bytes of it, or more, were read.
     Gone(u64),
+    /// It was deleted while no agent was running, and could have been added to.
+    Unseen,
+    /// It, and those of the starts up to this one, came and went while no agent was running.
+    Missed(u32),
 }
 
 impl Trouble {
@@ -54,6 +58,13 @@ impl Trouble {
             Kind::Gone(bytes) => {
                 route["bytes"] = json!(bytes);
                 "a log file was gone before it was read to its end; the rest is lost"
+            }
+            Kind::Unseen => {
+                "a log file was deleted while no agent was running; what was written to it meanwhile is lost"
+            }
+            Kind::Missed(through) => {
+                route["through_restart"] = json!(through);
+                "a container was started and ended while no agent was running, and its log is gone; what was in it is lost"
             }
         };
         tell(Level::Error, message, route);

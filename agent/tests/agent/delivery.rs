@@ -202,6 +202,36 @@ fn a_busy_sink_is_asked_again_not_before_it_says() -> Result<()> {
     Ok(())
 }
 
+/// Its own credential may be what it waits for; somebody else's policy is not.
+#[test]
+fn a_busy_sink_is_left_alone_until_its_own_credential_changes() -> Result<()> {
+    const TIMES: usize = 4;
+    let (witness, elsewhere) = (Witness::default(), Witness::default());
+    let busy = Server::start(&witness, |request| {
+        if request.number < TIMES {
+            return Reply::Refuse(503, "Retry-After: 300\r\n", String::new());
+        }
+        Reply::Accept
+    })?;
+    let other = Server::start(&elsewhere, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    let mut policies = vec![policy("p", splunk(&busy.url())?)];
+    pod.set("token", Some(b"0"))?;
+    pod.set_policies(policies.clone())?;
+    pod.write("web", "0.log", 1..=10)?;
+    let _agent = pod.start(&witness)?;
+    for time in 1..=TIMES {
+        witness.wait("one more request", |seen| seen.requests == time);
+        policies.push(policy(&format!("q{time}"), http(&other.url())?));
+        pod.set_policies(policies.clone())?;
+        elsewhere.wait("the other policy", |seen| seen.records.len() == 10 * time);
+        assert_eq!(witness.seen().requests, time);
+        pod.set("token", Some(time.to_string().as_bytes()))?;
+    }
+    assert_eq!(witness.wait_lines(10), Tally::perfect(10));
+    Ok(())
+}
+
 #[test]
 fn a_dead_sink_delays_no_other() -> Result<()> {
     let witness = Witness::default();

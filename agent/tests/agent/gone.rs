@@ -492,3 +492,50 @@ fn every_record_has_exactly_one_fate() -> Result<()> {
     assert_eq!(counts(&message).into_iter().flatten().sum::<u64>(), LINES);
     Ok(())
 }
+
+/// What nobody can count is told as a loss of one line at least.
+#[test]
+fn what_was_written_and_deleted_while_no_agent_was_running_is_told() -> Result<()> {
+    let witness = Witness::default();
+    let server = Server::start(&witness, |_| Reply::Accept)?;
+    let mut pod = Pod::new()?;
+    pod.set_policies(vec![policy("p", http(&server.url())?)])?;
+    pod.write("web", "0.log", 1..=100)?;
+    pod.write("job", "0.log", 101..=200)?;
+    let agent = pod.start(&witness)?;
+    witness.wait_lines(200);
+    pod.wait_saved(200)?;
+    agent.kill()?;
+    // Of one the live file is rotated away and deleted, of the other the logs of two starts.
+    pod.write("web", "0.log", 1001..=1010)?;
+    pod.rotate("web", "20261123-100000", 201..=300)?;
+    fs::remove_file(pod.log("web", "0.log.20261123-100000"))?;
+    pod.write("job", "3.log", 301..=400)?;
+    let agent = pod.start(&witness)?;
+    // Of two containers, in whatever order.
+    assert_eq!(witness.wait_lines(400).unique, 400);
+    witness.wait_said(
+        "a log file was deleted while no agent was running; what was written to it meanwhile is lost",
+        &[("sink", "sink"), ("container", "web")],
+    );
+    witness.wait("the starts", |seen| {
+        seen.said.iter().any(|line| {
+            line["message"]
+                == "a container was started and ended while no agent was running, and its log is gone; what was in it is lost"
+                && (&line["container"], &line["restart"], &line["through_restart"])
+                    == (&"job".into(), &1.into(), &2.into())
+        })
+    });
+    let (_, message) = agent.terminate()?;
+    assert_eq!(
+        (&message["delivered"], &message["lost"]),
+        (&400.into(), &2.into())
+    );
+    // Told once.
+    let agent = pod.start(&witness)?;
+    pod.write("job", "3.log", 401..=410)?;
+    witness.wait_lines(410);
+    let (_, message) = agent.terminate()?;
+    assert_eq!(&message["lost"], 2);
+    Ok(())
+}

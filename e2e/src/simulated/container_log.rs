@@ -143,6 +143,15 @@ impl ContainerLog {
     }
 
     /// Rotated generations of the current run, the oldest first.
+    /// How many rotated files there are by now.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn rotations(&self) -> Result<usize> {
+        let rotated = self.rotated_files();
+        Ok(rotated.context("failed to list a container's logs")?.len())
+    }
+
     fn rotated_files(&self) -> io::Result<Vec<PathBuf>> {
         let prefix = format!("{}.log.", self.restart);
         let mut files = Vec::new();

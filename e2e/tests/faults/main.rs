@@ -109,18 +109,22 @@ fn assert_all_came<'a>(records: impl IntoIterator<Item = &'a Record>, printed: u
     tally
 }
 
-/// Every record of every sink has exactly one fate, as the agent's last message says; gives how many were delivered.
-fn assert_accounted(pod: &Pod, records: usize) -> Result<u64> {
+/// A count of the agent's last message.
+fn counted(pod: &Pod, fate: &str) -> Result<u64> {
     let message =
         std::fs::read_to_string(pod.termination_log()).context("no termination message")?;
     let value: serde_json::Value = serde_json::from_str(&message)?;
-    let count = |name: &str| value[name].as_u64().with_context(|| message.clone());
+    value[fate].as_u64().context(message)
+}
+
+/// Every record of every sink has exactly one fate, as the agent's last message says; gives how many were delivered.
+fn assert_accounted(pod: &Pod, records: usize) -> Result<u64> {
     let mut sum = 0;
     for fate in ["delivered", "rejected", "dropped", "lost", "fallback"] {
-        sum += count(fate)?;
+        sum += counted(pod, fate)?;
     }
-    assert_eq!(sum, u64::try_from(records)?, "{message}");
-    count("delivered")
+    assert_eq!(sum, u64::try_from(records)?);
+    counted(pod, "delivered")
 }
 
 /// A container that writes evenly and its agent, which sends to one sink.
