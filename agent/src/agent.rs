@@ -55,6 +55,8 @@ pub struct Agent {
     saving: Saving,
     /// Cursors of routes that no bundle has named yet.
     pub(crate) resting: Cursors,
+    /// Whether the cursors are those of the agent before this one: no policy was in force yet.
+    was_away: bool,
     /// Counts of routes that are gone.
     pub(crate) retired: Counts,
     version: Option<Version>,
@@ -150,6 +152,7 @@ impl Agent {
             routes: BTreeMap::new(),
             saving: Saving::new(store, sequence),
             resting,
+            was_away: true,
             retired,
             version: None,
             last_good: None,

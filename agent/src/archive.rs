@@ -410,15 +410,15 @@ impl Archive {
         item: &Item<'_>,
         once: bool,
     ) -> Result<(Reply, Option<SystemTime>), Verdict> {
+        // Also a credential that was just replaced is used at once.
+        let credentials = self.shared.mount.current();
+        self.tried = self.route.credentials(&credentials);
         let Some(ObjectStorage { store, .. }) = self.route.archive() else {
             return Err(Verdict::Hold {
                 cause: Cause::Misconfigured,
                 reason: "the sink is no archive any more".to_owned(),
             });
         };
-        // Also a credential that was just replaced is used at once.
-        let credentials = self.shared.mount.current();
-        self.tried = self.route.credentials(&credentials);
         let unusable = |error: crate::credential::CredentialError| Verdict::Hold {
             cause: Cause::AuthenticationFailed,
             reason: error.to_string(),

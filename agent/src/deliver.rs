@@ -188,6 +188,12 @@ impl Delivery {
 
     /// Delivers until the pod has ended and everything is delivered.
     pub async fn run(mut self) {
+        if let Some((end, tried)) = self.route.waits(None) {
+            // What has ended the task before this one is no news for the sink.
+            self.tried = tried;
+            self.pause(end.saturating_duration_since(Instant::now()))
+                .await;
+        }
         loop {
             match self.next().await {
                 Next::Look => self.look().await,
@@ -322,7 +328,11 @@ impl Delivery {
                 Verdict::Refused {
                     record: None,
                     reason,
-                } if body.records == 1 && self.standing.is_doubtful(Instant::now()) => {
+                } if body.records == 1
+                    // At the end there is no time to find out, and there may be others behind it that are taken.
+                    && self.shared.phase.get() == Phase::Running
+                    && self.standing.is_doubtful(Instant::now()) =>
+                {
                     (Reason::Rejected, reason, None)
                 }
                 Verdict::Refused { record, reason } => {
@@ -421,8 +431,13 @@ impl Delivery {
     /// Nothing can be read for want of a credential.
     async fn wait_for_key(&mut self, reason: String) {
         self.held = true;
-        self.tried = self.route.credentials(&self.shared.mount.current());
+        let credentials = self.shared.mount.current();
+        self.tried = self.route.credentials(&credentials);
         self.is(Health::Failing(Reason::Misconfigured, reason));
+        if self.route.ready(&credentials).is_ok() {
+            // It has come in this moment.
+            return;
+        }
         let wait = self.backoff.next(None);
         self.pause(wait).await;
     }
@@ -550,7 +565,13 @@ impl Delivery {
                 self.window.confirm(is_indexed);
                 None
             }
-            Err(Verdict::Hold { cause, reason }) => Some(Health::Failing(cause.into(), reason)),
+            Err(Verdict::Hold { cause, reason }) => {
+                if self.route.credentials(&self.shared.mount.current()) != self.tried {
+                    // Another channel, too: what the old one had is sent again.
+                    self.begin_again();
+                }
+                Some(Health::Failing(cause.into(), reason))
+            }
             Err(Verdict::Retry { reason, .. }) => {
                 Some(Health::Failing(Reason::Unreachable, reason))
             }
@@ -594,7 +615,9 @@ impl Delivery {
     }
 
     async fn pause(&self, wait: Duration) {
+        self.route.waits(Some((Instant::now() + wait, self.tried)));
         self.shared.pause(wait, &self.route, self.tried).await;
+        self.route.waits(None);
     }
 
     /// Reads everything again that is not settled.

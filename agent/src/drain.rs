@@ -33,8 +33,11 @@ const QUIET_LOOKS_AFTER_WRITING: u32 = 30;
 /// One part in so many of the budget is kept for counting, saving and telling.
 const RESERVE: u32 = 10;
 
-/// As much is kept for saving and telling alone.
-const RESERVE_TO_TELL: u32 = 20;
+/// Counting may take as much longer than the budget as one part in so many of it: the pod has a sixth of its grace period left then.
+const OVERTIME: u32 = 10;
+
+/// And at least so long, which a short grace period may not have: then the message that is there already stays.
+const LEAST_COUNTING: Duration = Duration::from_secs(2);
 
 /// Time between two looks at sinks that have not ended.
 const TICK: Duration = Duration::from_millis(50);
@@ -78,7 +81,8 @@ impl Agent {
         watch.end();
         // An agent that is started again after all delivers what this one has to count as lost.
         let state = self.state();
-        let until = begun + self.settings.drain * (RESERVE_TO_TELL - 1) / RESERVE_TO_TELL;
+        let until = begun + self.settings.drain * (OVERTIME + 1) / OVERTIME;
+        let until = until.max(Instant::now() + LEAST_COUNTING);
         let uncounted = self.count_remains(&watch, &unopened, until.into_std());
         self.write_message(&self.message(&uncounted, false));
         let left = self.settings.drain.saturating_sub(begun.elapsed());
@@ -149,7 +153,10 @@ impl Agent {
         until: std::time::Instant,
     ) -> PendingBytes {
         let mut uncounted = PendingBytes::new();
-        for (key, running) in &self.routes {
+        let mut routes: Vec<_> = self.routes.iter().collect();
+        // The one with the longest backlog takes time from itself alone.
+        routes.sort_by_cached_key(|(_, running)| running.route.unacknowledged());
+        for (key, running) in routes {
             let route = &running.route;
             let source = &self.shared.source;
             let (losses, mut remains) = route.give_up(source, watch.of(&key.policy_uid), until);

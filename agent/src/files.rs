@@ -11,7 +11,7 @@ mod name;
 mod unpack;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     rc::Rc,
@@ -116,6 +116,11 @@ impl Files {
                 container.unwrap_or_default().to_owned()
             })
             .collect()
+    }
+
+    /// Of which starts of a container there were files, known or not, when its directory was listed first; none before that.
+    pub fn there_at_first(&self, container: &str) -> Option<&BTreeSet<u32>> {
+        self.containers.get(container)?.there_at_first()
     }
 
     /// Whether every file that is there is known, so that one that is not known is gone.

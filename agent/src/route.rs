@@ -24,9 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use katonic_log_config::{Execution, Policy, Sink, Target};
+use katonic_log_config::{Execution, Filter, Policy, Sink, Target};
 
-use away::Away;
+use away::{Away, may_have_grown};
 pub use condition::{Condition, Health, Reason};
 pub use declined::Declined;
 use declined::uncounted;
@@ -156,6 +156,9 @@ enum Read {
     Failed,
 }
 
+/// The end of a wait for a sink, and the digest of the credentials that were tried.
+pub type Wait = (tokio::time::Instant, [u8; 32]);
+
 /// A sink of a policy.
 #[derive(Debug)]
 pub struct Route {
@@ -178,7 +181,7 @@ pub struct Route {
     parked: RefCell<HashMap<FileKey, Place>>,
     /// What a compressed file is read with that was not read to its end.
     unpacking: RefCell<Option<(FileNumber, Content)>>,
-    /// What the agent before this one knew, until all that is there is known.
+    /// What the agent before this one knew, until all that is there is known; none where there was none.
     away: RefCell<Option<Away>>,
     /// What was archived, where the sink is an archive.
     ledger: RefCell<Ledger>,
@@ -187,6 +190,8 @@ pub struct Route {
     /// Whether it gets nothing but what other sinks have left.
     is_fallback: Cell<bool>,
     synced: Cell<Option<u64>>,
+    /// Until when its task waits for the sink, and the digest of the credentials that were tried.
+    wait: Cell<Option<Wait>>,
     /// Which container comes first in the next batch, so that none starves.
     turn: Cell<usize>,
 }
@@ -209,7 +214,7 @@ impl Route {
             policy: RefCell::new(policy),
             sink: RefCell::new(sink),
             counts: Cell::new(progress.counts),
-            away: RefCell::new(Some(Away::since(&progress.files))),
+            away: RefCell::default(),
             condition: RefCell::default(),
             news: Cell::default(),
             tracks: RefCell::default(),
@@ -219,8 +224,15 @@ impl Route {
             on_its_way: RefCell::default(),
             is_fallback: Cell::default(),
             synced: Cell::default(),
+            wait: Cell::default(),
             turn: Cell::default(),
         }
+    }
+
+    /// It goes on where the agent before this one was ended: what came and went meanwhile was not read.
+    pub fn was_away(&self) {
+        let away = Away::since(self.parked.borrow().iter());
+        self.away.replace(Some(away));
     }
 
     /// Name of the policy, for people.
@@ -244,9 +256,17 @@ impl Route {
         self.sink.borrow().target.clone()
     }
 
-    /// A digest of the credentials that its policy uses, as they are in this directory.
+    /// A digest of the credentials that its records and requests need, as they are in this directory.
     pub fn credentials(&self, directory: &Path) -> [u8; 32] {
-        credential::digest(directory, self.policy.borrow().credentials())
+        let sink = self.sink.borrow();
+        let policy = self.policy.borrow();
+        let of_filters = policy.filters.iter().filter_map(Filter::credential);
+        credential::digest(directory, sink.credentials().into_iter().chain(of_filters))
+    }
+
+    /// Sets until when its task waits; gives what was set before, which a task that follows goes on with.
+    pub fn waits(&self, wait: Option<Wait>) -> Option<Wait> {
+        self.wait.replace(wait)
     }
 
     /// What it does with lines, if that is what the policy says.
@@ -295,6 +315,9 @@ impl Route {
             }
             self.policy.replace(policy.clone());
             let before = self.sink.replace(sink.clone());
+            if before != *sink {
+                self.wait.take();
+            }
             if before.target != sink.target {
                 // Of another place nothing is known.
                 self.is(&Health::Unknown);
@@ -374,17 +397,13 @@ impl Route {
             let unsent = unsent.get(&track.file.number).copied();
             self.note_lost(source, &track.file.key, unsent.unwrap_or_default());
         }
+        if let Some(away) = &mut *self.away.borrow_mut() {
+            let missed = away.missed(&files).into_iter();
+            let is_wanted = |missed: &Trouble| policy.takes(&labels, &missed.file().container);
+            losses.gone.extend(missed.filter(is_wanted));
+        }
         if files.are_complete() {
-            let away = self.away.take();
-            if let Some(away) = &away {
-                let missed = away.missed(&files).into_iter();
-                let is_wanted = |missed: &Trouble| policy.takes(&labels, &missed.file().container);
-                losses.gone.extend(missed.filter(is_wanted));
-            }
-            let is_unseen = |key: &FileKey, place: &Place| {
-                let away = away.as_ref();
-                away.is_some_and(|away| away.has_missed_end_of(key, place, &files))
-            };
+            let was_away = self.away.take().is_some();
             parked.retain(|key, place| {
                 let is_there = files.find(key).is_some();
                 if !is_there && let Some(position) = self.position_in_object(key) {
@@ -395,7 +414,7 @@ impl Route {
                     _ if is_there => {}
                     Some(declined) => dropped += declined,
                     None if !place.has_more() => {
-                        if is_unseen(key, place) && is_wanted() {
+                        if was_away && may_have_grown(key, place, &files) && is_wanted() {
                             losses.gone.push(Trouble::new(key, Kind::Unseen));
                         }
                     }
@@ -410,7 +429,9 @@ impl Route {
             });
         }
         for gone in &losses.gone {
-            self.note_lost(source, gone.file(), 1);
+            for file in gone.files() {
+                self.note_lost(source, &file, 1);
+            }
         }
         if tracks.len() > FEW {
             // After a restart all were parked, and of that the room would stay.

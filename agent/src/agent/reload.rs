@@ -218,6 +218,7 @@ impl Agent {
                 self.retired += progress.settled();
             }
         }
+        self.was_away &= bundle.policies.is_empty();
         self.shared.dirty.set(true);
         self.shared.changed.notify_waiters();
     }
@@ -291,13 +292,17 @@ impl Agent {
             running.route
         } else {
             let progress = self.resting.remove(&key).unwrap_or_default();
-            Rc::new(Route::new(
+            let route = Route::new(
                 key.clone(),
                 policy.clone(),
                 processing,
                 sink.clone(),
                 progress,
-            ))
+            );
+            if self.was_away {
+                route.was_away();
+            }
+            Rc::new(route)
         };
         let running = Running::start(route, &self.shared);
         self.routes.insert(key, running);

@@ -15,7 +15,7 @@ const BELIEVED: u32 = 8;
 
 /// It is believed no more than so many a minute in the end: a gateway that is in trouble for an hour costs thousands of records, not all
 /// that were written.
-const MOST_BELIEVED: u32 = 64;
+const MOST_BELIEVED: u32 = 256;
 
 /// For so long it is asked again about the next one: a gateway in trouble refuses everything for a while. A sink that
 /// still refuses it is believed twice as many, so that a long run of bad records does not stop the rest for good.
@@ -124,12 +124,12 @@ mod tests {
         let mut now = Instant::now();
         assert!(standing.takes());
         let mut all = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..7 {
             all.push(believed(&mut standing, now));
             assert!(standing.is_doubtful(now + DOUBT / 2), "it is asked again");
             now += DOUBT;
         }
-        assert_eq!(all, [8, 16, 32, 64, 64, 64]);
+        assert_eq!(all, [8, 16, 32, 64, 128, 256, 256]);
         assert!(!standing.takes());
         assert_eq!(believed(&mut standing, now), 8);
     }

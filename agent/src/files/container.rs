@@ -1,7 +1,7 @@
 //! The log files of one container: finds them by what is in them, keeps their order. Reads no lines.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     fs, io,
     path::Path,
     rc::Rc,
@@ -33,6 +33,8 @@ pub(super) struct Container {
     /// By restart and beginning.
     by_key: HashMap<(u32, Beginning), Rc<LogFile>>,
     listing: Listing,
+    /// Of which starts there were files when it was listed first.
+    at_first: Option<BTreeSet<u32>>,
     /// As many of the oldest files need no more looks.
     quiet: usize,
 }
@@ -111,6 +113,7 @@ impl Container {
             files: Vec::new(),
             by_key: HashMap::new(),
             listing: Listing::default(),
+            at_first: None,
             quiet: 0,
         }
     }
@@ -121,6 +124,10 @@ impl Container {
 
     pub(super) fn find(&self, key: &FileKey) -> Option<&Rc<LogFile>> {
         self.by_key.get(&(key.restart, key.beginning))
+    }
+
+    pub(super) fn there_at_first(&self) -> Option<&BTreeSet<u32>> {
+        self.at_first.as_ref()
     }
 
     /// Whether everything that is there is known.
@@ -199,11 +206,13 @@ impl Container {
                 Some(((file.key.restart, packed, stamp.inode()), Rc::clone(file)))
             })
             .collect();
+        let mut there = BTreeSet::new();
         for entry in entries {
             let entry = entry?;
             let Some(name) = entry.file_name().to_str().and_then(Name::parse) else {
                 continue;
             };
+            there.insert(name.restart);
             let path = entry.path();
             match self.look_at(&path, &name, &by_inode, stock, changes) {
                 Ok(Sight::File(file, stamp)) => found.add(&file, name, stamp),
@@ -217,6 +226,7 @@ impl Container {
                 }
             }
         }
+        self.at_first.get_or_insert(there);
         Ok(())
     }
 

@@ -22,7 +22,8 @@ pub struct Remains {
     pub fallback: u64,
     /// Nobody has them.
     pub lost: u64,
-    /// About how many bytes there was no time to count the records of: in each file at least one, which counts as lost.
+    /// About how many bytes there was no time to count the records of that nobody has: in each file at least one, which counts
+    /// as lost.
     pub uncounted_bytes: u64,
 }
 
@@ -31,6 +32,18 @@ pub struct Remains {
 struct Reach(HashMap<FileNumber, Place>);
 
 impl Reach {
+    /// As far as it has everything of a file.
+    fn end_of(&self, file: FileNumber) -> u64 {
+        let end = |place: &Place| {
+            if place.done {
+                u64::MAX
+            } else {
+                place.position.start()
+            }
+        };
+        self.0.get(&file).map_or(0, end)
+    }
+
     fn covers(&self, record: &Record<'_>) -> bool {
         self.0.get(&record.file).is_some_and(|place| {
             place.done || record.offset < place.position.resume(record.stream.index())
@@ -90,7 +103,16 @@ impl Route {
             }
         });
         let mut dropped = unshown.dropped;
-        remains.uncounted_bytes = unshown.bytes;
+        for (number, from) in unshown.rest {
+            let reached = reach.as_ref().map_or(0, |reach| reach.end_of(number));
+            let length = tracks.iter().find(|track| track.file.number == number);
+            let length = length.map_or(0, |track| track.file.length());
+            let uncounted = length.saturating_sub(from.max(reached));
+            // Of what the fallback has of it the number is not known either.
+            remains.fallback += u64::from(reached > from);
+            remains.lost += u64::from(uncounted > 0);
+            remains.uncounted_bytes += uncounted;
+        }
         remains.lost += self.in_object_alone(&tracks);
         let mut parked = self.parked.borrow_mut();
         let declined = parked.values_mut().map(|place| place.declined.take());

@@ -23,7 +23,7 @@ use crate::{
         multiline::{Joining, Multiline},
         rate_limit::Passed,
     },
-    reader::{AtEnd, Reached, Reader},
+    reader::{AtEnd, ReadAt, Reader},
 };
 
 /// A line that was begun is delivered as it stands when its file was quiet for this long.
@@ -315,27 +315,34 @@ pub(super) struct View<'a, I, P> {
 }
 
 /// What was not shown.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Default)]
 pub(super) struct Unshown {
     /// Records that the policy's filters left out.
     pub(super) dropped: u64,
-    /// About how many bytes there was no time for.
-    pub(super) bytes: u64,
+    /// Files for whose rest there was no time, and where that begins.
+    pub(super) rest: Vec<(FileNumber, u64)>,
 }
 
-/// As many records are shown between two looks at the clock.
-const UNTIMED: u32 = 64;
+/// A file that is read as long as there is time.
+struct Timed<'a, F>(&'a F, Option<Instant>);
+
+impl<F: ReadAt> ReadAt for Timed<'_, F> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.1.is_some_and(|until| Instant::now() >= until) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.0.read_at(buffer, offset)
+    }
+}
 
 /// Shows every record that is not acknowledged, with the file in which it begins; no record stands for what cannot be
-/// read any more or for which there is no time, which is at least one.
+/// read any more, which is at least one.
 pub(super) fn for_each_unsent(
     tracks: &[Track],
     view: &View<'_, impl Fn(&FileKey) -> u64, impl Fn(&str) -> Passed>,
     mut each: impl FnMut(FileNumber, Option<&Record<'_>>),
 ) -> Unshown {
-    let mut bytes = 0;
-    let mut shown = 0_u32;
-    let is_over = || view.until.is_some_and(|until| Instant::now() >= until);
+    let mut rest = Vec::new();
     let mut scratch = Scratch::default();
     let mut sieve = view
         .filtered
@@ -347,13 +354,6 @@ pub(super) fn for_each_unsent(
     let mut buffer = Vec::new();
     let mut begun = None;
     for (index, track) in tracks.iter().enumerate() {
-        if is_over() {
-            bytes += track.file.length().saturating_sub(track.committed.start());
-            if track.file.length() > track.committed.start() {
-                each(track.file.number, None);
-            }
-            continue;
-        }
         let mut reader = Reader::at(track.file.number, track.committed, track.file.modified());
         if let Some(begun) = begun.take() {
             reader.inherit(begun);
@@ -374,15 +374,12 @@ pub(super) fn for_each_unsent(
             }
         }
         let mut show = |record: &Record<'_>| {
-            shown = shown.wrapping_add(1);
-            if shown % UNTIMED == 0 && is_over() {
-                return Taken::No;
-            }
             each(record.file, Some(record));
             Taken::Yes
         };
         let whole = track.file.content(None).and_then(|content| {
-            let reached = reader.read(&content, at_end, joining, &mut buffer, |record| {
+            let timed = Timed(&content, view.until);
+            reader.read(&timed, at_end, joining, &mut buffer, |record| {
                 let Some(sieve) = &mut sieve else {
                     return show(record);
                 };
@@ -392,21 +389,22 @@ pub(super) fn for_each_unsent(
                 };
                 sieve.offer(record, id, &mut limited.1, &mut show)
             })?;
-            Ok(reached == Reached::End && !content.is_damaged())
+            Ok(!content.is_damaged())
         });
-        let whole = whole.unwrap_or(false);
-        let left = track.file.length().saturating_sub(reader.offset());
-        if is_over() {
-            bytes += left;
+        if matches!(&whole, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+            rest.push((track.file.number, reader.offset()));
+            continue;
         }
-        if !whole || track.file.is_cut() && left > 0 {
+        let whole = whole.unwrap_or(false);
+        let gone = track.file.is_cut() && reader.offset() < track.file.length();
+        if !whole || gone {
             each(track.file.number, None);
         }
         begun = goes_on.then(|| reader.hand_over());
     }
     Unshown {
         dropped: sieve.map_or(0, |sieve| sieve.dropped.total()),
-        bytes,
+        rest,
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{
     tell::{Level, tell},
 };
 
+/// Of so many starts without files an archive keeps a record; of more nobody looks at each.
+const MOST_NOTED: u32 = 100;
+
 /// Something that is wrong with a log file.
 #[derive(Debug)]
 pub struct Trouble {
@@ -41,6 +44,19 @@ impl Trouble {
     /// The file.
     pub(super) fn file(&self) -> &FileKey {
         &self.file
+    }
+
+    /// A file of each start that it is about, at most so many that they can be written down.
+    pub(super) fn files(&self) -> Vec<FileKey> {
+        let through = match self.kind {
+            Kind::Missed(through) => through.min(self.file.restart.saturating_add(MOST_NOTED)),
+            _ => self.file.restart,
+        };
+        let file = |restart| FileKey {
+            restart,
+            ..self.file.clone()
+        };
+        (self.file.restart..=through).map(file).collect()
     }
 
     /// Tells it; `route` says whose trouble it is.

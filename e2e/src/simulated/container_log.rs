@@ -42,6 +42,8 @@ pub struct ContainerLog {
     file: File,
     size: u64,
     rotate_at: u64,
+    /// `containerLogMaxFiles` of the kubelet's configuration.
+    max_files: usize,
     rotated_at: Timestamp,
     /// How far the node's clock is ahead of the test's.
     ahead: SignedDuration,
@@ -57,6 +59,7 @@ impl ContainerLog {
             file: open(&folder.join("0.log")).context("failed to make a container's log")?,
             size: 0,
             rotate_at,
+            max_files: MAX_FILES,
             rotated_at: Timestamp::now(),
             ahead: SignedDuration::ZERO,
         })
@@ -68,6 +71,13 @@ impl ContainerLog {
         let by = SignedDuration::from_secs(by_seconds);
         self.ahead += by;
         self.rotated_at += by;
+    }
+
+    /// Has the kubelet keep every file, whatever becomes of the agent meanwhile.
+    #[must_use]
+    pub fn keeping_all(mut self) -> Self {
+        self.max_files = usize::MAX;
+        self
     }
 
     fn now(&self) -> Timestamp {
@@ -119,7 +129,7 @@ impl ContainerLog {
         let live = self.folder.join(format!("{}.log", self.restart));
         let rotated = self.rotated_files()?;
         // The live file becomes one more, and a new one is begun.
-        let too_many = (rotated.len() + 2).saturating_sub(MAX_FILES);
+        let too_many = (rotated.len() + 2).saturating_sub(self.max_files);
         for (place, path) in rotated.iter().enumerate() {
             if place < too_many {
                 fs::remove_file(path)?;
@@ -142,7 +152,6 @@ impl ContainerLog {
         Ok(())
     }
 
-    /// Rotated generations of the current run, the oldest first.
     /// How many rotated files there are by now.
     ///
     /// # Errors
@@ -152,6 +161,7 @@ impl ContainerLog {
         Ok(rotated.context("failed to list a container's logs")?.len())
     }
 
+    /// Rotated generations of the current run, the oldest first.
     fn rotated_files(&self) -> io::Result<Vec<PathBuf>> {
         let prefix = format!("{}.log.", self.restart);
         let mut files = Vec::new();

@@ -123,7 +123,7 @@ fn assert_accounted(pod: &Pod, records: usize) -> Result<u64> {
     for fate in ["delivered", "rejected", "dropped", "lost", "fallback"] {
         sum += counted(pod, fate)?;
     }
-    assert_eq!(sum, u64::try_from(records)?);
+    assert_eq!(sum, u64::try_from(records)?, "{}", said(pod)?);
     counted(pod, "delivered")
 }
 
