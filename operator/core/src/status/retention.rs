@@ -532,8 +532,14 @@ fn right(
     let asked = policy.retention();
     let longer = places.values().find(|place| place.wanted > asked);
     if let Some(place) = longer {
+        let place_of_others = match &place.address {
+            None => "in the same place".to_owned(),
+            Some(address) => format!(
+                "of a bucket of this name at {address}, which may be the same: if it is not, give one of the two another prefix"
+            ),
+        };
         sentences.push(format!(
-            "that is longer than the {asked} of this policy, because policy {} asks for {} in the same place",
+            "that is longer than the {asked} of this policy, because policy {} asks for {} {place_of_others}",
             some_of(place.longest.iter().cloned(), " and"),
             place.wanted
         ));

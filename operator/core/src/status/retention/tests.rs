@@ -113,6 +113,7 @@ fn place(wanted: &str, kept: &str) -> PlaceStanding {
         kept: kept.parse().unwrap(),
         rule: "katonic-logging-application-1".into(),
         longest: ["p".to_owned()].into(),
+        address: None,
         unacknowledged: None,
         is_full: false,
         is_beyond_reach: false,
