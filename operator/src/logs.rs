@@ -67,7 +67,7 @@ async fn read(args: &LogsArgs) -> Result<Verdict, Failure> {
     let containers = reader.containers().await?;
     let sources = reader.sources(&containers).await?;
     let bytes = sources.iter().map(|planned| planned.size).sum();
-    let mut output = Output::new(bytes);
+    let mut output = Output::new(bytes, args.output);
     let mut finished = merge::merge(&reader, sources, &mut output).await?;
     output.flush()?;
     if args.follow {

@@ -11,6 +11,7 @@ pub mod restarts;
 pub mod seam;
 pub mod succession;
 pub mod summary;
+pub mod terminal;
 
 pub use catalogue::{Catalogue, Run};
 pub use container::{Container, Opened};
