@@ -146,22 +146,27 @@ impl Archive {
             let shared = Rc::clone(&self.shared);
             // Before looking, so that nothing that happens meanwhile is missed.
             let changed = shared.changed.notified();
+            let begun = self.route.begun();
             sync(&self.route, &shared);
+            if self.route.begun() != begun {
+                shared.dirty.set(true);
+            }
             let ended = shared.phase.get() == Phase::Ended;
             let due = Due {
                 age: Duration::from_millis(archive.max_age_ms.get().into()),
                 bytes: archive.max_bytes.get().into(),
                 ended,
             };
+            // Before what comes after it: a run that is not there when a later one is, is missing.
+            if let Some(run) = self.route.unrecorded(&shared.source, ended) {
+                self.record(run, lock_of(&archive)).await;
+                continue;
+            }
             let ripe = self.route.ripe(due, std::time::Instant::now());
             if let Ripe::Now(file) = ripe {
                 // Others have their turn, whatever there is to read.
                 yield_now().await;
                 self.cut(&archive, file).await;
-                continue;
-            }
-            if let Some(run) = self.route.unrecorded(&shared.source, ended) {
-                self.record(run, lock_of(&archive)).await;
                 continue;
             }
             if ended {

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use container::{Container, Stock, is_gone};
@@ -62,6 +62,8 @@ pub struct Files {
     containers: BTreeMap<Arc<str>, Container>,
     /// What the directory was when it was listed last, and whether it was the same the time before.
     listed: (Option<Stamp>, bool),
+    /// When it was known last which containers there were.
+    watched: Option<Instant>,
     /// Whether the containers have ended.
     finished: bool,
     stock: Stock,
@@ -81,6 +83,7 @@ impl Files {
             own_container: own_container.to_owned(),
             containers: BTreeMap::new(),
             listed: (None, false),
+            watched: None,
             finished: false,
             stock: Stock {
                 descriptors: Rc::new(descriptors),
@@ -98,6 +101,13 @@ impl Files {
     /// Names of all containers that have a log.
     pub fn containers(&self) -> impl Iterator<Item = &Arc<str>> {
         self.containers.keys()
+    }
+
+    /// Runs of containers that have printed nothing, and will not; `ended` says that none will print any more.
+    pub fn silent(&self, ended: bool) -> impl Iterator<Item = (&Arc<str>, u32)> {
+        self.containers.iter().flat_map(move |(name, container)| {
+            container.silent(ended).map(move |restart| (name, restart))
+        })
     }
 
     /// The file with this content.
@@ -187,6 +197,8 @@ impl Files {
     fn list(&mut self, force: bool, changes: &mut Changes) {
         let stamp = fs::metadata(&self.directory).map(|metadata| Some(Stamp::from(&metadata)));
         let (before, settled) = self.listed;
+        let now = Instant::now();
+        let watched = self.watched.replace(now);
         let entries = match stamp {
             Ok(stamp) if stamp == before && settled && !force => return,
             Ok(stamp) => {
@@ -199,6 +211,7 @@ impl Files {
             Ok(entries) => entries,
             Err(error) => {
                 self.listed.1 = false;
+                self.watched = None;
                 if !is_gone(&error) {
                     changes.fail(&self.directory, &error);
                 }
@@ -208,6 +221,7 @@ impl Files {
         for entry in entries {
             let Ok(entry) = entry else {
                 self.listed.1 = false;
+                self.watched = None;
                 continue;
             };
             let Ok(name) = entry.file_name().into_string() else {
@@ -219,7 +233,7 @@ impl Files {
                 && !self.containers.contains_key(name.as_str())
             {
                 let name: Arc<str> = name.into();
-                let container = Container::new(Arc::clone(&name), &entry.path());
+                let container = Container::new(Arc::clone(&name), &entry.path(), watched);
                 self.containers.insert(name, container);
             }
         }
@@ -409,6 +423,66 @@ mod tests {
         pod.append(renamed, &format!("{LINE}late\n"));
         assert!(pod.files.poll().any);
         assert_eq!(old.length(), 2 * (LINE.len() as u64) + 9);
+    }
+
+    #[test]
+    fn a_run_begins_with_its_oldest_file_where_nothing_can_have_been_deleted_before() {
+        let mut pod = Pod::new();
+        let begins = |pod: &Pod| -> Vec<Option<bool>> {
+            pod.files.iter().map(|file| file.begins()).collect()
+        };
+        // What was there before the agent: of what was rotated nobody knows what is gone.
+        pod.append("early/0.log", &format!("{LINE}a\n"));
+        pod.append("late/0.log.20261123-101010", &format!("{LINE}a\n"));
+        pod.append("late/0.log", &format!("{LINE}b\n"));
+        pod.files.scan();
+        assert_eq!(begins(&pod), [Some(true), None, Some(false)]);
+        // What comes while it looks, even if it is rotated between two looks.
+        pod.append("late/1.log.20261123-101020", &format!("{LINE}c\n"));
+        pod.append("late/1.log", &format!("{LINE}d\n"));
+        pod.append("new/0.log.20261123-101020", &format!("{LINE}e\n"));
+        pod.append("new/0.log", &format!("{LINE}f\n"));
+        pod.files.scan();
+        let seen = [Some(true), Some(false)];
+        let before = [Some(true), None, Some(false)];
+        assert_eq!(begins(&pod), [&before[..], &seen, &seen].concat());
+        // The first file goes, unread; what is left is not the beginning.
+        fs::remove_file(pod.path("early/0.log")).unwrap();
+        pod.append("early/0.log", &format!("{LINE}g\n"));
+        pod.scan();
+        pod.scan();
+        assert_eq!(pod.names()[0], "early/0.log");
+        assert_eq!(begins(&pod)[0], Some(false));
+    }
+
+    #[test]
+    fn a_run_that_printed_nothing_is_told_once_it_is_over() {
+        let mut pod = Pod::new();
+        let silent = |pod: &Pod, ended| -> Vec<(String, u32)> {
+            let silent = pod.files.silent(ended);
+            silent
+                .map(|(name, restart)| (name.to_string(), restart))
+                .collect()
+        };
+        pod.append("web/0.log", "");
+        pod.append("other/0.log", &format!("{LINE}a\n"));
+        pod.files.scan();
+        assert_eq!(silent(&pod, false), [], "it may print yet");
+        assert_eq!(silent(&pod, true), [("web".to_owned(), 0)]);
+        pod.append("web/1.log", "");
+        pod.files.scan();
+        assert_eq!(silent(&pod, false), [("web".to_owned(), 0)]);
+        pod.append("web/0.log", &format!("{LINE}late\n"));
+        pod.files.scan();
+        assert_eq!(silent(&pod, false), [], "it has printed after all");
+        pod.append("web/2.log", &format!("{LINE}b\n"));
+        pod.files.scan();
+        assert_eq!(silent(&pod, true), [("web".to_owned(), 1)]);
+        // After its rotation the file of a run that prints is empty for a while.
+        fs::rename(pod.path("web/2.log"), pod.path("web/2.log.20261123-101010")).unwrap();
+        pod.append("web/2.log", "");
+        pod.files.scan();
+        assert_eq!(silent(&pod, true), [("web".to_owned(), 1)]);
     }
 
     #[test]

@@ -360,15 +360,26 @@ impl Route {
         let mut declined = Vec::new();
         let mut tracks = Vec::new();
         let mut all = files.iter().peekable();
+        let begins_runs = self.keeps_runs();
         while let Some(file) = all.next() {
             if !policy.takes(&labels, &file.key.container) {
                 let before = old.remove(&file.number);
                 declined.extend(before.or_else(|| uncounted(&mut parked, file, &source.room)));
                 continue;
             }
-            let track = old
-                .remove(&file.number)
-                .or_else(|| Some(Track::new(file, begin(&mut parked, file)?, &source.room)));
+            let track = old.remove(&file.number).or_else(|| {
+                let position = begin(&mut parked, file)?;
+                if begins_runs {
+                    let begins = if position.next == 0 {
+                        file.begins()
+                    } else {
+                        Some(false)
+                    };
+                    let mut ledger = self.ledger.borrow_mut();
+                    ledger.begin(&file.key.container, file.key.restart, begins);
+                }
+                Some(Track::new(file, position, &source.room))
+            });
             let Some(mut track) = track else {
                 continue;
             };

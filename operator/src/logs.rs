@@ -67,7 +67,7 @@ async fn read(args: &LogsArgs) -> Result<Verdict, Failure> {
     let containers = reader.containers().await?;
     let sources = reader.sources(&containers).await?;
     let bytes = sources.iter().map(|planned| planned.size).sum();
-    let mut output = Output::new(bytes);
+    let mut output = Output::new(bytes, args.output);
     let mut finished = merge::merge(&reader, sources, &mut output).await?;
     output.flush()?;
     if args.follow {
@@ -79,6 +79,7 @@ async fn read(args: &LogsArgs) -> Result<Verdict, Failure> {
     for source in finished {
         summarize(source, &mut summary);
     }
+    summary.close();
     for damage in summary.damages() {
         say(&damage.to_string());
     }
@@ -91,7 +92,7 @@ async fn read(args: &LogsArgs) -> Result<Verdict, Failure> {
 }
 
 fn summarize(source: Source, summary: &mut Summary) {
-    let (shown, pod) = (source.shown.clone(), source.pod_uid.clone());
+    let which = source.which.clone();
     let (archived, live) = source.into_parts();
     summary.live(live);
     match archived {
@@ -103,8 +104,8 @@ fn summarize(source: Source, summary: &mut Summary) {
                 Standing::Whole { .. } if live > 0 => Standing::Open,
                 standing => standing,
             };
-            summary.run(&pod, &shown, lines, (standing, damages));
+            summary.run(&which, lines, (standing, damages));
         }
-        None => summary.unarchived(&pod, &shown),
+        None => summary.unarchived(&which),
     }
 }

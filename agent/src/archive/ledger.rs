@@ -17,6 +17,20 @@ pub struct Ledger {
     pub objects: u64,
     /// What is known of each run.
     pub runs: Vec<Run>,
+    /// Runs that are being read and of which nothing was archived yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<Start>,
+}
+
+/// How reading a run began.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Start {
+    /// Name of the container.
+    pub container: Arc<str>,
+    /// How often the container had been restarted.
+    pub restart: u32,
+    /// Whether it began with the run; none: nobody has seen what came before.
+    pub begins: Option<bool>,
 }
 
 /// One run of a container, from its start to its next restart.
@@ -44,6 +58,12 @@ pub struct Run {
     pub first: Spot,
     /// Where the last object ends.
     pub last: Spot,
+    /// Whether the run begins where the archive does; none: nobody has seen what came before.
+    #[serde(default)]
+    pub begins: Option<bool>,
+    /// Whether the container was started again afterwards, as far as the completeness record says.
+    #[serde(default)]
+    pub followed: bool,
     /// Whether the completeness record is in the store and says all this.
     pub recorded: bool,
 }
@@ -73,8 +93,29 @@ impl Ledger {
         self.runs.iter().find(is_it)
     }
 
+    /// Notes how reading a run begins, the first time it does.
+    pub fn begin(&mut self, container: &Arc<str>, restart: u32, begins: Option<bool>) {
+        let is_it = |start: &Start| start.container == *container && start.restart == restart;
+        if self.run(container, restart).is_none() && !self.starts.iter().any(is_it) {
+            self.starts.push(Start {
+                container: Arc::clone(container),
+                restart,
+                begins,
+            });
+        }
+    }
+
+    /// How reading a run began of which nothing was archived yet, if that is known.
+    pub fn start(&self, container: &str, restart: u32) -> Option<&Start> {
+        let is_it = |start: &&Start| &*start.container == container && start.restart == restart;
+        self.starts.iter().find(is_it)
+    }
+
     /// Takes over what a run has become.
     pub fn put(&mut self, run: Run) {
+        let is_other =
+            |start: &Start| start.container != run.container || start.restart != run.restart;
+        self.starts.retain(is_other);
         let is_it =
             |known: &&mut Run| known.container == run.container && known.restart == run.restart;
         match self.runs.iter_mut().find(is_it) {
@@ -86,7 +127,13 @@ impl Ledger {
 
 impl Run {
     /// A run of which nothing was archived, and of which that begins here.
-    pub fn new(container: &Arc<str>, restart: u32, folder: String, first: Spot) -> Self {
+    pub fn new(
+        container: &Arc<str>,
+        restart: u32,
+        folder: String,
+        first: Spot,
+        begins: Option<bool>,
+    ) -> Self {
         Self {
             container: Arc::clone(container),
             restart,
@@ -99,6 +146,8 @@ impl Run {
             chain: String::new(),
             last: first.clone(),
             first,
+            begins,
+            followed: false,
             recorded: false,
         }
     }
@@ -151,6 +200,8 @@ impl Run {
             bytes: self.bytes,
             dropped: self.dropped,
             lost: self.lost,
+            begins: self.begins,
+            followed: Some(self.followed),
             first: self.first.clone(),
             last: self.last.clone(),
             sha256_chain: self.chain.clone(),
@@ -172,7 +223,7 @@ mod tests {
             file: "00".into(),
             offset: 0,
         };
-        Run::new(&"run".into(), 0, "folder/".into(), first)
+        Run::new(&"run".into(), 0, "folder/".into(), first, Some(true))
     }
 
     #[test]
@@ -199,6 +250,25 @@ mod tests {
     }
 
     #[test]
+    fn how_a_run_began_is_kept_until_something_of_it_is_archived() {
+        let mut ledger = Ledger::default();
+        ledger.begin(&"run".into(), 0, Some(true));
+        ledger.begin(&"run".into(), 0, None);
+        let begins = |ledger: &Ledger| ledger.start("run", 0).map(|start| start.begins);
+        assert_eq!(begins(&ledger), Some(Some(true)), "the first time counts");
+        let json = serde_json::to_string(&ledger).unwrap();
+        assert_eq!(serde_json::from_str::<Ledger>(&json).unwrap(), ledger);
+        ledger.put(run());
+        ledger.begin(&"run".into(), 0, None);
+        assert_eq!(begins(&ledger), None, "its run knows");
+        // As an agent wrote it that knew nothing of this.
+        let older = r#"{"objects":1,"runs":[{"container":"run","restart":0,"folder":"f/","objects":1,"lines":1,"bytes":1,"dropped":0,
+            "lost":0,"chain":"","first":{"file":"a","offset":0},"last":{"file":"a","offset":1},"recorded":false}]}"#;
+        let older: Ledger = serde_json::from_str(older).unwrap();
+        assert_eq!(older.runs[0].begins, None);
+    }
+
+    #[test]
     fn a_run_of_which_something_was_lost_is_not_called_complete() {
         let record = |run: Run| -> serde_json::Value {
             let json = run.record(&Pod::default(), Some("63d1")).unwrap();
@@ -210,6 +280,18 @@ mod tests {
             (&true.into(), &0.into())
         );
         assert_eq!(whole["execution_id"], "63d1");
+        assert_eq!(
+            (&whole["begins"], &whole["followed"]),
+            (&true.into(), &false.into())
+        );
+        let unseen = Run {
+            begins: None,
+            followed: true,
+            ..run()
+        };
+        let unseen = record(unseen);
+        assert_eq!(unseen.get("begins"), None, "nobody knows");
+        assert_eq!(unseen["followed"], true);
         let lost = Addition {
             lost: 1,
             ..Addition::default()

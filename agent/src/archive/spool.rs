@@ -273,7 +273,7 @@ mod tests {
                 position: Position::default(),
                 done: true,
             }],
-            run: Run::new(&"run".into(), 0, "f/".into(), first),
+            run: Run::new(&"run".into(), 0, "f/".into(), first, Some(true)),
             before: Progress::default(),
             locked: None,
         }

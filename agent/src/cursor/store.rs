@@ -341,6 +341,7 @@ mod tests {
             ledger: Ledger {
                 objects: 9,
                 runs: Vec::new(),
+                starts: Vec::new(),
             },
         };
         State {

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -19,6 +19,10 @@ use crate::{
     assemble::FileNumber,
     cursor::{Beginning, FileKey},
 };
+
+/// The kubelet looks for logs to rotate at most this often (`containerLogMonitorInterval`), and leaves one rotated file at least
+/// (`containerLogMaxFiles`): within this time nothing of a run that has begun is deleted.
+const ROTATION: Duration = Duration::from_secs(3);
 
 /// A directory whose time does not change is listed again after so many scans all the same.
 const RELIST: u32 = 30;
@@ -35,6 +39,10 @@ pub(super) struct Container {
     listing: Listing,
     /// Of which starts there were files when it was listed first.
     at_first: Option<BTreeSet<u32>>,
+    /// Runs of which a file was seen, and those before them.
+    begun: Option<u32>,
+    /// When it was known last which runs there were.
+    watched: Option<Instant>,
     /// As many of the oldest files need no more looks.
     quiet: usize,
 }
@@ -48,6 +56,8 @@ struct Listing {
     scans: u32,
     /// Files that the last listing did not show: the next one may, if they were being renamed.
     missing: Vec<FileNumber>,
+    /// Runs that had printed nothing.
+    empty: BTreeSet<u32>,
 }
 
 /// What is found in a directory.
@@ -58,6 +68,8 @@ struct Found {
     partial: bool,
     /// Whether there is a file that cannot be told apart yet.
     young: bool,
+    /// Runs with a file in which there is nothing.
+    empty: BTreeSet<u32>,
 }
 
 /// A place on a disk under a name of some form; what is there can be another file later.
@@ -68,7 +80,7 @@ type Place = (u32, bool, (u64, u64));
 enum Sight {
     File(Rc<LogFile>, Stamp),
     /// It cannot be told apart from others yet.
-    Young,
+    Young(Stamp),
     NoFile,
 }
 
@@ -106,7 +118,8 @@ pub(super) struct Stock {
 }
 
 impl Container {
-    pub(super) fn new(name: Arc<str>, directory: &Path) -> Self {
+    /// A container; `watched` is when it was not there yet, as far as anybody knows.
+    pub(super) fn new(name: Arc<str>, directory: &Path, watched: Option<Instant>) -> Self {
         Self {
             name,
             directory: directory.into(),
@@ -114,6 +127,8 @@ impl Container {
             by_key: HashMap::new(),
             listing: Listing::default(),
             at_first: None,
+            begun: None,
+            watched,
             quiet: 0,
         }
     }
@@ -162,12 +177,15 @@ impl Container {
             Err(error) => {
                 changes.fail(&self.directory, &error);
                 self.listing.settled = false;
+                self.watched = None;
                 return;
             }
         };
         let same = stamp.is_some() && self.listing.stamp == stamp;
         self.listing.scans += 1;
+        let now = Instant::now();
         if same && self.listing.settled && self.listing.scans < RELIST && !force {
+            self.watched = Some(now);
             return;
         }
         self.listing.stamp = stamp;
@@ -178,12 +196,45 @@ impl Container {
         }
         let missing = self.lose(&found, changes);
         self.take_names(found.files, changes);
+        let was_watched = self.watched.is_some_and(|then| now - then < ROTATION);
+        self.begin_runs(was_watched, found.partial);
+        self.watched = (!found.partial).then_some(now);
         self.listing = Listing {
             stamp,
             settled: same && !found.partial && !found.young && missing.is_empty(),
             scans: 0,
             missing,
+            empty: found.empty,
         };
+    }
+
+    /// Notes of runs that are seen for the first time whether they begin with the oldest file that is there.
+    fn begin_runs(&mut self, was_watched: bool, is_partial: bool) {
+        let mut before: Option<&Rc<LogFile>> = None;
+        let mut begun = self.begun;
+        for file in &self.files {
+            let restart = file.key.restart;
+            let is_oldest = before.is_none_or(|before| !file.is_of_the_run_of(before));
+            before = Some(file);
+            if is_oldest && self.begun.is_none_or(|begun| restart > begun) {
+                // While nothing was rotated, nothing can have been deleted.
+                let is_seen = was_watched || !file.is_rotated() && !is_partial;
+                file.set_begins(is_seen.then_some(true));
+                begun = begun.max(Some(restart));
+            } else if file.begins().is_none() && !is_oldest {
+                file.set_begins(Some(false));
+            }
+        }
+        self.begun = begun;
+    }
+
+    /// Runs that have printed nothing, and will not: another one has followed, or `ended` says that none will print any more.
+    pub(super) fn silent(&self, ended: bool) -> impl Iterator<Item = u32> {
+        let newest = self.listing.empty.last().copied().max(self.begun);
+        let is_over = move |restart: &u32| ended || newest.is_some_and(|newest| *restart < newest);
+        let has_file = |restart: u32| self.files.iter().any(|file| file.key.restart == restart);
+        let empty = self.listing.empty.iter().copied();
+        empty.filter(move |restart| is_over(restart) && !has_file(*restart))
     }
 
     fn list(
@@ -216,7 +267,12 @@ impl Container {
             let path = entry.path();
             match self.look_at(&path, &name, &by_inode, stock, changes) {
                 Ok(Sight::File(file, stamp)) => found.add(&file, name, stamp),
-                Ok(Sight::Young) => found.young = true,
+                Ok(Sight::Young(stamp)) => {
+                    found.young = true;
+                    if stamp.is_empty() {
+                        found.empty.insert(name.restart);
+                    }
+                }
                 Ok(Sight::NoFile) => {}
                 // Renamed or deleted since the directory was read.
                 Err(error) if is_gone(&error) => found.partial = true,
@@ -261,10 +317,10 @@ impl Container {
         changes: &mut Changes,
     ) -> io::Result<Sight> {
         let identified = identify(path, name.packed, stock.young)?;
-        let Some(beginning) = identified.beginning else {
-            return Ok(Sight::Young);
-        };
         let stamp = identified.stamp;
+        let Some(beginning) = identified.beginning else {
+            return Ok(Sight::Young(stamp));
+        };
         if let Some(known) = self.by_key.get(&(name.restart, beginning))
             && !known.is_cut()
         {

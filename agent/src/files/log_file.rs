@@ -49,6 +49,8 @@ pub struct LogFile {
     deleted: Cell<bool>,
     abandoned: Cell<bool>,
     cut: Cell<bool>,
+    /// Whether the run begins with it; none: nobody has seen what came before.
+    begins: Cell<Option<bool>>,
     readers: Cell<u32>,
 }
 
@@ -90,6 +92,11 @@ impl Stamp {
     /// Which file it is on its disk; may be another one's later.
     pub(super) fn inode(self) -> (u64, u64) {
         (self.device, self.inode)
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(self) -> bool {
+        self.size == 0
     }
 }
 
@@ -143,6 +150,7 @@ impl LogFile {
             deleted: Cell::new(false),
             abandoned: Cell::new(false),
             cut: Cell::new(false),
+            begins: Cell::new(None),
             readers: Cell::new(0),
         })
     }
@@ -315,6 +323,15 @@ impl LogFile {
         } else {
             Look::Grown
         }
+    }
+
+    /// Whether the run of its container begins with it; none: nobody has seen what came before.
+    pub fn begins(&self) -> Option<bool> {
+        self.begins.get()
+    }
+
+    pub(super) fn set_begins(&self, begins: Option<bool>) {
+        self.begins.set(begins);
     }
 
     /// Whether both are generations of the same run of a container.

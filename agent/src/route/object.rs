@@ -1,6 +1,7 @@
 //! A route whose sink is an archive: which file is due, what goes into an object, and what that settles. Sends nothing.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -192,14 +193,32 @@ impl Route {
                 file: file_id(&source.pod, file).to_string(),
                 offset: from.next,
             };
-            let folder = key::folder(
-                layout,
-                &source.pod,
-                self.execution_id(source).as_deref(),
-                &file.container,
-            );
-            Run::new(&file.container, file.restart, folder, first)
+            let folder = self.folder(source, layout, &file.container);
+            let ledger = self.ledger.borrow();
+            let start = ledger.start(&file.container, file.restart);
+            // Without one an older agent began to read it.
+            let begins = match start {
+                Some(start) => start.begins,
+                None => (from.next > 0).then_some(false),
+            };
+            Run::new(&file.container, file.restart, folder, first, begins)
         })
+    }
+
+    fn folder(&self, source: &Source, layout: ArchiveLayout, container: &str) -> String {
+        let execution_id = self.execution_id(source);
+        key::folder(layout, &source.pod, execution_id.as_deref(), container)
+    }
+
+    /// Whether it has a ledger of the runs of containers.
+    pub(super) fn keeps_runs(&self) -> bool {
+        let is_archive = matches!(self.sink.borrow().target, Target::ObjectStorage(_));
+        is_archive && !self.is_fallback()
+    }
+
+    /// Of how many runs it has begun to read and archived nothing yet.
+    pub fn begun(&self) -> usize {
+        self.ledger.borrow().starts.len()
     }
 
     /// The execution that the pod belongs to, if that is known.
@@ -357,58 +376,102 @@ impl Route {
         if self.is_fallback.get() {
             return None;
         }
+        let archive = self.archive()?;
         let tracks = self.tracks.borrow();
         let parked = self.parked.borrow();
-        let mut ledger = self.ledger.borrow_mut();
+        let silent = self.silent(source, archive.layout, ended);
         let is_read = |container: &str, restart: u32| {
             let mut tracks = tracks.iter();
             tracks.any(|track| {
                 &*track.file.key.container == container && track.file.key.restart == restart
             })
         };
-        if ended && let Some(layout) = self.archive().map(|archive| archive.layout) {
-            // Also of what printed nothing that is archived there is a record.
-            let without = parked
-                .iter()
-                .filter(|(_, place)| place.done)
-                .map(|(file, _)| file);
-            let without: Vec<&FileKey> = without
-                .filter(|file| ledger.run(&file.container, file.restart).is_none())
-                .collect();
-            let execution_id = self.execution_id(source);
-            for file in without {
-                let first = Spot {
-                    file: file_id(&source.pod, file).to_string(),
-                    offset: 0,
-                };
-                let folder = key::folder(
-                    layout,
-                    &source.pod,
-                    execution_id.as_deref(),
-                    &file.container,
-                );
-                ledger.put(Run::new(&file.container, file.restart, folder, first));
-            }
-        }
         let is_followed = |container: &str, restart: u32| {
             let tracks = tracks.iter().map(|track| &track.file.key);
             let mut files = tracks.chain(parked.keys());
             files.any(|file| &*file.container == container && file.restart > restart)
+                || silent
+                    .iter()
+                    .any(|(name, later)| &**name == container && *later > restart)
         };
+        let is_over = |container: &str, restart: u32| {
+            !is_read(container, restart) && (ended || is_followed(container, restart))
+        };
+        self.begin_without_objects(source, archive.layout, &silent, is_over);
+        let mut ledger = self.ledger.borrow_mut();
         // Of what is long over and recorded nothing need be remembered once its files are gone.
         ledger.runs.retain(|run| {
             let has_files = is_read(&run.container, run.restart)
                 || parked
                     .keys()
-                    .any(|file| file.container == run.container && file.restart == run.restart);
+                    .any(|file| file.container == run.container && file.restart == run.restart)
+                || silent.contains(&(Arc::clone(&run.container), run.restart));
             !run.recorded || has_files || !is_followed(&run.container, run.restart)
         });
-        let is_over = |run: &&Run| {
-            !run.recorded
-                && !is_read(&run.container, run.restart)
-                && (ended || is_followed(&run.container, run.restart))
-        };
-        ledger.runs.iter().find(is_over).cloned()
+        let mut runs = ledger.runs.iter();
+        let run = runs.find(|run| !run.recorded && is_over(&run.container, run.restart))?;
+        Some(Run {
+            followed: is_followed(&run.container, run.restart),
+            ..run.clone()
+        })
+    }
+
+    /// Runs of containers that it takes that have printed nothing. Only of executions somebody asks whether there was nothing.
+    fn silent(
+        &self,
+        source: &Source,
+        layout: ArchiveLayout,
+        ended: bool,
+    ) -> BTreeSet<(Arc<str>, u32)> {
+        if layout != ArchiveLayout::Executions {
+            return BTreeSet::new();
+        }
+        let policy = self.policy.borrow();
+        let labels = source.labels.borrow();
+        let files = source.files.borrow();
+        files
+            .silent(ended)
+            .filter(|(container, _)| policy.takes(&labels, container))
+            .map(|(container, restart)| (Arc::clone(container), restart))
+            .collect()
+    }
+
+    /// Also of what printed nothing, or nothing that is archived, there is a record: otherwise it would be missed.
+    fn begin_without_objects(
+        &self,
+        source: &Source,
+        layout: ArchiveLayout,
+        silent: &BTreeSet<(Arc<str>, u32)>,
+        is_over: impl Fn(&str, u32) -> bool,
+    ) {
+        let parked = self.parked.borrow();
+        let mut ledger = self.ledger.borrow_mut();
+        let passed = parked.iter().filter(|(_, place)| place.done);
+        let passed = passed.map(|(file, _)| {
+            let spot = Spot {
+                file: file_id(&source.pod, file).to_string(),
+                offset: 0,
+            };
+            (&file.container, file.restart, spot)
+        });
+        let silent = silent.iter().map(|(container, restart)| {
+            let nothing = Spot {
+                file: String::new(),
+                offset: 0,
+            };
+            (container, *restart, nothing)
+        });
+        for (container, restart, first) in passed.chain(silent) {
+            if ledger.run(container, restart).is_some() || !is_over(container, restart) {
+                continue;
+            }
+            let folder = self.folder(source, layout, container);
+            let begins = match ledger.start(container, restart) {
+                Some(start) => start.begins,
+                None => first.file.is_empty().then_some(true),
+            };
+            ledger.put(Run::new(container, restart, folder, first, begins));
+        }
     }
 
     /// The completeness record of a run is stored.

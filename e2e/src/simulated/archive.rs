@@ -114,7 +114,7 @@ impl Archive {
                 policy_uid: "uid-of-a-policy".into(),
                 sink: "archive".into(),
             },
-            run: Run::new(&container, 0, folder, first),
+            run: Run::new(&container, 0, folder, first, Some(true)),
             offset: 0,
             pod,
             file,
@@ -146,7 +146,13 @@ impl Archive {
             offset: 0,
         };
         Self {
-            run: Run::new(&self.run.container, restart, self.run.folder.clone(), first),
+            run: Run::new(
+                &self.run.container,
+                restart,
+                self.run.folder.clone(),
+                first,
+                Some(true),
+            ),
             offset: 0,
             file,
             ..self.clone()

@@ -1,6 +1,7 @@
 //! `katonic-logging logs` on a real store of objects, and on those of other clouds as they document themselves, as a person and a
 //! script use it.
 
+mod beginning;
 mod cloud;
 mod faults;
 mod read;

@@ -172,7 +172,7 @@ async fn who_asks_for_a_retention_that_nobody_sees_to_is_told() -> Result<()> {
     store.remove("managementSecretRef");
     world.apply(&policy).await?;
     world
-        .told("logs", "True", "NotManaged", "name an access key")
+        .told("logs", "Unknown", "NotManaged", "name an access key")
         .await?;
     world.installed.ready("logs", "True", "InForce").await?;
     policy["spec"]["retention"] = json!("30d");

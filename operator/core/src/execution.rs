@@ -7,15 +7,18 @@ pub mod kind;
 pub mod line;
 pub mod location;
 pub mod proof;
+pub mod restarts;
 pub mod seam;
 pub mod succession;
 pub mod summary;
+pub mod terminal;
 
 pub use catalogue::{Catalogue, Run};
 pub use container::{Container, Opened};
 pub use kind::Kind;
 pub use location::Location;
 pub use proof::{Damage, Proof, Standing};
+pub use restarts::Which;
 pub use seam::{Seam, Tail};
 pub use succession::Succession;
 pub use summary::{Summary, Verdict};

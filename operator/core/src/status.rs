@@ -608,8 +608,12 @@ fn ready(
 
 /// The first question whose answer stands in the way of `Ready`; what is not known of agents is not known of the policy.
 pub(crate) fn open<'a>(questions: impl IntoIterator<Item = &'a Answer> + Clone) -> Option<Answer> {
-    let is_open =
-        |answer: &&Answer| answer.state != State::True && answer.reason != Reason::Suspended;
+    // Who has asked for nothing is not kept waiting because nobody has looked.
+    let is_unasked =
+        |answer: &Answer| answer.state == State::Unknown && answer.reason == Reason::NotManaged;
+    let is_open = |answer: &&Answer| {
+        answer.state != State::True && answer.reason != Reason::Suspended && !is_unasked(answer)
+    };
     let is_unknown = |answer: &Answer| {
         answer.state == State::Unknown
             && [Type::RolledOut, Type::Delivering].contains(&answer.type_)

@@ -200,18 +200,26 @@ async fn look(custody: &Custody, health: &Health) -> Result<Looked, Trouble> {
     let (versioning, lock) = bucket.safeguards().await?;
     let mut wrote = false;
     let mut wait = READ_BACK;
-    for read in 0..READS {
+    let mut logs: BTreeMap<String, bool> = BTreeMap::new();
+    let mut read = 0;
+    while read < READS {
         let rules = bucket.rules().await?;
-        let mut logs = BTreeMap::new();
-        for prefix in questions(custody, &rules.lifecycle) {
-            let has_logs = bucket.has_earlier_logs(&prefix).await?;
-            logs.insert(prefix, has_logs);
+        let mut open = questions(custody, &rules.lifecycle);
+        open.retain(|prefix| !logs.contains_key(prefix));
+        for prefix in &open {
+            let has_logs = bucket.has_earlier_logs(prefix).await?;
+            logs.insert(prefix.clone(), has_logs);
+        }
+        if !open.is_empty() {
+            // That takes a while. What others have written meanwhile is to be among what is written: between a read and the
+            // write that is made of it there is no other request.
+            continue;
         }
         let seen = Seen {
             lifecycle: rules.lifecycle.clone(),
             versioning,
             lock: lock.clone(),
-            logs,
+            logs: logs.clone(),
         };
         let decision = decide(custody, &seen).map_err(|error| Trouble::unreadable(&id, &error))?;
         let Some(lifecycle) = decision.write else {
@@ -229,6 +237,10 @@ async fn look(custody: &Custody, health: &Health) -> Result<Looked, Trouble> {
         }
         tokio::time::sleep(wait).await;
         wait *= 2;
+        read += 1;
     }
     Err(Trouble::contested(&id))
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,6 @@ use super::{
     Failure, Planned, Reader,
     archived::Archived,
     merge,
-    reader::shown,
     running::Reading,
     show::{Output, Rendered, say},
     source::Source,
@@ -223,16 +222,10 @@ impl<'r> Following<'r> {
                 continue;
             }
             let index = self.sources.len();
-            let called = shown(&container.pod, &container.name, container.restart);
             let mut others = self.sources.iter().filter_map(|source| source.of.as_ref());
             let is_another = others.any(|other| key(other) != key(&container));
             self.reader.is_named.fetch_or(is_another, Ordering::Relaxed);
-            let source = Source::new(
-                called,
-                container.pod_uid.clone(),
-                None,
-                Some(container.clone()),
-            );
+            let source = Source::new(container.which(), None, Some(container.clone()));
             self.sources.push(source);
             self.read(index, container);
         }
@@ -303,7 +296,7 @@ async fn adopt(reader: &Reader, source: &mut Source, later: Source) -> Result<()
         say(&format!(
             "{} lines of {} were archived and not shown: run again without --follow",
             new - live,
-            source.shown
+            source.which
         ));
     }
     if is_recorded {

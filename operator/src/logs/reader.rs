@@ -211,7 +211,7 @@ impl Reader {
         for copy in catalogue.without_copies(&readable) {
             tell(format!(
                 "{}: another sink's archive of the same container is not read, {} objects that begin with {}",
-                shown(&copy.folder.pod, &copy.folder.container, copy.name.restart),
+                copy.which(),
                 copy.objects.len(),
                 copy.name
             ));
@@ -323,22 +323,19 @@ impl Reader {
                 .filter(|object| self.is_wanted(object))
                 .map(|object| object.size)
                 .sum();
-            let called = shown(&run.folder.pod, &run.folder.container, run.name.restart);
-            let origin = format!("{}/{}", run.folder.pod, run.folder.container);
-            let pod_uid = run.folder.pod_uid.clone();
+            let which = run.which();
+            let origin = format!("{}/{}", which.pod, which.container);
             let is_followed = container.is_some();
             let archived = self.opened(run, record, Some(&origin), is_followed)?;
             planned.push(Planned {
-                source: Source::new(called, pod_uid, Some(archived), container),
+                source: Source::new(which, Some(archived), container),
                 size,
                 begins: firsts.get(&name).and_then(|first| first.time),
             });
         }
         for container in containers {
-            let called = shown(&container.pod, &container.name, container.restart);
-            let pod_uid = container.pod_uid.clone();
             planned.push(Planned {
-                source: Source::new(called, pod_uid, None, Some(container)),
+                source: Source::new(container.which(), None, Some(container)),
                 size: 0,
                 begins: None,
             });
@@ -349,13 +346,5 @@ impl Reader {
     fn is_wanted(&self, object: &Object) -> bool {
         self.since
             .is_none_or(|since| object.stored >= since.objects)
-    }
-}
-
-/// How a run is called in messages.
-pub fn shown(pod: &str, container: &str, restart: u32) -> String {
-    match restart {
-        0 => format!("{pod}/{container}"),
-        _ => format!("{pod}/{container} (restart {restart})"),
     }
 }

@@ -1,9 +1,13 @@
 //! What a person or a script sees: lines on stdout, progress and messages on stderr. Reads nothing.
 
-use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
+use std::{
+    borrow::Cow,
+    io::{self, BufWriter, IsTerminal as _, Stdout, Write as _},
+};
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use k8s_openapi::jiff::Timestamp;
+use katonic_logging_core::execution::terminal;
 
 /// The form of lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -47,14 +51,17 @@ impl From<io::Error> for Error {
 #[derive(Debug)]
 pub struct Output {
     stdout: BufWriter<Stdout>,
+    /// The form of lines for a terminal that obeys what it is sent; none: the bytes are whoever's who reads them.
+    terminal: Option<Form>,
     bar: Option<ProgressBar>,
     lines: u64,
 }
 
 impl Output {
     /// Shows how far it has come of so many bytes where somebody sees that, and does not see the lines themselves.
-    pub fn new(bytes: u64) -> Self {
-        let is_seen = io::stderr().is_terminal() && !io::stdout().is_terminal();
+    pub fn new(bytes: u64, form: Form) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let is_seen = io::stderr().is_terminal() && !is_terminal;
         let bar = is_seen.then(|| {
             let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
             if let Ok(style) =
@@ -66,6 +73,7 @@ impl Output {
         });
         Self {
             stdout: BufWriter::with_capacity(128 << 10, io::stdout()),
+            terminal: is_terminal.then_some(form),
             bar,
             lines: 0,
         }
@@ -77,7 +85,15 @@ impl Output {
     /// When it cannot be written.
     pub fn write(&mut self, rendered: &Rendered) -> Result<(), Error> {
         self.lines += 1;
-        Ok(self.stdout.write_all(&rendered.bytes)?)
+        let Some(form) = self.terminal else {
+            return Ok(self.stdout.write_all(&rendered.bytes)?);
+        };
+        let lines = String::from_utf8_lossy(&rendered.bytes);
+        let shown: Cow<'_, str> = match form {
+            Form::Text => terminal::text(&lines),
+            Form::Json => terminal::json(&lines),
+        };
+        Ok(self.stdout.write_all(shown.as_bytes())?)
     }
 
     /// Makes seen what was written.
@@ -106,8 +122,9 @@ impl Output {
     }
 }
 
-/// Says something to the person, or to the log of a script.
+/// Says something to the person, or to the log of a script. Names of objects, pods and containers may be anybody's.
 pub fn say(message: &str) {
     // Without a stderr there is nobody to tell.
+    let message = terminal::message(message);
     let _ = writeln!(io::stderr(), "katonic-logging: {message}");
 }

@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use katonic_logging_core::execution::{
-    Container, Damage, Opened, Run, Succession,
+    Container, Damage, Opened, Run, Succession, Which,
     catalogue::Catalogue,
     line::{Live, Record},
     seam,
@@ -28,10 +28,8 @@ const FIRST_LOOKS: u32 = 3;
 /// A run of a container.
 #[derive(Debug)]
 pub struct Source {
-    /// How it is called.
-    pub shown: String,
-    /// UID of its pod.
-    pub pod_uid: String,
+    /// Which it is.
+    pub which: Which,
     archived: Option<Archived>,
     /// Its container, if its node has the log.
     pub of: Option<Container>,
@@ -50,15 +48,9 @@ pub struct Source {
 
 impl Source {
     /// A run of which at least one of both is there.
-    pub fn new(
-        shown: String,
-        pod_uid: String,
-        archived: Option<Archived>,
-        container: Option<Container>,
-    ) -> Self {
+    pub fn new(which: Which, archived: Option<Archived>, container: Option<Container>) -> Self {
         Self {
-            shown,
-            pod_uid,
+            which,
             archived,
             of: container.clone(),
             container,
@@ -74,14 +66,7 @@ impl Source {
 
     /// How it is called in front of its lines.
     pub fn origin(&self) -> String {
-        match (&self.of, &self.archived) {
-            (Some(container), _) => format!("{}/{}", container.pod, container.name),
-            (None, Some(archived)) => {
-                let folder = &archived.run().folder;
-                format!("{}/{}", folder.pod, folder.container)
-            }
-            (None, None) => self.shown.clone(),
-        }
+        format!("{}/{}", self.which.pod, self.which.container)
     }
 
     /// The line that comes next.
@@ -141,13 +126,13 @@ impl Source {
                     return Ok(());
                 }
                 Err(error) => {
-                    say(&format!("the log of {} breaks off: {error}", self.shown));
+                    say(&format!("the log of {} breaks off: {error}", self.which));
                     self.close();
                     return Ok(());
                 }
             };
             let Some(time) = line.time else {
-                say(&format!("{}: its node says: {}", self.shown, line.text));
+                say(&format!("{}: its node says: {}", self.which, line.text));
                 continue;
             };
             let place = if line.is_begin {
@@ -260,7 +245,7 @@ impl Source {
         }
         say(&format!(
             "the container was restarted again, and its node has the log of {} no more: what the archive does not have of it cannot be shown",
-            self.shown
+            self.which
         ));
         Ok(())
     }

@@ -47,7 +47,14 @@ pub struct Completeness {
     pub dropped: u64,
     /// How many records, at least, were gone before they could be archived.
     pub lost: u64,
-    /// Where the archive begins.
+    /// Whether the run begins where the archive does; otherwise what came before was gone before it could be archived. None:
+    /// nobody has seen what came before, or an older agent has written this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<bool>,
+    /// Whether the container was started again after this run; none: an older agent has written this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<bool>,
+    /// Where the archive begins. Of a run that printed nothing there is no file.
     pub first: Spot,
     /// Where the last object ends.
     pub last: Spot,

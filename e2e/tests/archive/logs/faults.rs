@@ -3,7 +3,10 @@
 use anyhow::Result;
 use bytes::Bytes;
 use http::Method;
-use katonic_logging_e2e::{receiver::Tally, simulated::archive::put};
+use katonic_logging_e2e::{
+    receiver::{Minio, Tally},
+    simulated::archive::put,
+};
 
 use super::{Said, Shelf, archive, at, pod_named, whole};
 use crate::{BUCKET, EXECUTION};
@@ -21,10 +24,9 @@ async fn shelf() -> Result<Option<(Shelf, Vec<String>, String)>> {
     Ok(Some((shelf, keys, record)))
 }
 
-async fn delete(shelf: &Shelf, key: &str) -> Result<()> {
+pub(super) async fn delete(minio: &Minio, key: &str) -> Result<()> {
     let path = format!("/{BUCKET}/{key}");
-    let answer = shelf
-        .minio
+    let answer = minio
         .request(&Method::DELETE, &path, "", Bytes::new())
         .await?;
     assert_eq!(answer.status, 204);
@@ -56,7 +58,7 @@ async fn an_object_that_was_deleted_by_hand_is_missed_with_its_range() -> Result
             file.unwrap_or_default()
         )
     };
-    delete(&shelf, &keys[3]).await?;
+    delete(&shelf.minio, &keys[3]).await?;
     let said = shelf.logs(&["-o", "json"]).await?;
     assert_eq!(said.tally("run-1")?, all_but(10));
     let run = record
@@ -71,7 +73,7 @@ async fn an_object_that_was_deleted_by_hand_is_missed_with_its_range() -> Result
     said.fails(4, &missing);
     assert_eq!(said.verdict().0, "not complete: 90 lines read, 1 fault");
     // At the end: only the record knows.
-    delete(&shelf, &keys[9]).await?;
+    delete(&shelf.minio, &keys[9]).await?;
     let said = shelf.logs(&[]).await?;
     said.fails(
         4,
@@ -83,13 +85,75 @@ async fn an_object_that_was_deleted_by_hand_is_missed_with_its_range() -> Result
     );
     said.fails(4, "object 00000003 is missing");
     // And at the beginning, without a record.
-    delete(&shelf, &record).await?;
-    delete(&shelf, &keys[0]).await?;
+    delete(&shelf.minio, &record).await?;
+    delete(&shelf.minio, &keys[0]).await?;
     let said = shelf.logs(&[]).await?;
     said.fails(
         4,
         "object 00000000 is missing, the beginning of the log to byte",
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_run_that_was_removed_with_its_record_is_missed() -> Result<()> {
+    let Some((shelf, keys, record)) = shelf().await? else {
+        return Ok(());
+    };
+    let mut second = pod_named("run-1").restarted();
+    archive(&shelf, &mut second, 1..=LINES, LINES, 10).await?;
+    second.record(&shelf.minio).await?;
+    let mut third = second.restarted();
+    archive(&shelf, &mut third, 1..=LINES, LINES, 10).await?;
+    third.record(&shelf.minio).await?;
+    let verified = "verified: 300 lines, complete (3 runs)";
+    assert_eq!(shelf.logs(&[]).await?.verdict(), (verified, Some(0)));
+    let second = record.replace("/0000-", "/0001-");
+    let (second, _) = second.rsplit_once('-').unwrap_or_default();
+    for key in shelf.minio.keys(BUCKET, second).await? {
+        delete(&shelf.minio, &key).await?;
+    }
+    let said = shelf.logs(&[]).await?;
+    said.fails(
+        4,
+        "nothing of restart 1 of run-1/run is there, although restart 2 is: it was removed, or gone before it could be archived\n",
+    );
+    let verdict = "not complete: 200 lines read, 1 fault (2 runs)";
+    assert_eq!(said.verdict().0, verdict);
+    for key in keys.iter().chain([&record]) {
+        delete(&shelf.minio, key).await?;
+    }
+    let said = shelf.logs(&[]).await?;
+    said.fails(
+        4,
+        "nothing of its first run and restart 1 of run-1/run is there, although restart 2 is",
+    );
+    Ok(())
+}
+
+/// As agents wrote it that did not look how a run begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_of_older_agents_is_read_and_not_called_proven() -> Result<()> {
+    let Some((shelf, _, record)) = shelf().await? else {
+        return Ok(());
+    };
+    let stored = shelf.minio.object(BUCKET, &record).await?;
+    let mut older = serde_json::from_slice::<serde_json::Value>(&stored)?;
+    for field in ["begins", "followed"] {
+        let fields = older.as_object_mut();
+        assert!(fields.and_then(|fields| fields.remove(field)).is_some());
+    }
+    put(
+        &shelf.minio,
+        BUCKET,
+        &record,
+        older.to_string().into_bytes(),
+    )
+    .await?;
+    let said = shelf.logs(&["-o", "json"]).await?;
+    let verdict = "not proven complete: 100 lines, nothing missing from where the archive begins; nobody has seen whether anything was before it of run-1/run";
+    assert_eq!(said.verdict(), (verdict, Some(3)));
+    assert_eq!(said.tally("run-1")?, whole(LINES));
     Ok(())
 }
 
@@ -216,7 +280,7 @@ async fn two_pods_that_claim_the_same_execution_are_both_read_and_judged_apart()
         said.verdict(),
         ("verified: 200 lines, complete (2 pods, 2 runs)", Some(0))
     );
-    delete(&shelf, &keys[2]).await?;
+    delete(&shelf.minio, &keys[2]).await?;
     let said = shelf.logs(&["-o", "json"]).await?;
     said.fails(4, "object 00000002 is missing");
     assert_eq!(said.records()?.len(), 190);

@@ -1,13 +1,13 @@
 //! What is read back is what was written: by agents, by several pods, with restarts, under any id, in any order.
 
-use std::{collections::BTreeSet, io::Read as _, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, io::Read as _, os::fd::OwnedFd, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
 use katonic_logging_e2e::{
     receiver::{Authority, Minio},
     simulated::{Load, Stream, archive::Archive, load::numbered_line},
 };
-use nix::pty::{Winsize, openpty};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use serde_json::Value;
 use tokio::{io::AsyncReadExt as _, task::spawn_blocking};
 
@@ -420,13 +420,7 @@ async fn a_person_at_a_terminal_sees_how_far_a_long_reading_has_come() -> Result
         "--endpoint",
         &url,
     ];
-    let size = Winsize {
-        ws_row: 24,
-        ws_col: 120,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    let terminal = openpty(Some(&size), None)?;
+    let terminal = terminal()?;
     let mut command = command(&arguments, Some(&shelf.reader)).await?;
     let mut child = command
         .env("TERM", "xterm")
@@ -435,13 +429,7 @@ async fn a_person_at_a_terminal_sees_how_far_a_long_reading_has_come() -> Result
         .spawn()?;
     // The terminal is gone with the last that has it open.
     drop(command);
-    let seen = spawn_blocking(move || {
-        let mut seen = Vec::new();
-        let mut master = std::fs::File::from(terminal.master);
-        // Linux ends a terminal that nobody has open any more with an error.
-        let _ = master.read_to_end(&mut seen);
-        seen
-    });
+    let seen = spawn_blocking(move || seen_on(terminal.master));
     assert_eq!(child.wait().await?.code(), Some(0));
     let seen = String::from_utf8(seen.await?)?;
     assert!(seen.contains(" lines, "), "no progress in {seen:?}");
@@ -449,5 +437,75 @@ async fn a_person_at_a_terminal_sees_how_far_a_long_reading_has_come() -> Result
         seen.contains("verified: 60,000 lines, complete"),
         "{seen:?}"
     );
+    Ok(())
+}
+
+fn terminal() -> Result<OpenptyResult> {
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: 120,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    Ok(openpty(Some(&size), None)?)
+}
+
+fn seen_on(master: OwnedFd) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let mut master = std::fs::File::from(master);
+    // Linux ends a terminal that nobody has open any more with an error.
+    let _ = master.read_to_end(&mut seen);
+    seen
+}
+
+/// User code says to the reader's terminal what it likes; the terminal does none of it. A pipe gets it as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_gets_the_colours_of_user_code_and_nothing_else_that_it_would_obey() -> Result<()>
+{
+    let Some(shelf) = Shelf::start_or_skip().await? else {
+        return Ok(());
+    };
+    let printed = "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31mred \u{9b}6n over\rwritten";
+    let mut pod = pod_named("run-1");
+    pod.object(&shelf.minio, [(at(1), printed.as_bytes())])
+        .await?;
+    pod.record(&shelf.minio).await?;
+    let piped = shelf.logs(&[]).await?;
+    assert!(piped.stdout.contains(printed), "{piped:?}");
+    let url = shelf.minio.url();
+    for (form, shown) in [
+        (
+            "text",
+            "^[]0;title^G^[[2J\u{1b}[31mred <U+009B>6n over^Mwritten\u{1b}[0m\r\n",
+        ),
+        (
+            "json",
+            r"\u001b]0;title\u0007\u001b[2J\u001b[31mred \u009b6n over\rwritten",
+        ),
+    ] {
+        let terminal = terminal()?;
+        let arguments = [
+            EXECUTION,
+            "--bucket",
+            BUCKET,
+            "--prefix",
+            "logs",
+            "--endpoint",
+            &url,
+            "-o",
+            form,
+        ];
+        let mut command = command(&arguments, Some(&shelf.reader)).await?;
+        let mut child = command
+            .env("TERM", "xterm")
+            .stdout(Stdio::from(terminal.slave))
+            .stderr(Stdio::null())
+            .spawn()?;
+        drop(command);
+        let seen = spawn_blocking(move || seen_on(terminal.master));
+        assert_eq!(child.wait().await?.code(), Some(0));
+        let seen = String::from_utf8(seen.await?)?;
+        assert!(seen.contains(shown), "{seen:?}");
+    }
     Ok(())
 }

@@ -8,6 +8,8 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::archive::{Completeness, Folder, Name, Range, RunName};
 
+use super::restarts::Which;
+
 /// Everything that is listed below an execution.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
@@ -60,6 +62,16 @@ impl Object {
 }
 
 impl Run {
+    /// Which run it is.
+    pub fn which(&self) -> Which {
+        Which {
+            pod_uid: self.folder.pod_uid.clone(),
+            pod: self.folder.pod.clone(),
+            container: self.folder.container.clone(),
+            restart: self.name.restart,
+        }
+    }
+
     /// The name of one of its objects, below the prefix.
     pub fn key(&self, object: &Object) -> String {
         self.name.object(&object.range())

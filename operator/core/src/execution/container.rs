@@ -6,6 +6,8 @@ use k8s_openapi::{
 };
 use katonic_log_config::layout;
 
+use super::restarts::Which;
+
 /// How long after the start of a run its first line may come without a question whether there were others before it.
 const PROMPT: SignedDuration = SignedDuration::from_secs(2);
 
@@ -83,6 +85,16 @@ pub fn runs(pod: &Pod, takes: impl Fn(&str) -> bool) -> Vec<Container> {
 }
 
 impl Container {
+    /// Which run it is.
+    pub fn which(&self) -> Which {
+        Which {
+            pod_uid: self.pod_uid.clone(),
+            pod: self.pod.clone(),
+            container: self.name.clone(),
+            restart: self.restart,
+        }
+    }
+
     /// Whether this is the same run of the same container of the same pod.
     pub fn is_same_run(&self, other: &Self) -> bool {
         self.is_same_container(other) && self.restart == other.restart

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::archive::{Completeness, FORMAT, Range, RunName, Spot, chain};
 
+use super::restarts::Absent;
+
 /// What an object was found to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
@@ -49,6 +51,15 @@ pub enum Damage {
         /// How many, at least.
         lines: u64,
     },
+    /// The run had begun before the archive did.
+    Late {
+        /// The completeness record, which says so.
+        key: String,
+        /// Where the archive begins.
+        first: Spot,
+    },
+    /// Nothing is there of whole runs.
+    Absent(Absent),
     /// Between the archive and the log of the running container there may be lines that nobody has.
     Apart {
         /// What the names of the run begin with.
@@ -129,6 +140,12 @@ impl fmt::Display for Damage {
                 formatter,
                 "at least {lines} lines were lost before they could be archived, says {key}"
             ),
+            Self::Late { key, first } => write!(
+                formatter,
+                "the log begins in the middle, at byte {} of log file {}: what came before was gone before it could be archived, says {key}",
+                first.offset, first.file
+            ),
+            Self::Absent(absent) => write!(formatter, "{absent}"),
             Self::Apart {
                 run,
                 between: (archived, running),
@@ -149,6 +166,10 @@ pub enum Standing {
         dropped: u64,
         /// Whether the objects were read, all of them; otherwise names and numbers say so.
         is_read: bool,
+        /// Whether it is known that the run begins where the archive does.
+        is_from_beginning: bool,
+        /// Whether the container was started again; none: an older agent has archived it.
+        followed: Option<bool>,
     },
     /// It goes on, or its pod ended before everything was delivered.
     Open,
@@ -335,6 +356,12 @@ impl Proof {
                 lines: record.lost,
             });
         }
+        if record.begins == Some(false) {
+            self.damages.push(Damage::Late {
+                key: self.name.record(),
+                first: record.first.clone(),
+            });
+        }
         let standing = if !self.damages.is_empty() {
             Standing::Damaged
         } else if self.next > record.objects {
@@ -344,6 +371,8 @@ impl Proof {
             Standing::Whole {
                 dropped: record.dropped,
                 is_read: self.unread == 0,
+                is_from_beginning: record.begins == Some(true),
+                followed: record.followed,
             }
         };
         (standing, self.damages)
@@ -442,6 +471,8 @@ pub(crate) mod tests {
             bytes: 30 * ranges.len() as u64,
             dropped: 0,
             lost: 0,
+            begins: Some(true),
+            followed: Some(false),
             first: first.map_or_else(|| spot("f", 0), |range| spot(&range.file, range.first)),
             last: last.map_or_else(|| spot("f", 0), |range| spot(&range.file, range.next)),
             sha256_chain: ranges.iter().fold(String::new(), |before, range| {
@@ -471,6 +502,8 @@ pub(crate) mod tests {
     const WHOLE: Standing = Standing::Whole {
         dropped: 0,
         is_read: true,
+        is_from_beginning: true,
+        followed: Some(false),
     };
 
     #[test]
@@ -478,10 +511,50 @@ pub(crate) mod tests {
         assert_eq!(judge(&log(), Some(record(&log()))), (WHOLE, vec![]));
         assert_eq!(judge(&log(), None), (Standing::Open, vec![]));
         assert_eq!(judge(&[], Some(record(&[]))), (WHOLE, vec![]));
-        // The archive began in the middle of the log.
+        // A file whose beginning was left to another sink.
         let later = [range(0, "f", 40, 100), range(1, "f", 100, 250)];
         assert_eq!(judge(&later, Some(record(&later))), (WHOLE, vec![]));
         assert_eq!(judge(&later, None), (Standing::Open, vec![]));
+    }
+
+    #[test]
+    fn a_run_whose_beginning_is_not_there_is_not_called_whole() {
+        let later = [range(0, "g", 40, 100), range(1, "g", 100, 250)];
+        let said = |begins| {
+            let mut record = record(&later);
+            record.begins = begins;
+            judge(&later, Some(record))
+        };
+        let (standing, damages) = said(Some(false));
+        assert_eq!(standing, Standing::Damaged);
+        assert_eq!(
+            damages,
+            [
+                "the log begins in the middle, at byte 40 of log file g: what came before was gone before it could be archived, says executions/63d1/run-1_u-1/run/0000-aaaaaaaa-complete.json"
+            ]
+        );
+        let unknown = Standing::Whole {
+            dropped: 0,
+            is_read: true,
+            is_from_beginning: false,
+            followed: Some(false),
+        };
+        assert_eq!(said(None), (unknown, vec![]));
+    }
+
+    #[test]
+    fn a_record_of_an_older_agent_is_read_and_leaves_open_how_the_run_began() {
+        let mut json = serde_json::to_value(record(&log())).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        assert!(fields.remove("begins").is_some() && fields.remove("followed").is_some());
+        let older: Completeness = serde_json::from_value(json).unwrap();
+        let unknown = Standing::Whole {
+            dropped: 0,
+            is_read: true,
+            is_from_beginning: false,
+            followed: None,
+        };
+        assert_eq!(judge(&log(), Some(older)), (unknown, vec![]));
     }
 
     #[test]
@@ -620,6 +693,8 @@ pub(crate) mod tests {
         let standing = Standing::Whole {
             dropped: 0,
             is_read: false,
+            is_from_beginning: true,
+            followed: Some(false),
         };
         assert_eq!(proof.finish(), (standing, vec![]));
     }

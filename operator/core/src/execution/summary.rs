@@ -2,15 +2,18 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::proof::{Damage, Standing};
+use super::{
+    proof::{Damage, Standing},
+    restarts::{Restarts, Which},
+};
 
 /// What a reader can rely on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// Every line is there, and the archive proves it.
     Complete,
-    /// Nothing is known to be missing, and nothing proves that nothing is: it goes on, or a pod ended before everything was
-    /// delivered.
+    /// Nothing is known to be missing, and nothing proves that nothing is: it goes on, a pod ended before everything was
+    /// delivered, or nobody has seen how a run began.
     Open,
     /// Lines are missing, or what is there is not what was stored.
     Damaged,
@@ -42,36 +45,55 @@ pub struct Summary {
     runs: u64,
     /// Runs of which the archive does not say that they are whole.
     open: Vec<String>,
+    /// Runs that are whole from where the archive begins, and nobody knows whether the run begins there.
+    unseen: Vec<String>,
+    restarts: Restarts,
     /// Objects that were not read, because they are older than what was asked for.
     unread: u64,
     damages: Vec<Damage>,
 }
 
 impl Summary {
-    /// Adds a run of the archive. `pod` sets pods apart, `shown` names the run to a person.
-    pub fn run(
-        &mut self,
-        pod: &str,
-        shown: &str,
-        lines: u64,
-        (standing, damages): (Standing, Vec<Damage>),
-    ) {
-        self.pods.insert(pod.to_owned());
+    /// Adds a run of the archive.
+    pub fn run(&mut self, which: &Which, lines: u64, (standing, damages): (Standing, Vec<Damage>)) {
+        self.pods.insert(which.pod_uid.clone());
         self.runs += 1;
         self.archived += lines;
         self.damages.extend(damages);
+        let mut said = None;
         match standing {
-            Standing::Whole { dropped, .. } => self.dropped += dropped,
-            Standing::Open => self.open.push(shown.to_owned()),
+            Standing::Whole {
+                dropped,
+                is_from_beginning,
+                followed,
+                ..
+            } => {
+                self.dropped += dropped;
+                said = followed;
+                if !is_from_beginning {
+                    self.unseen.push(which.to_string());
+                }
+            }
+            Standing::Open => self.open.push(which.to_string()),
             Standing::Damaged => {}
         }
+        self.restarts.archived(which, said);
     }
 
     /// Adds a container that runs, or ran, and has no archive.
-    pub fn unarchived(&mut self, pod: &str, shown: &str) {
-        self.pods.insert(pod.to_owned());
+    pub fn unarchived(&mut self, which: &Which) {
+        self.pods.insert(which.pod_uid.clone());
         self.runs += 1;
-        self.open.push(shown.to_owned());
+        self.open.push(which.to_string());
+        self.restarts.live(which);
+    }
+
+    /// Judges which runs there must have been, once all were added that are known.
+    pub fn close(&mut self) {
+        let absent = self.restarts.absent();
+        self.damages.extend(absent.into_iter().map(Damage::Absent));
+        let awaited = self.restarts.awaited();
+        self.open.extend(awaited.iter().map(ToString::to_string));
     }
 
     /// Adds lines that only the pods themselves have.
@@ -95,7 +117,7 @@ impl Summary {
             Verdict::Damaged
         } else if self.runs == 0 {
             Verdict::Nothing
-        } else if self.open.is_empty() {
+        } else if self.open.is_empty() && self.unseen.is_empty() {
             Verdict::Complete
         } else {
             Verdict::Open
@@ -128,6 +150,20 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 /// How many runs are named; the rest is counted.
 const NAMED: usize = 3;
 
+/// Runs by name.
+struct Named<'s>(&'s [String]);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (named, more) = self.0.split_at(self.0.len().min(NAMED));
+        formatter.write_str(&named.join(", "))?;
+        match more.len() {
+            0 => Ok(()),
+            more => write!(formatter, " and {more} more"),
+        }
+    }
+}
+
 /// One line, without its end.
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,20 +177,18 @@ impl fmt::Display for Summary {
                 "complete by names and numbers: {lines} read, and {} from before not",
                 counted(self.unread, "object", "objects")
             )?,
+            Verdict::Open if self.open.is_empty() => write!(
+                formatter,
+                "not proven complete: {lines}, nothing missing from where the archive begins; nobody has seen whether anything was before it of {}",
+                Named(&self.unseen)
+            )?,
             Verdict::Open => {
                 write!(formatter, "not complete yet: {lines} from the archive")?;
                 if self.live > 0 {
                     write!(formatter, " and {} from pods", Grouped(self.live))?;
                 }
-                let named: Vec<&str> = self.open.iter().take(NAMED).map(String::as_str).collect();
-                write!(
-                    formatter,
-                    "; no completeness record of {}",
-                    named.join(", ")
-                )?;
-                if self.open.len() > NAMED {
-                    write!(formatter, " and {} more", self.open.len() - NAMED)?;
-                }
+                let open = Named(&self.open);
+                write!(formatter, "; no completeness record of {open}")?;
             }
             Verdict::Damaged => write!(
                 formatter,
@@ -188,24 +222,41 @@ impl fmt::Display for Summary {
 mod tests {
     use super::*;
 
-    const WHOLE: Standing = Standing::Whole {
-        dropped: 0,
-        is_read: true,
-    };
+    const WHOLE: Standing = followed(false);
+
+    const fn followed(followed: bool) -> Standing {
+        Standing::Whole {
+            dropped: 0,
+            is_read: true,
+            is_from_beginning: true,
+            followed: Some(followed),
+        }
+    }
+
+    fn which(number: u32, restart: u32) -> Which {
+        Which {
+            pod_uid: format!("u-{number}"),
+            pod: format!("run-{number}"),
+            container: "run".into(),
+            restart,
+        }
+    }
 
     #[test]
     fn what_is_proven_is_said_in_one_line_with_a_code() {
         let mut summary = Summary::default();
         assert_eq!(summary.to_string(), "nothing found");
         assert_eq!(summary.verdict().exit_code(), 5);
-        summary.run("u-1", "run-1/run", 1_234_567, (WHOLE, vec![]));
+        summary.run(&which(1, 0), 1_234_567, (WHOLE, vec![]));
         assert_eq!(summary.to_string(), "verified: 1,234,567 lines, complete");
         assert_eq!(summary.verdict().exit_code(), 0);
         let dropped = Standing::Whole {
             dropped: 12,
             is_read: true,
+            is_from_beginning: true,
+            followed: None,
         };
-        summary.run("u-2", "run-2/run", 1, (dropped, vec![]));
+        summary.run(&which(2, 0), 1, (dropped, vec![]));
         assert_eq!(
             summary.to_string(),
             "verified: 1,234,568 lines, complete (2 pods, 2 runs, 12 more lines were left out by filters)"
@@ -216,14 +267,14 @@ mod tests {
             since.to_string(),
             "complete by names and numbers: 1,234,568 lines read, and 3 objects from before not (2 pods, 2 runs, 12 more lines were left out by filters)"
         );
-        summary.run("u-2", "run-2/run restart 1", 4, (Standing::Open, vec![]));
+        summary.run(&which(2, 1), 4, (Standing::Open, vec![]));
         summary.live(7);
         assert!(summary.to_string().starts_with(
-            "not complete yet: 1,234,572 lines from the archive and 7 from pods; no completeness record of run-2/run restart 1 (2 pods"
+            "not complete yet: 1,234,572 lines from the archive and 7 from pods; no completeness record of run-2/run (restart 1) (2 pods"
         ), "{summary}");
         assert_eq!(summary.verdict().exit_code(), 3);
         let damage = Damage::Twice { key: "x".into() };
-        summary.run("u-3", "run-3/run", 0, (Standing::Damaged, vec![damage]));
+        summary.run(&which(3, 0), 0, (Standing::Damaged, vec![damage]));
         assert!(
             summary
                 .to_string()
@@ -234,10 +285,66 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_run_that_was_removed_with_its_record_is_missed() {
+        let mut summary = Summary::default();
+        summary.run(&which(1, 0), 10, (followed(true), vec![]));
+        summary.run(&which(1, 2), 10, (followed(false), vec![]));
+        summary.close();
+        assert_eq!(
+            summary.damages()[0].to_string(),
+            "nothing of restart 1 of run-1/run is there, although restart 2 is: it was removed, or gone before it could be archived"
+        );
+        assert_eq!(summary.verdict(), Verdict::Damaged);
+        assert_eq!(
+            summary.to_string(),
+            "not complete: 20 lines read, 1 fault (2 runs)"
+        );
+    }
+
+    #[test]
+    fn a_run_that_must_have_followed_keeps_an_execution_open() {
+        let mut summary = Summary::default();
+        summary.run(&which(1, 0), 10, (followed(true), vec![]));
+        let mut running = summary.clone();
+        summary.close();
+        assert_eq!(summary.verdict(), Verdict::Open);
+        assert_eq!(
+            summary.to_string(),
+            "not complete yet: 10 lines from the archive; no completeness record of run-1/run (restart 1)"
+        );
+        running.unarchived(&which(1, 1));
+        running.close();
+        assert!(
+            running
+                .to_string()
+                .ends_with("no completeness record of run-1/run (restart 1) (2 runs)"),
+            "{running}"
+        );
+    }
+
+    #[test]
+    fn a_run_of_which_nobody_has_seen_how_it_began_is_not_called_verified() {
+        let mut summary = Summary::default();
+        let unseen = Standing::Whole {
+            dropped: 0,
+            is_read: true,
+            is_from_beginning: false,
+            followed: None,
+        };
+        summary.run(&which(1, 0), 10, (unseen, vec![]));
+        summary.close();
+        assert_eq!(summary.verdict().exit_code(), 3);
+        assert_eq!(
+            summary.to_string(),
+            "not proven complete: 10 lines, nothing missing from where the archive begins; nobody has seen whether anything was before it of run-1/run"
+        );
+    }
+
+    #[test]
     fn many_open_runs_are_counted() {
         let mut summary = Summary::default();
         for number in 1..=5 {
-            summary.unarchived(&format!("u-{number}"), &format!("run-{number}/run"));
+            summary.unarchived(&which(number, 0));
         }
         assert_eq!(
             summary.to_string(),

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use katonic_log_config as config;
-use katonic_log_config::{ArchiveLayout, CredentialKey, Store, Target, bundle::hex_digest};
+use katonic_log_config::{
+    ArchiveLayout, CredentialKey, Endpoint, Store, Target, bundle::hex_digest,
+};
 
 use super::{
     Retention,
@@ -67,21 +69,25 @@ impl BucketId {
             Store::Gcs(gcs) => (Kind::Gcs, gcs.bucket.as_str()),
             Store::Azure(azure) => (Kind::Azure, azure.account.as_str()),
         };
-        let endpoint = store.endpoint();
         Self {
             kind,
-            endpoint: endpoint.to_string().trim_end_matches('/').to_owned(),
+            endpoint: address(store.endpoint()),
             name: name.to_owned(),
         }
     }
 
+    /// What buckets have in common that may be one and the same under several addresses: no address says what stands behind it.
+    /// A bucket of Google's may be reached by the protocol of S3, too.
+    fn namesake(&self) -> (bool, &str) {
+        (self.kind == Kind::Azure, &self.name)
+    }
+
     /// That of what has a setting.
     pub fn of_setting(setting: &ManagedSetting) -> Self {
-        let endpoint = setting.endpoint().to_string();
-        let endpoint = endpoint.trim_end_matches('/');
+        let endpoint = address(setting.endpoint());
         let (kind, endpoint, name) = match setting {
             ManagedSetting::SplunkEnterprise { index, .. } => {
-                (Kind::SplunkEnterprise, endpoint.to_owned(), index.clone())
+                (Kind::SplunkEnterprise, endpoint, index.clone())
             }
             ManagedSetting::SplunkCloud { stack, index, .. } => (
                 Kind::SplunkCloud,
@@ -89,7 +95,7 @@ impl BucketId {
                 index.clone(),
             ),
             ManagedSetting::NewRelic { account, .. } => {
-                (Kind::NewRelic, endpoint.to_owned(), account.to_string())
+                (Kind::NewRelic, endpoint, account.to_string())
             }
         };
         Self {
@@ -103,6 +109,20 @@ impl BucketId {
     pub fn location(&self, prefix: &str) -> String {
         format!("{}/{}/{prefix}", self.endpoint, self.name)
     }
+}
+
+/// A base address in the one of its forms that stands for all of them (RFC 3986, 6.2: case, the scheme's own port, an empty path),
+/// and without the dot that a name may end in.
+fn address(endpoint: &Endpoint) -> String {
+    let uri = endpoint.uri();
+    let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    let host = host.trim_end_matches('.');
+    let own = if scheme == "http" { 80 } else { 443 };
+    let port = uri.port_u16().filter(|port| *port != own);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let path = uri.path().trim_end_matches('/');
+    format!("{scheme}://{host}{port}{path}")
 }
 
 /// A bucket that is looked after.
@@ -120,6 +140,8 @@ pub struct Custody {
     pub access: Access,
     /// What is asked of each place in it, by what its keys begin with.
     pub places: BTreeMap<String, Place>,
+    /// What is asked of buckets of the same name at other addresses, which may be this one: nothing is kept shorter than that.
+    pub namesakes: BTreeMap<String, Vec<Claim>>,
     /// A policy that cannot be used, so that nobody knows what it asks for: nothing is kept shorter meanwhile.
     pub unusable: Option<String>,
 }
@@ -189,6 +211,8 @@ pub struct Claim {
     pub retention: Retention,
     /// Whether somebody has said that this may delete logs.
     pub acknowledged: bool,
+    /// The other address under which it archives to a bucket of this name; none: to this one.
+    pub address: Option<String>,
 }
 
 /// All that is looked after, and what cannot be.
@@ -208,10 +232,10 @@ impl Custody {
 
     /// What is asked of what begins with this prefix.
     pub fn claims<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Claim> {
-        let places = self.places.iter();
-        places
-            .filter(move |(place, _)| place.starts_with(prefix))
-            .flat_map(|(_, place)| &place.claims)
+        let here = self.places.iter().map(|(at, place)| (at, &place.claims));
+        let all = here.chain(&self.namesakes);
+        all.filter(move |(at, _)| at.starts_with(prefix))
+            .flat_map(|(_, claims)| claims)
     }
 
     /// Whether nothing differs but what was known of the bucket before.
@@ -305,6 +329,7 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
                     proxies: proxies.clone(),
                     access,
                     places: BTreeMap::new(),
+                    namesakes: BTreeMap::new(),
                     unusable: unusable.clone(),
                 });
             }
@@ -314,12 +339,37 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
             }
         }
     }
+    let mut namesakes: BTreeMap<(bool, String), Vec<BucketId>> = BTreeMap::new();
+    for id in custodies.buckets.keys() {
+        let (is_account, name) = id.namesake();
+        let others = namesakes.entry((is_account, name.to_owned()));
+        others.or_default().push(id.clone());
+    }
     for (candidate, policy, sink, storage) in archives {
         let id = BucketId::of(&storage.store);
+        let retention = policy.retention();
+        let claim = Claim {
+            policy: candidate.name.clone(),
+            retention,
+            acknowledged: candidate.acknowledges(retention),
+            address: None,
+        };
+        let (is_account, name) = id.namesake();
+        let others = namesakes.get(&(is_account, name.to_owned()));
+        for other in others.into_iter().flatten().filter(|other| **other != id) {
+            let Some(custody) = custodies.buckets.get_mut(other) else {
+                continue;
+            };
+            for prefix in prefixes(&storage.store, storage.layout) {
+                custody.namesakes.entry(prefix).or_default().push(Claim {
+                    address: Some(id.endpoint.clone()),
+                    ..claim.clone()
+                });
+            }
+        }
         let Some(custody) = custodies.buckets.get_mut(&id) else {
             continue;
         };
-        let retention = policy.retention();
         for prefix in prefixes(&storage.store, storage.layout) {
             let known = established(candidate, sink, &id.location(&root(&storage.store)));
             let place = custody
@@ -329,11 +379,7 @@ pub fn gather(candidates: &[Candidate], keyring: &Keyring, proxies: &Proxies) ->
                     rule: rule_id(id.kind, &prefix),
                     ..Place::default()
                 });
-            place.claims.push(Claim {
-                policy: candidate.name.clone(),
-                retention,
-                acknowledged: candidate.acknowledges(retention),
-            });
+            place.claims.push(claim.clone());
             place.established = place.established.max(known);
         }
     }
@@ -400,6 +446,7 @@ fn settings(
                     proxies: proxies.clone(),
                     access,
                     places: BTreeMap::new(),
+                    namesakes: BTreeMap::new(),
                     unusable: unusable.cloned(),
                 });
             }
@@ -432,6 +479,7 @@ fn settings(
             policy: candidate.name.clone(),
             retention,
             acknowledged: candidate.acknowledges(retention),
+            address: None,
         });
         place.established = place.established.max(known);
     }

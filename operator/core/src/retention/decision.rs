@@ -90,6 +90,8 @@ pub struct PlaceStanding {
     pub rule: String,
     /// Policies that ask for the longest.
     pub longest: BTreeSet<String>,
+    /// The other address at which all of them archive to a bucket of this name; none: at least one asks it of this bucket.
+    pub address: Option<String>,
     /// Why it is not kept shorter, as it is asked.
     pub unacknowledged: Option<Unacknowledged>,
     /// Whether our rule has no place among the bucket's.
@@ -231,14 +233,18 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
             Some(policy) => Unacknowledged::Unusable(policy.clone()),
             None => Unacknowledged::Nobody,
         };
-        let longest = custody
-            .claims(prefix)
-            .filter(|claim| claim.retention == asked.wanted);
+        let longest = || {
+            let claims = custody.claims(prefix);
+            claims.filter(|claim| claim.retention == asked.wanted)
+        };
+        // Of several the first; none comes before all of them.
+        let address = longest().map(|claim| claim.address.clone()).min();
         let standing = PlaceStanding {
             wanted: asked.wanted,
             kept,
             rule: place.rule.clone(),
-            longest: longest.map(|claim| claim.policy.clone()).collect(),
+            longest: longest().map(|claim| claim.policy.clone()).collect(),
+            address: address.flatten(),
             unacknowledged: waits.then(unacknowledged),
             is_full: false,
             is_beyond_reach,

@@ -324,6 +324,96 @@ fn of_two_policies_of_one_place_the_longer_holds() {
     assert_eq!(decision.standing.places[APPLICATION].kept, days(30));
 }
 
+/// The same bucket at another address.
+fn at(mut policy: LoggingPolicy, endpoint: &str) -> LoggingPolicy {
+    let store = policy.spec.sinks[0].object_storage.as_mut();
+    let s3 = store.and_then(|store| store.s3.as_mut()).unwrap();
+    s3.endpoint = Some(endpoint.to_owned());
+    policy
+}
+
+#[test]
+fn an_address_is_the_same_in_each_of_its_forms() {
+    for endpoint in [
+        "https://store.example.com:9000/",
+        "https://Store.Example.COM:9000",
+        "https://store.example.com.:9000",
+    ] {
+        let policies = [policy("a", "30d"), at(policy("b", "90d"), endpoint)];
+        let custody = custody(&policies);
+        assert_eq!(custody.wanted(APPLICATION), Some(days(90)), "{endpoint}");
+        assert!(custody.namesakes.is_empty(), "{endpoint}");
+    }
+    let own_port = [("https://s.example.com", 443), ("http://s.example.com", 80)];
+    for (endpoint, port) in own_port {
+        let policies = [
+            at(policy("a", "30d"), endpoint),
+            at(policy("b", "90d"), &format!("{endpoint}:{port}")),
+        ];
+        let buckets = gathered_with(&policies, &["agents", "management"]).buckets;
+        assert_eq!(buckets.len(), 1, "{endpoint}");
+    }
+}
+
+#[test]
+fn of_a_bucket_under_two_addresses_the_longer_holds_at_both() {
+    for endpoint in [
+        "http://store.example.com:9000",
+        "https://store.example.com",
+        "https://10.0.0.1:9000",
+        "https://logs.s3.eu-central-1.amazonaws.com",
+    ] {
+        let policies = [policy("short", "30d"), at(policy("long", "90d"), endpoint)];
+        let gathered = gathered_with(&policies, &["agents", "management"]);
+        assert_eq!(gathered.buckets.len(), 2, "{endpoint}");
+        for custody in gathered.buckets.values() {
+            let (_, decision) = settled(custody, &empty(seen(""), custody));
+            let place = &decision.standing.places[APPLICATION];
+            assert_eq!(place.kept, days(90), "{endpoint}");
+            assert_eq!(place.longest, ["long".to_owned()].into());
+        }
+        let of_short = &gathered.buckets[&BucketId {
+            kind: Kind::S3,
+            endpoint: "https://store.example.com:9000".into(),
+            name: "logs".into(),
+        }];
+        let (_, decision) = settled(of_short, &empty(seen(""), of_short));
+        let place = &decision.standing.places[APPLICATION];
+        assert_eq!(place.address.as_deref(), Some(endpoint));
+    }
+}
+
+#[test]
+fn what_is_asked_at_another_address_lengthens_and_makes_no_rule_of_its_own() {
+    let elsewhere = "https://10.0.0.1:9000";
+    let custody_here = |policies: &[LoggingPolicy]| {
+        let buckets = gathered_with(policies, &["agents", "management"]).buckets;
+        let mut here = buckets.into_values();
+        here.find(|custody| custody.id.endpoint.starts_with("https://store."))
+            .unwrap()
+    };
+    // Executions are kept there, and nobody archives them here.
+    let here = custody_here(&[policy("a", "30d"), at(executions("b", "7d"), elsewhere)]);
+    let (_, decision) = settled(&here, &empty(seen(""), &here));
+    assert_eq!(
+        decision.standing.places.keys().collect::<Vec<_>>(),
+        [APPLICATION]
+    );
+    assert_eq!(decision.standing.places[APPLICATION].kept, days(30));
+    // Another prefix is another place.
+    let mut other = at(policy("b", "90d"), elsewhere);
+    other.spec.sinks = vec![testing::archive_sink("archive", "other")];
+    let here = custody_here(&[policy("a", "30d"), at(other, elsewhere)]);
+    assert_eq!(here.wanted(APPLICATION), Some(days(30)));
+    // Nor does who looks after nothing there ask for nothing.
+    let mut unmanaged = at(policy("b", "Forever"), elsewhere);
+    let store = unmanaged.spec.sinks[0].object_storage.as_mut();
+    let s3 = store.and_then(|store| store.s3.as_mut()).unwrap();
+    s3.management_secret_ref = None;
+    let here = custody_here(&[policy("a", "30d"), unmanaged]);
+    assert_eq!(here.wanted(APPLICATION), Some(Retention::Forever));
+}
+
 #[test]
 fn nothing_is_kept_shorter_while_a_policy_cannot_be_used() {
     let mut broken = policy("b", "30d");

@@ -34,6 +34,8 @@ const NEW_RELIC_DAYS: u32 = 7 * 365;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verdict {
     Fine,
+    /// Nobody knows, and the policy has not asked.
+    Unasked,
     Not(Reason),
     Unknown(Reason),
 }
@@ -92,6 +94,7 @@ fn told(kept: Kept, verdict: Verdict, message: String) -> Told {
             Kept::Unsupported => Reason::NotManaged,
             Kept::ProviderManaged | Kept::Drifted | Kept::Unknown => Reason::ProviderManaged,
         },
+        Verdict::Unasked => Reason::NotManaged,
     };
     Told {
         status: SinkRetention {
@@ -138,13 +141,17 @@ pub(super) fn enforced(policy: &Policy, sinks: &[Told]) -> Answer {
         .collect();
     let not = sinks.iter().find_map(|told| match told.verdict {
         Verdict::Not(reason) => Some((State::False, reason)),
-        Verdict::Fine | Verdict::Unknown(_) => None,
+        Verdict::Fine | Verdict::Unasked | Verdict::Unknown(_) => None,
     });
     let unknown = sinks.iter().find_map(|told| match told.verdict {
         Verdict::Unknown(reason) => Some((State::Unknown, reason)),
-        Verdict::Fine | Verdict::Not(_) => None,
+        Verdict::Fine | Verdict::Unasked | Verdict::Not(_) => None,
     });
-    if let Some((state, reason)) = not.or(unknown) {
+    // Last, for it keeps nobody from being ready.
+    let is_unasked = |told: &Told| told.verdict == Verdict::Unasked;
+    let unasked = sinks.iter().any(is_unasked);
+    let unasked = unasked.then_some((State::Unknown, Reason::NotManaged));
+    if let Some((state, reason)) = not.or(unknown).or(unasked) {
         // What is not so comes first, and what is so is no help.
         let concerned = sentences.iter().zip(sinks);
         let concerned: Vec<&str> = concerned
@@ -255,9 +262,9 @@ fn archive(
 }
 
 fn unmanaged(policy: &Policy, id: &BucketId) -> Told {
-    let verdict = match policy.asked_retention {
-        Some(_) => Verdict::Not(Reason::NotManaged),
-        None => Verdict::Fine,
+    let (kept, verdict) = match policy.asked_retention {
+        Some(_) => (Kept::Unsupported, Verdict::Not(Reason::NotManaged)),
+        None => (Kept::Unknown, Verdict::Unasked),
     };
     let what = match id.kind {
         Kind::S3 => "an access key for its lifecycle rules in managementSecretRef",
@@ -270,10 +277,10 @@ fn unmanaged(policy: &Policy, id: &BucketId) -> Told {
         }
     };
     let message = format!(
-        "nobody sees to it that {id} keeps the logs {}: name {what} (of an archive of the installation: in logging.logStore)",
+        "nobody sees to it, or has looked, that {id} keeps the logs {}: name {what} (of an archive of the installation: in logging.logStore)",
         policy.retention().in_words()
     );
-    told(Kept::Unsupported, verdict, message)
+    told(kept, verdict, message)
 }
 
 fn in_trouble(trouble: &Trouble) -> Told {
@@ -525,8 +532,14 @@ fn right(
     let asked = policy.retention();
     let longer = places.values().find(|place| place.wanted > asked);
     if let Some(place) = longer {
+        let place_of_others = match &place.address {
+            None => "in the same place".to_owned(),
+            Some(address) => format!(
+                "of a bucket of this name at {address}, which may be the same: if it is not, give one of the two another prefix"
+            ),
+        };
         sentences.push(format!(
-            "that is longer than the {asked} of this policy, because policy {} asks for {} in the same place",
+            "that is longer than the {asked} of this policy, because policy {} asks for {} {place_of_others}",
             some_of(place.longest.iter().cloned(), " and"),
             place.wanted
         ));

@@ -91,6 +91,7 @@ impl Store {
                 connection: BTreeMap::new(),
             },
             places: BTreeMap::new(),
+            namesakes: BTreeMap::new(),
             unusable: None,
         }
     }

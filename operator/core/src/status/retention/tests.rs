@@ -113,6 +113,7 @@ fn place(wanted: &str, kept: &str) -> PlaceStanding {
         kept: kept.parse().unwrap(),
         rule: "katonic-logging-application-1".into(),
         longest: ["p".to_owned()].into(),
+        address: None,
         unacknowledged: None,
         is_full: false,
         is_beyond_reach: false,
@@ -307,12 +308,25 @@ fn an_operator_that_starts_anew_says_what_the_one_before_said() {
 fn only_who_asks_is_told_that_nobody_sees_to_it() {
     let (short, message) = told(&status(&without_management(archiving(Some("30d"))), None));
     assert_eq!(short, "Unsupported False NotManaged");
+    let ready = |status: &LoggingPolicyStatus| {
+        let mut conditions = status.conditions.iter();
+        let ready = conditions.find(|condition| condition.type_ == "Ready");
+        ready.map(|ready| (ready.status.clone(), ready.reason.clone()))
+    };
     assert!(
         message.contains("name an access key for its lifecycle rules in managementSecretRef"),
         "{message}"
     );
-    let (short, _) = told(&status(&without_management(archiving(None)), None));
-    assert_eq!(short, "Unsupported True NotManaged");
+    // Who has asked for nothing is told that nobody has looked, and is not kept waiting for it.
+    let unasked = status(&without_management(archiving(None)), None);
+    let (short, message) = told(&unasked);
+    assert_eq!(short, "Unknown Unknown NotManaged");
+    assert!(
+        message.contains("nobody sees to it, or has looked, that bucket logs keeps the logs for 30 days: name an access key"),
+        "{message}"
+    );
+    let managed = status(&archiving(None), Some(known(place("30d", "30d"))));
+    assert_eq!(ready(&unasked), ready(&managed));
 }
 
 #[test]
