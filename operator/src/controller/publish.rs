@@ -34,6 +34,9 @@ use crate::{cache::chain, health::Health, metrics};
 /// How many statuses are written at once; the API server gives a service account about 245 seats, shared with others.
 const CONCURRENCY: usize = 16;
 
+const LOGGING: &str = "LoggingPolicy";
+const AUDIT: &str = "AuditPolicy";
+
 /// What statuses are made of.
 #[derive(Clone, Copy)]
 pub struct Known<'a> {
@@ -144,6 +147,7 @@ impl Publisher {
         let mut changes = Changes::default();
         let (mut ready, mut not_ready) = (0, 0);
         let mut pods = BTreeMap::new();
+        let mut unready = BTreeMap::new();
         for candidate in candidates.values() {
             let resolved = known
                 .installation
@@ -180,10 +184,11 @@ impl Publisher {
             // A condition's time has seconds; more would be lost on the way and look like a change.
             let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
             let status = summarize(candidate, facts, seconds);
-            if is_ready(&status) {
-                ready += 1;
-            } else {
+            if let Some(reason) = unready_because(&status.conditions) {
                 not_ready += 1;
+                unready.insert(candidate.name.clone(), reason);
+            } else {
+                ready += 1;
             }
             if candidate.status.as_ref() == Some(&status) {
                 continue;
@@ -202,6 +207,7 @@ impl Publisher {
         }
         self.health.metrics.count_policies(ready, not_ready);
         self.health.metrics.count_pods(pods);
+        self.health.metrics.readiness.follow(LOGGING, unready);
         changes
     }
 
@@ -249,7 +255,7 @@ impl Publisher {
                 }
             });
         };
-        self.write_status(&self.policies, "LoggingPolicy", change, &status, remember)
+        self.write_status(&self.policies, LOGGING, change, &status, remember)
             .await
     }
 
@@ -264,6 +270,7 @@ impl Publisher {
         let candidates = sources.audit_policies.all().unwrap_or_default();
         let pace = Pace::new(candidates.len(), known.survey);
         let unreadable = &self.unreadable_audit;
+        let mut unready = BTreeMap::new();
         let changed = candidates.into_values().filter_map(|mut candidate| {
             // One that cannot be read has no status that can: what was written is remembered instead.
             if candidate.policy.is_err() && candidate.status.is_none() {
@@ -300,9 +307,13 @@ impl Publisher {
                 },
             };
             let status = audit::summarize(&candidate, facts, seconds);
+            if let Some(reason) = unready_because(&status.conditions) {
+                unready.insert(candidate.name.clone(), reason);
+            }
             (candidate.status.as_ref() != Some(&status)).then_some((candidate, status))
         });
         let mut changed: Vec<(audit::Candidate, AuditPolicyStatus)> = changed.collect();
+        self.health.metrics.readiness.follow(AUDIT, unready);
         let mut due = None;
         changed.retain(|(candidate, status)| {
             let before = candidate.status.as_ref();
@@ -354,14 +365,8 @@ impl Publisher {
                 }
             });
         };
-        self.write_status(
-            &self.audit_policies,
-            "AuditPolicy",
-            change,
-            &status,
-            remember,
-        )
-        .await
+        self.write_status(&self.audit_policies, AUDIT, change, &status, remember)
+            .await
     }
 
     /// Writes a status, and tells what of its change a person has to know. What is written is to be remembered, so that the next
@@ -522,9 +527,9 @@ impl Pace {
     }
 }
 
-fn is_ready(status: &LoggingPolicyStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+/// Why a policy is not ready, in one word; none where it is.
+fn unready_because(conditions: &[Condition]) -> Option<String> {
+    let mut conditions = conditions.iter();
+    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
+    (ready.status != "True").then(|| ready.reason.clone())
 }

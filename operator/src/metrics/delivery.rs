@@ -38,6 +38,7 @@ pub struct DeliveryMetrics {
     agents: Family<AgentLabels, Gauge>,
     failing: Family<SinkLabels, Gauge>,
     lag: Family<SinkLabels, Gauge>,
+    unacknowledged: Family<RecordLabels, Gauge>,
     told: Mutex<Told>,
 }
 
@@ -47,6 +48,7 @@ struct Told {
     records: BTreeSet<RecordLabels>,
     agents: BTreeSet<AgentLabels>,
     sinks: BTreeSet<SinkLabels>,
+    unacknowledged: BTreeSet<RecordLabels>,
 }
 
 impl DeliveryMetrics {
@@ -72,6 +74,11 @@ impl DeliveryMetrics {
             "How far a sink of a policy is behind, for the worst of its agents",
             Unit::Seconds,
             self.lag.clone(),
+        );
+        registry.register(
+            "unacknowledged_records",
+            "Records that a sink has not got, as the policy's status tells them until somebody has acknowledged it",
+            self.unacknowledged.clone(),
         );
     }
 
@@ -112,6 +119,9 @@ impl DeliveryMetrics {
             self.failing.remove(labels);
             self.lag.remove(labels);
         }
+        for labels in before.unacknowledged.difference(&told.unacknowledged) {
+            self.unacknowledged.remove(labels);
+        }
     }
 
     fn follow_policy(&self, delivery: &Delivery, told: &mut Told) {
@@ -141,6 +151,19 @@ impl DeliveryMetrics {
             let lag = i64::try_from(sink.lag).unwrap_or(i64::MAX);
             self.lag.get_or_create(&labels).set(lag);
             told.sinks.insert(labels);
+            let losses = sink.losses.iter();
+            let losses =
+                losses.flat_map(|losses| [("lost", losses.lost), ("rejected", losses.rejected)]);
+            for (outcome, records) in losses.filter(|(_, records)| *records > 0) {
+                let labels = RecordLabels {
+                    policy: policy.clone(),
+                    sink: name.clone(),
+                    outcome,
+                };
+                let records = i64::try_from(records).unwrap_or(i64::MAX);
+                self.unacknowledged.get_or_create(&labels).set(records);
+                told.unacknowledged.insert(labels);
+            }
         }
     }
 }
@@ -170,12 +193,86 @@ fn gauge(number: usize) -> i64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use k8s_openapi::jiff::Timestamp;
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use katonic_log_config::report::{PolicyReport, Report, SinkReport};
     use katonic_logging_core::delivery::{Asked, Pod};
+    use katonic_logging_crds::{SinkLosses, SinkStatus};
     use prometheus_client::encoding::text::encode;
 
     use super::*;
+
+    impl DeliveryMetrics {
+        /// Gives each metric a series.
+        pub(crate) fn follow_an_example(&self) {
+            let mut fleet = Fleet::default();
+            let losses = SinkLosses {
+                lost: 2,
+                rejected: 1,
+                last: Time(Timestamp::UNIX_EPOCH),
+                rejection: None,
+                pods: Vec::new(),
+                more_pods: 0,
+            };
+            let told = SinkStatus {
+                name: "splunk".into(),
+                kind: "splunk".into(),
+                in_force: true,
+                reason: "Configured".into(),
+                message: None,
+                delivery: None,
+                losses: Some(losses),
+                retention: None,
+            };
+            let asked = Asked {
+                name: "logs",
+                uid: "uid",
+                told: &[told],
+                acknowledged: None,
+            };
+            let sink = SinkReport {
+                name: "splunk".into(),
+                delivered: 7,
+                ..SinkReport::default()
+            };
+            let policy = PolicyReport {
+                uid: "uid".into(),
+                sinks: vec![sink],
+                ..PolicyReport::default()
+            };
+            let report = Report {
+                policies: vec![policy],
+                ..Report::default()
+            };
+            let now = Timestamp::from_second(1000).unwrap();
+            fleet.take(Pod::default(), report, now);
+            let survey = fleet.survey(&BTreeMap::new(), std::slice::from_ref(&asked), now);
+            self.follow(&fleet, &survey);
+        }
+    }
+
+    #[test]
+    fn records_are_told_until_somebody_has_acknowledged_them() {
+        let metrics = DeliveryMetrics::default();
+        let mut registry = Registry::with_prefix("katonic_logging");
+        metrics.register(&mut registry);
+        let shown = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        metrics.follow_an_example();
+        let series = |outcome: &str, count: u64| {
+            format!(
+                r#"katonic_logging_unacknowledged_records{{policy="logs",sink="splunk",outcome="{outcome}"}} {count}"#
+            )
+        };
+        let text = shown();
+        for line in [series("lost", 2), series("rejected", 1)] {
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        }
+        metrics.follow(&Fleet::default(), &Survey::default());
+        assert!(!shown().contains("splunk"));
+    }
 
     #[test]
     fn records_are_counted_by_what_became_of_them_and_forgotten_with_the_policy() {
