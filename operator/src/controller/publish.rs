@@ -11,7 +11,7 @@ use k8s_openapi::{
 use katonic_logging_core::{
     Candidate, Installation, audit,
     delivery::Survey,
-    event::event,
+    event::{Event as Told, Rotated, Rotations, Said, events},
     installation::Problem,
     names,
     plan::Plan,
@@ -65,8 +65,8 @@ pub struct Known<'a> {
 struct Change<'a> {
     name: &'a str,
     uid: &'a str,
-    before: &'a [Condition],
-    after: &'a [Condition],
+    before: Said<'a>,
+    after: Said<'a>,
 }
 
 /// What became of the statuses.
@@ -82,6 +82,8 @@ pub struct Published {
 struct Changes {
     changed: Vec<(Candidate, LoggingPolicyStatus)>,
     due: Option<Timestamp>,
+    /// Besides what the statuses themselves tell.
+    events: Vec<(ObjectReference, Told)>,
 }
 
 /// Tells people what is so.
@@ -92,6 +94,8 @@ pub struct Publisher {
     unreadable_audit: BTreeMap<String, AuditPolicyStatus>,
     /// When the status of each policy was written last, by its UID.
     written: BTreeMap<String, Timestamp>,
+    rotations: Rotations,
+    audit_rotations: Rotations,
     client: Client,
     namespace: String,
     health: Arc<Health>,
@@ -106,6 +110,8 @@ impl Publisher {
             unreadable: BTreeMap::new(),
             unreadable_audit: BTreeMap::new(),
             written: BTreeMap::new(),
+            rotations: Rotations::default(),
+            audit_rotations: Rotations::default(),
             client,
             namespace: namespace.to_owned(),
             health,
@@ -122,12 +128,17 @@ impl Publisher {
         let changes = sources
             .policies
             .with(|candidates| self.changes(candidates, known, now));
-        let Changes { changed, due } = changes.unwrap_or_default();
+        let Changes {
+            changed,
+            due,
+            events,
+        } = changes.unwrap_or_default();
         let written: Vec<bool> = stream::iter(changed)
             .map(|(candidate, status)| self.write(sources, candidate, status))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
+        self.tell_all(events).await;
         Published {
             all: written.into_iter().all(|written| written),
             due,
@@ -148,6 +159,8 @@ impl Publisher {
         let (mut ready, mut not_ready) = (0, 0);
         let mut pods = BTreeMap::new();
         let mut unready = BTreeMap::new();
+        let uids = candidates.values().map(|candidate| candidate.uid.as_str());
+        self.rotations.retain(&uids.collect());
         for candidate in candidates.values() {
             let resolved = known
                 .installation
@@ -189,6 +202,19 @@ impl Publisher {
                 unready.insert(candidate.name.clone(), reason);
             } else {
                 ready += 1;
+            }
+            if let Some(plan) = known.plan {
+                let credentials = plan.credentials(&candidate.name);
+                let rotated = Rotated {
+                    policy: &candidate.uid,
+                    generation: candidate.generation,
+                    credentials: credentials.as_deref(),
+                    conditions: &status.conditions,
+                };
+                let (event, next) = self.rotations.follow(rotated, now);
+                let about = || about::<LoggingPolicy>(&candidate.name, &candidate.uid);
+                changes.events.extend(event.map(|event| (about(), event)));
+                changes.due = changes.due.into_iter().chain(next).min();
             }
             if candidate.status.as_ref() == Some(&status) {
                 continue;
@@ -245,8 +271,14 @@ impl Publisher {
         let change = Change {
             name,
             uid,
-            before: before.as_ref().map_or(&[], |before| &before.conditions),
-            after: &status.conditions,
+            before: before.as_ref().map_or_else(Said::default, |before| Said {
+                conditions: &before.conditions,
+                sinks: &before.sinks,
+            }),
+            after: Said {
+                conditions: &status.conditions,
+                sinks: &status.sinks,
+            },
         };
         let remember = || {
             sources.policies.update(name, |known| {
@@ -271,6 +303,10 @@ impl Publisher {
         let pace = Pace::new(candidates.len(), known.survey);
         let unreadable = &self.unreadable_audit;
         let mut unready = BTreeMap::new();
+        let rotations = &mut self.audit_rotations;
+        let uids = candidates.values().map(|candidate| candidate.uid.as_str());
+        rotations.retain(&uids.collect());
+        let (mut rotated, mut due) = (Vec::new(), None::<Timestamp>);
         let changed = candidates.into_values().filter_map(|mut candidate| {
             // One that cannot be read has no status that can: what was written is remembered instead.
             if candidate.policy.is_err() && candidate.status.is_none() {
@@ -310,11 +346,23 @@ impl Publisher {
             if let Some(reason) = unready_because(&status.conditions) {
                 unready.insert(candidate.name.clone(), reason);
             }
+            if let Some((plan, shipping)) = known.plan.zip(shipping.as_ref()) {
+                let credentials = plan.credentials(&shipping.name);
+                let of_policy = Rotated {
+                    policy: &candidate.uid,
+                    generation: candidate.generation,
+                    credentials: credentials.as_deref(),
+                    conditions: &status.conditions,
+                };
+                let (event, next) = rotations.follow(of_policy, now);
+                let about = || about::<AuditPolicy>(&candidate.name, &candidate.uid);
+                rotated.extend(event.map(|event| (about(), event)));
+                due = due.into_iter().chain(next).min();
+            }
             (candidate.status.as_ref() != Some(&status)).then_some((candidate, status))
         });
         let mut changed: Vec<(audit::Candidate, AuditPolicyStatus)> = changed.collect();
         self.health.metrics.readiness.follow(AUDIT, unready);
-        let mut due = None;
         changed.retain(|(candidate, status)| {
             let before = candidate.status.as_ref();
             let difference = before.map(|before| Difference::between(before, status));
@@ -334,6 +382,7 @@ impl Publisher {
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
+        self.tell_all(rotated).await;
         Published {
             all: written.into_iter().all(|written| written),
             due,
@@ -355,8 +404,14 @@ impl Publisher {
         let change = Change {
             name,
             uid,
-            before: before.as_ref().map_or(&[], |before| &before.conditions),
-            after: &status.conditions,
+            before: before.as_ref().map_or_else(Said::default, |before| Said {
+                conditions: &before.conditions,
+                sinks: &before.sinks,
+            }),
+            after: Said {
+                conditions: &status.conditions,
+                sinks: &status.sinks,
+            },
         };
         let remember = || {
             sources.audit_policies.update(name, |known| {
@@ -413,20 +468,20 @@ impl Publisher {
                 }
             }
         }
-        if let Some(event) = event(before, after) {
-            tracing::info!(kind, policy = %name, reason = %event.reason, note = %event.note, "policy");
-            let about = ObjectReference {
-                api_version: Some(K::api_version(&()).into_owned()),
-                kind: Some(K::kind(&()).into_owned()),
-                name: Some(name.to_owned()),
-                uid: Some(uid.to_owned()),
-                ..ObjectReference::default()
-            };
+        let told = events(before, after).into_iter();
+        let told = told.map(|event| (about::<K>(name, uid), event));
+        self.tell_all(told.collect()).await;
+        remember();
+        true
+    }
+
+    async fn tell_all(&self, events: Vec<(ObjectReference, Told)>) {
+        for (about, event) in events {
+            let (kind, policy) = (about.kind.as_deref(), about.name.as_deref());
+            tracing::info!(kind, policy, reason = %event.reason, note = %event.note, "policy");
             self.tell(&about, event.warning, event.reason, event.note, "Reconcile")
                 .await;
         }
-        remember();
-        true
     }
 
     /// Tells that the installation cannot be used, or that it can be used again.
@@ -524,6 +579,17 @@ impl Pace {
             Difference::Reports => self.reports,
             Difference::Plan => SignedDuration::ZERO,
         }
+    }
+}
+
+/// A policy, as Events are about it.
+fn about<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 

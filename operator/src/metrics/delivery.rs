@@ -38,7 +38,10 @@ pub struct DeliveryMetrics {
     agents: Family<AgentLabels, Gauge>,
     failing: Family<SinkLabels, Gauge>,
     lag: Family<SinkLabels, Gauge>,
+    pending: Family<SinkLabels, Gauge>,
+    acknowledged: Family<SinkLabels, Gauge>,
     unacknowledged: Family<RecordLabels, Gauge>,
+    unreported: Family<SinkLabels, Gauge>,
     told: Mutex<Told>,
 }
 
@@ -48,7 +51,9 @@ struct Told {
     records: BTreeSet<RecordLabels>,
     agents: BTreeSet<AgentLabels>,
     sinks: BTreeSet<SinkLabels>,
+    acknowledged: BTreeSet<SinkLabels>,
     unacknowledged: BTreeSet<RecordLabels>,
+    unreported: BTreeSet<SinkLabels>,
 }
 
 impl DeliveryMetrics {
@@ -74,6 +79,22 @@ impl DeliveryMetrics {
             "How far a sink of a policy is behind, for the worst of its agents",
             Unit::Seconds,
             self.lag.clone(),
+        );
+        registry.register_with_unit(
+            "sink_pending",
+            "What a sink of a policy has not acknowledged of the log files of all agents",
+            Unit::Bytes,
+            self.pending.clone(),
+        );
+        registry.register(
+            "sink_last_acknowledgement_timestamp_seconds",
+            "When a sink of a policy last acknowledged anything, in seconds since 1970",
+            self.acknowledged.clone(),
+        );
+        registry.register(
+            "unreported_pods",
+            "Pods that ended without a last report while something was pending for a sink, until somebody has acknowledged it",
+            self.unreported.clone(),
         );
         registry.register(
             "unacknowledged_records",
@@ -118,6 +139,13 @@ impl DeliveryMetrics {
         for labels in before.sinks.difference(&told.sinks) {
             self.failing.remove(labels);
             self.lag.remove(labels);
+            self.pending.remove(labels);
+        }
+        for labels in before.acknowledged.difference(&told.acknowledged) {
+            self.acknowledged.remove(labels);
+        }
+        for labels in before.unreported.difference(&told.unreported) {
+            self.unreported.remove(labels);
         }
         for labels in before.unacknowledged.difference(&told.unacknowledged) {
             self.unacknowledged.remove(labels);
@@ -126,7 +154,8 @@ impl DeliveryMetrics {
 
     fn follow_policy(&self, delivery: &Delivery, told: &mut Told) {
         let policy = &delivery.policy;
-        let refusing = delivery.refusing.values().map(|one| one.agents).sum();
+        let refusing: usize = delivery.refusing.values().map(|one| one.agents).sum();
+        let refusing = refusing + delivery.held_back;
         let states = [
             ("current", delivery.current),
             ("outdated", delivery.outdated),
@@ -150,6 +179,18 @@ impl DeliveryMetrics {
             self.failing.get_or_create(&labels).set(gauge(failing));
             let lag = i64::try_from(sink.lag).unwrap_or(i64::MAX);
             self.lag.get_or_create(&labels).set(lag);
+            let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
+            self.pending.get_or_create(&labels).set(pending);
+            if let Some(at) = sink.acknowledged {
+                self.acknowledged.get_or_create(&labels).set(at.as_second());
+                told.acknowledged.insert(labels.clone());
+            }
+            let unreported = sink.losses.as_ref().map_or(0, |losses| losses.unreported);
+            if unreported > 0 {
+                let pods = i64::try_from(unreported).unwrap_or(i64::MAX);
+                self.unreported.get_or_create(&labels).set(pods);
+                told.unreported.insert(labels.clone());
+            }
             told.sinks.insert(labels);
             let losses = sink.losses.iter();
             let losses =
@@ -208,6 +249,7 @@ mod tests {
             let losses = SinkLosses {
                 lost: 2,
                 rejected: 1,
+                unreported: 3,
                 last: Time(Timestamp::UNIX_EPOCH),
                 rejection: None,
                 pods: Vec::new(),
@@ -247,6 +289,11 @@ mod tests {
             fleet.take(Pod::default(), report, now);
             let survey = fleet.survey(&BTreeMap::new(), std::slice::from_ref(&asked), now);
             self.follow(&fleet, &survey);
+            let labels = SinkLabels {
+                policy: "logs".to_owned(),
+                sink: "splunk".to_owned(),
+            };
+            self.acknowledged.get_or_create(&labels).set(1000);
         }
     }
 
@@ -267,11 +314,12 @@ mod tests {
             )
         };
         let text = shown();
-        for line in [series("lost", 2), series("rejected", 1)] {
+        let unreported = r#"katonic_logging_unreported_pods{policy="logs",sink="splunk"} 3"#;
+        for line in [series("lost", 2), series("rejected", 1), unreported.into()] {
             assert!(text.contains(&line), "{line} is missing in\n{text}");
         }
         metrics.follow(&Fleet::default(), &Survey::default());
-        assert!(!shown().contains("splunk"));
+        assert!(!shown().contains(r#"outcome="lost""#) && !shown().contains("unreported_pods{"));
     }
 
     #[test]
