@@ -112,9 +112,12 @@ pub struct SinkDelivery {
     /// A sentence for people, with what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// When the operator first heard that the sink acknowledges what it is sent, in the policy's present form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Time>,
 }
 
-/// Records that a sink has not got. The annotation `logging.katonic.ai/acknowledge-losses` with the value of `last` ends it.
+/// Records that a sink has not got, or of which nobody knows whether it has. The annotation `logging.katonic.ai/acknowledge-losses` with the value of `last` ends it.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkLosses {
@@ -122,6 +125,10 @@ pub struct SinkLosses {
     pub lost: i64,
     /// Records that the sink has refused for their content.
     pub rejected: i64,
+    /// Pods that ended without a last report while the sink had not acknowledged all of their lines: killed before they could
+    /// say anything, or lost with their node. Nobody knows whether those lines arrived.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreported: i64,
     /// When the operator last heard of any.
     pub last: Time,
     /// Why the last record was refused.
@@ -137,7 +144,7 @@ pub struct SinkLosses {
 }
 
 /// Records of one pod that a sink has not got.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodLosses {
     /// The pod's namespace.
@@ -150,6 +157,12 @@ pub struct PodLosses {
     /// Records that the sink has refused for their content.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rejected: i64,
+    /// Bytes of its log files that the sink had not acknowledged when the pod was last heard of, if it ended without a last report.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pending: i64,
+    /// When such a pod was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Time>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -108,7 +108,7 @@ fn prepare() -> Result<&'static [Image]> {
             images = &Image::ALL;
         }
     }
-    Binaries::find(&[Binary::OtelCollector])?;
+    Binaries::find(&[Binary::OtelCollector, Binary::Promtool, Binary::Promql])?;
     // Their tests are skipped where they cannot be had.
     for reason in [prerequisites::rsyslog(), prerequisites::faketime()] {
         if let Err(reason) = reason {

@@ -24,8 +24,12 @@ use prometheus_client::{
 use crate::reports;
 
 mod delivery;
+mod readiness;
+#[cfg(test)]
+pub(crate) mod reference;
 
 pub use delivery::DeliveryMetrics;
+pub use readiness::Readiness;
 
 /// Counters of the controller.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct Metrics {
     duration: Histogram,
     writes: Family<WriteLabels, Counter>,
     policies: Family<ReadyLabels, Gauge>,
+    /// Policies that are not ready.
+    pub readiness: Readiness,
     pods: Family<PodLabels, Gauge>,
     counted: Mutex<BTreeMap<String, Counts>>,
     leader: Gauge,
@@ -129,6 +135,8 @@ impl Default for Metrics {
             "Logging policies, by whether they are ready",
             policies.clone(),
         );
+        let readiness = Readiness::default();
+        readiness.register(&mut registry);
         let pods = Family::default();
         registry.register(
             "pods",
@@ -192,6 +200,7 @@ impl Default for Metrics {
             duration,
             writes,
             policies,
+            readiness,
             pods,
             counted: Mutex::default(),
             leader,
@@ -373,6 +382,28 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn every_metric_is_in_the_reference_with_its_labels_and_no_other_is() {
+        let metrics = Metrics::default();
+        metrics.reconciled(Outcome::Success, Duration::from_millis(3));
+        metrics.wrote("Secret", Outcome::Failure);
+        metrics.looked(Outcome::Success);
+        metrics.count_policies(2, 1);
+        let unready = [("logs".to_owned(), "LinesLost".to_owned())];
+        metrics.readiness.follow("LoggingPolicy", unready.into());
+        let counts = [(State::Current, 3)].into_iter().collect();
+        metrics.count_pods([("logs".to_owned(), counts)].into());
+        metrics.set_injection(Some(Way::Webhook));
+        metrics.reported(reports::Outcome::TooLarge);
+        metrics.reviewed(reports::Review::Refused);
+        metrics.delivery.follow_an_example();
+        let of_the_webhook = "katonic_logging_webhook_";
+        let own = "katonic_logging_webhook_certificate_expiry_timestamp_seconds";
+        reference::assert_is_told(&metrics.encode().unwrap(), |name| {
+            !name.starts_with(of_the_webhook) || name == own
+        });
     }
 
     #[test]

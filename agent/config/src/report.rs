@@ -20,6 +20,13 @@ pub const AUDIENCE: &str = "reports.logging.katonic.ai";
 /// The largest report that is sent or read, in bytes.
 pub const MAX_SIZE: usize = 64 << 10;
 
+/// The most policies that a report has: more do not fit into [`MAX_SIZE`] with their UIDs and revisions. Whoever takes reports does
+/// not let a small one become large in memory.
+pub const MAX_POLICIES: usize = 1000;
+
+/// The most sinks that a report has, of all policies together, for the same reason.
+pub const MAX_SINKS: usize = 2200;
+
 /// The longest sentence of a report, in characters.
 pub const MAX_SENTENCE: usize = 200;
 
@@ -54,6 +61,14 @@ pub struct Report {
     /// Policies that are left out for want of room, those that have nothing to complain of first.
     #[serde(skip_serializing_if = "is_zero")]
     pub omitted: u64,
+}
+
+impl Report {
+    /// Whether it has no more policies and sinks than a report has room for.
+    pub fn is_bounded(&self) -> bool {
+        let sinks: usize = self.policies.iter().map(|policy| policy.sinks.len()).sum();
+        self.policies.len() <= MAX_POLICIES && sinks <= MAX_SINKS
+    }
 }
 
 /// How one policy is doing in one pod.
@@ -268,6 +283,37 @@ mod tests {
         };
         let bytes = serde_json::to_vec(&report).unwrap();
         assert!(bytes.len() <= 2048, "{} bytes", bytes.len());
+    }
+
+    #[test]
+    fn whatever_an_agent_can_say_in_a_report_is_bounded() {
+        // The least that it says of a policy and of a sink.
+        let sink = SinkReport {
+            name: "s".to_owned(),
+            ..SinkReport::default()
+        };
+        let policy = PolicyReport {
+            uid: "01234567-89ab-cdef-0123-456789abcdef".to_owned(),
+            revision: Some("0123456789ab".to_owned()),
+            refused: None,
+            sinks: Vec::new(),
+        };
+        let size = |value: Vec<u8>| value.len() + 1;
+        let policies = MAX_SIZE / size(serde_json::to_vec(&policy).unwrap());
+        let sinks = MAX_SIZE / size(serde_json::to_vec(&sink).unwrap());
+        assert!(policies <= MAX_POLICIES, "{policies}");
+        assert!(sinks <= MAX_SINKS, "{sinks}");
+        let mut report = Report {
+            policies: vec![PolicyReport::default(); MAX_POLICIES],
+            ..Report::default()
+        };
+        report.policies[7].sinks = vec![SinkReport::default(); MAX_SINKS];
+        assert!(report.is_bounded());
+        let mut more = report.clone();
+        more.policies.push(PolicyReport::default());
+        assert!(!more.is_bounded());
+        report.policies[8].sinks.push(SinkReport::default());
+        assert!(!report.is_bounded());
     }
 
     #[test]

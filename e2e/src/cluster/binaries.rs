@@ -250,6 +250,8 @@ mod tests {
             Binary::OtelCollector,
             Binary::Minio,
             Binary::MinioUser,
+            Binary::Promtool,
+            Binary::Promql,
         ];
         assert!(Binary::ALL.ends_with(&others));
         assert_eq!(

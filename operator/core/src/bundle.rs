@@ -118,6 +118,9 @@ pub struct PolicyOutcome {
     pub over_budget: bool,
     /// What tells the form that agents are told, and the credentials that go with it, from every other; none: they are told none.
     pub revision: Option<String>,
+    /// What tells the credentials that agents are told with it from every other; none: it needs none, or is told to none. It
+    /// stays in memory: a short credential could be guessed by it.
+    pub credentials: Option<String>,
 }
 
 /// The bundle of a namespace, and what became of each policy that reaches it.
@@ -234,6 +237,11 @@ pub fn render<'a>(
         }
         entries = fitting;
         written = encode(&entries)?;
+    }
+    for entry in &entries {
+        if let Some(outcome) = outcomes.get_mut(&entry.candidate.name) {
+            outcome.credentials = credentials(&entry.policy, &written.data);
+        }
     }
     let Encoded { data, revisions } = written;
     for (name, revision) in revisions {
@@ -436,15 +444,33 @@ fn encoded<'a>(
 /// What tells a policy with its credentials from every other form of it: agents repeat it, so it must say nothing of what a credential
 /// is to whoever does not have the bundle. None where it cannot be serialised, which no input is known to cause.
 fn revision(policy: &config::Policy, data: &BTreeMap<String, ByteString>) -> Option<String> {
-    let mut parts = vec![serde_json::to_vec(policy).ok()?];
-    for key in policy.credentials() {
+    let policy_itself = serde_json::to_vec(policy).ok()?;
+    let parts = [policy_itself].into_iter().chain(values(policy, data));
+    Some(short_digest(parts.collect()))
+}
+
+/// What tells the credentials of a policy from every other.
+fn credentials(policy: &config::Policy, data: &BTreeMap<String, ByteString>) -> Option<String> {
+    let parts: Vec<Vec<u8>> = values(policy, data).collect();
+    (!parts.is_empty()).then(|| short_digest(parts))
+}
+
+/// The credentials of a policy, each after its key.
+fn values(
+    policy: &config::Policy,
+    data: &BTreeMap<String, ByteString>,
+) -> impl Iterator<Item = Vec<u8>> {
+    policy.credentials().into_iter().flat_map(|key| {
         let key = String::from(key.clone());
         let value = data.get(&key).map(|value| value.0.clone());
-        parts.extend([key.into_bytes(), value.unwrap_or_default()]);
-    }
+        [key.into_bytes(), value.unwrap_or_default()]
+    })
+}
+
+fn short_digest(parts: Vec<Vec<u8>>) -> String {
     let bytes_of_a_revision = 6;
     let digest = digest::of_parts(parts);
-    Some(config::bundle::hex(&digest[..bytes_of_a_revision]))
+    config::bundle::hex(&digest[..bytes_of_a_revision])
 }
 
 fn size(data: &BTreeMap<String, ByteString>) -> usize {

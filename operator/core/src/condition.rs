@@ -114,6 +114,8 @@ pub enum Reason {
     UnsupportedByAgent,
     /// Some agents have no memory left for the policy's patterns.
     NoRoomInAgent,
+    /// Some agents refuse the bundle as it is mounted.
+    BundleRefused,
     /// Some agents do not report.
     AgentsSilent,
     /// The operator has not listened for long enough to have heard of every agent.
@@ -209,6 +211,7 @@ impl Reason {
             Self::RollingOut => "RollingOut",
             Self::UnsupportedByAgent => "UnsupportedByAgent",
             Self::NoRoomInAgent => "NoRoomInAgent",
+            Self::BundleRefused => "BundleRefused",
             Self::AgentsSilent => "AgentsSilent",
             Self::AgentsUnknown => "AgentsUnknown",
             Self::Acknowledged => "Acknowledged",
@@ -303,6 +306,7 @@ impl Reason {
                 | Self::InstallationInvalid
                 | Self::UnsupportedByAgent
                 | Self::NoRoomInAgent
+                | Self::BundleRefused
                 | Self::LinesLost
                 | Self::SinkFailing(
                     SinkState::AuthenticationFailed

@@ -18,7 +18,7 @@ mod losses;
 mod survey;
 
 use losses::Ledger;
-pub use losses::{Losses, PodLosses};
+pub use losses::{Losses, PodLosses, Unreported};
 pub use survey::{Asked, Delivery, Failing, PlanePods, Refusing, SinkDelivery, Survey};
 
 /// A pod, as its token says.

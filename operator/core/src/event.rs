@@ -1,8 +1,14 @@
 //! What is worth an Event: what a person acts on, and that it is over.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use katonic_log_config::report::SinkState;
+use katonic_logging_crds::{SinkDelivery, SinkLosses, SinkStatus};
 
-use crate::condition::Type;
+use crate::condition::{Reason, Type};
+
+mod rotation;
+
+pub use rotation::{Rotated, Rotations};
 
 /// Something to tell about a policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,9 +24,107 @@ pub struct Event {
 /// The longest note that the API takes (events.k8s.io/v1), in bytes.
 const NOTE_LIMIT: usize = 1024;
 
+/// What of a status is told by Events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said<'a> {
+    /// The conditions.
+    pub conditions: &'a [Condition],
+    /// The sinks.
+    pub sinks: &'a [SinkStatus],
+}
+
+/// What the change from one status to the next is worth telling: each once, when it begins.
+pub fn events(before: Said<'_>, after: Said<'_>) -> Vec<Event> {
+    let of_ready = event(before.conditions, after.conditions);
+    let lost = Reason::LinesLost.as_str();
+    let is_told = of_ready.as_ref().is_some_and(|event| event.reason == lost);
+    let of_sinks = [
+        first_delivery(before.sinks, after.sinks),
+        lines_lost(before.sinks, after.sinks).filter(|_| !is_told),
+        pods_unreported(before.sinks, after.sinks),
+    ];
+    of_ready
+        .into_iter()
+        .chain(of_sinks.into_iter().flatten())
+        .collect()
+}
+
+/// Names of the sinks of which something holds that did not hold before.
+fn sinks_that(
+    before: &[SinkStatus],
+    after: &[SinkStatus],
+    holds: impl Fn(&SinkStatus) -> bool,
+) -> Option<String> {
+    let held = |name: &str| {
+        let known = before.iter().find(|sink| sink.name == name);
+        known.is_some_and(&holds)
+    };
+    let new = after.iter().filter(|sink| holds(sink) && !held(&sink.name));
+    let names: Vec<&str> = new.map(|sink| sink.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// The first time that a sink acknowledges anything, in the policy's present form.
+fn first_delivery(before: &[SinkStatus], after: &[SinkStatus]) -> Option<Event> {
+    let delivers = |delivery: &SinkDelivery| {
+        delivery.first.is_some() || delivery.state == SinkState::Delivering.as_str()
+    };
+    // A status of a version that remembers no first time tells of none.
+    let was_told = |name: &str| {
+        let known = before.iter().find(|sink| sink.name == name);
+        known.is_some_and(|sink| sink.delivery.as_ref().is_some_and(delivers))
+    };
+    let is_first = |sink: &&SinkStatus| {
+        let delivery = sink.delivery.as_ref();
+        delivery.is_some_and(|delivery| delivery.first.is_some()) && !was_told(&sink.name)
+    };
+    let names: Vec<&str> = after
+        .iter()
+        .filter(is_first)
+        .map(|sink| sink.name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| Event {
+        warning: false,
+        reason: "FirstDelivery".to_owned(),
+        note: cut(format!(
+            "acknowledged for the first time since the policy is as it is: {}",
+            names.join(", ")
+        )),
+    })
+}
+
+fn lines_lost(before: &[SinkStatus], after: &[SinkStatus]) -> Option<Event> {
+    let has =
+        |sink: &SinkStatus, of: fn(&SinkLosses) -> i64| sink.losses.as_ref().map_or(0, of) > 0;
+    let names = sinks_that(before, after, |sink| has(sink, |losses| losses.lost))?;
+    Some(Event {
+        warning: true,
+        reason: Reason::LinesLost.as_str().to_owned(),
+        note: cut(format!(
+            "records for {names} are gone for good: the condition Delivering says how many, of which pods, and how to say that you have seen to it"
+        )),
+    })
+}
+
+fn pods_unreported(before: &[SinkStatus], after: &[SinkStatus]) -> Option<Event> {
+    let has = |sink: &SinkStatus| {
+        sink.losses
+            .as_ref()
+            .is_some_and(|losses| losses.unreported > 0)
+    };
+    let names = sinks_that(before, after, has)?;
+    Some(Event {
+        warning: true,
+        reason: "PodsUnreported".to_owned(),
+        note: cut(format!(
+            "pods ended without a last report while {names} had not acknowledged all of their lines, and nobody knows whether those arrived: the condition Delivering names the pods"
+        )),
+    })
+}
+
 /// What the change from some conditions to the next is worth telling. A policy that becomes ready for the first time is
 /// not: its status says so.
-pub fn event(previous: &[Condition], next: &[Condition]) -> Option<Event> {
+fn event(previous: &[Condition], next: &[Condition]) -> Option<Event> {
     let ready = |conditions: &[Condition]| {
         let ready = conditions
             .iter()
@@ -114,6 +218,85 @@ mod tests {
             ),
             None
         );
+    }
+
+    fn sink(first: bool, state: &str, lost: i64, unreported: i64) -> [SinkStatus; 1] {
+        let time = || Time(Timestamp::UNIX_EPOCH);
+        [SinkStatus {
+            name: "splunk".into(),
+            kind: "splunk".into(),
+            in_force: true,
+            reason: "Configured".into(),
+            message: None,
+            delivery: Some(SinkDelivery {
+                state: state.into(),
+                message: None,
+                first: first.then(time),
+            }),
+            losses: Some(SinkLosses {
+                lost,
+                rejected: 0,
+                unreported,
+                last: time(),
+                rejection: None,
+                pods: Vec::new(),
+                more_pods: 0,
+            }),
+            retention: None,
+        }]
+    }
+
+    fn reasons(before: &[SinkStatus], after: &[SinkStatus]) -> Vec<String> {
+        let said = |sinks| Said {
+            sinks,
+            conditions: &[],
+        };
+        let events = events(said(before), said(after)).into_iter();
+        events.map(|event| event.reason).collect()
+    }
+
+    #[test]
+    fn the_first_delivery_is_told_once() {
+        let (quiet, first) = (
+            sink(false, "NothingSent", 0, 0),
+            sink(true, "Delivering", 0, 0),
+        );
+        assert_eq!(reasons(&[], &quiet), [""; 0]);
+        assert_eq!(reasons(&quiet, &first), ["FirstDelivery"]);
+        assert_eq!(reasons(&[], &first), ["FirstDelivery"]);
+        for later in ["Delivering", "Unreachable", "NothingSent"] {
+            assert_eq!(
+                reasons(&sink(true, later, 0, 0), &first),
+                [""; 0],
+                "{later}"
+            );
+        }
+        // As a version wrote it that did not remember.
+        assert_eq!(reasons(&sink(false, "Delivering", 0, 0), &first), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_lost_or_not_known_is_told_when_it_begins_whatever_else_is_wrong() {
+        let none = sink(true, "Delivering", 0, 0);
+        assert_eq!(
+            reasons(&none, &sink(true, "Delivering", 3, 0)),
+            ["LinesLost"]
+        );
+        assert_eq!(
+            reasons(&none, &sink(true, "Delivering", 0, 1)),
+            ["PodsUnreported"]
+        );
+        let more = sink(true, "Delivering", 9, 7);
+        assert_eq!(reasons(&sink(true, "Delivering", 3, 1), &more), [""; 0]);
+        let bad = conditions("False", "LinesLost");
+        let said = Said {
+            conditions: &bad,
+            sinks: &more,
+        };
+        let told = events(Said::default(), said).into_iter();
+        let told: Vec<String> = told.map(|event| event.reason).collect();
+        let expected = ["LinesLost", "FirstDelivery", "PodsUnreported"];
+        assert_eq!(told, expected, "and not twice");
     }
 
     #[test]

@@ -154,6 +154,16 @@ impl Plan {
             .collect()
     }
 
+    /// What tells the credentials that agents are told with a policy from every other, over all planes; none: it needs none.
+    pub fn credentials(&self, policy: &str) -> Option<String> {
+        let outcomes = self.planes.values();
+        let outcomes = outcomes.filter_map(|plane| plane.outcomes.get(policy));
+        let all: Vec<&str> = outcomes
+            .filter_map(|outcome| outcome.credentials.as_deref())
+            .collect();
+        (!all.is_empty()).then(|| all.join(" "))
+    }
+
     /// Whether the plan knows this very policy. Of one that came or changed later it says nothing, and so must its status.
     pub fn is_made_for(&self, candidate: &Candidate) -> bool {
         self.made_for

@@ -92,7 +92,7 @@ pub(crate) struct Answers {
 }
 
 /// Asks everything that is asked of a policy.
-pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>) -> Answers {
+pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Answers {
     let reached = reached(candidate, facts.plan);
     let known = candidate.policy.as_ref().ok();
     let planned = known.filter(|_| facts.plan.is_some());
@@ -100,7 +100,7 @@ pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>) -> Answers {
     let mut sinks = known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts));
     if let Some((policy, reported)) = planned.zip(facts.delivery) {
         for sink in &mut sinks {
-            sink.delivery = delivery::of_sink(candidate, policy, reported, &sink.name);
+            sink.delivery = delivery::of_sink(candidate, policy, reported, &sink.name, now);
             let known = reported.sinks.get(&sink.name);
             let losses = known.and_then(|sink| sink.losses.as_ref());
             sink.losses = losses.map(Losses::status);
@@ -142,7 +142,7 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Log
         questions,
         ready,
         sinks,
-    } = ask(candidate, facts);
+    } = ask(candidate, facts, now);
     let progress = progress(&ready);
     let previous = candidate.status.as_ref();
     let previous = previous.map_or(&[][..], |status| &status.conditions);
@@ -276,6 +276,7 @@ fn without_figures(parts: Parts<'_>) {
             *losses = SinkLosses {
                 lost: losses.lost.min(1),
                 rejected: losses.rejected.min(1),
+                unreported: losses.unreported.min(1),
                 last: Time(Timestamp::UNIX_EPOCH),
                 rejection: None,
                 pods: Vec::new(),

@@ -11,7 +11,7 @@ use k8s_openapi::{
 use katonic_logging_core::{
     Candidate, Installation, audit,
     delivery::Survey,
-    event::event,
+    event::{Event as Told, Rotated, Rotations, Said, events},
     installation::Problem,
     names,
     plan::Plan,
@@ -33,6 +33,9 @@ use crate::{cache::chain, health::Health, metrics};
 
 /// How many statuses are written at once; the API server gives a service account about 245 seats, shared with others.
 const CONCURRENCY: usize = 16;
+
+const LOGGING: &str = "LoggingPolicy";
+const AUDIT: &str = "AuditPolicy";
 
 /// What statuses are made of.
 #[derive(Clone, Copy)]
@@ -62,8 +65,8 @@ pub struct Known<'a> {
 struct Change<'a> {
     name: &'a str,
     uid: &'a str,
-    before: &'a [Condition],
-    after: &'a [Condition],
+    before: Said<'a>,
+    after: Said<'a>,
 }
 
 /// What became of the statuses.
@@ -79,6 +82,8 @@ pub struct Published {
 struct Changes {
     changed: Vec<(Candidate, LoggingPolicyStatus)>,
     due: Option<Timestamp>,
+    /// Besides what the statuses themselves tell.
+    events: Vec<(ObjectReference, Told)>,
 }
 
 /// Tells people what is so.
@@ -89,6 +94,8 @@ pub struct Publisher {
     unreadable_audit: BTreeMap<String, AuditPolicyStatus>,
     /// When the status of each policy was written last, by its UID.
     written: BTreeMap<String, Timestamp>,
+    rotations: Rotations,
+    audit_rotations: Rotations,
     client: Client,
     namespace: String,
     health: Arc<Health>,
@@ -103,6 +110,8 @@ impl Publisher {
             unreadable: BTreeMap::new(),
             unreadable_audit: BTreeMap::new(),
             written: BTreeMap::new(),
+            rotations: Rotations::default(),
+            audit_rotations: Rotations::default(),
             client,
             namespace: namespace.to_owned(),
             health,
@@ -119,12 +128,17 @@ impl Publisher {
         let changes = sources
             .policies
             .with(|candidates| self.changes(candidates, known, now));
-        let Changes { changed, due } = changes.unwrap_or_default();
+        let Changes {
+            changed,
+            due,
+            events,
+        } = changes.unwrap_or_default();
         let written: Vec<bool> = stream::iter(changed)
             .map(|(candidate, status)| self.write(sources, candidate, status))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
+        self.tell_all(events).await;
         Published {
             all: written.into_iter().all(|written| written),
             due,
@@ -144,6 +158,9 @@ impl Publisher {
         let mut changes = Changes::default();
         let (mut ready, mut not_ready) = (0, 0);
         let mut pods = BTreeMap::new();
+        let mut unready = BTreeMap::new();
+        let uids = candidates.values().map(|candidate| candidate.uid.as_str());
+        self.rotations.retain(&uids.collect());
         for candidate in candidates.values() {
             let resolved = known
                 .installation
@@ -180,10 +197,24 @@ impl Publisher {
             // A condition's time has seconds; more would be lost on the way and look like a change.
             let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
             let status = summarize(candidate, facts, seconds);
-            if is_ready(&status) {
-                ready += 1;
-            } else {
+            if let Some(reason) = unready_because(&status.conditions) {
                 not_ready += 1;
+                unready.insert(candidate.name.clone(), reason);
+            } else {
+                ready += 1;
+            }
+            if let Some(plan) = known.plan {
+                let credentials = plan.credentials(&candidate.name);
+                let rotated = Rotated {
+                    policy: &candidate.uid,
+                    generation: candidate.generation,
+                    credentials: credentials.as_deref(),
+                    conditions: &status.conditions,
+                };
+                let (event, next) = self.rotations.follow(rotated, now);
+                let about = || about::<LoggingPolicy>(&candidate.name, &candidate.uid);
+                changes.events.extend(event.map(|event| (about(), event)));
+                changes.due = changes.due.into_iter().chain(next).min();
             }
             if candidate.status.as_ref() == Some(&status) {
                 continue;
@@ -202,6 +233,7 @@ impl Publisher {
         }
         self.health.metrics.count_policies(ready, not_ready);
         self.health.metrics.count_pods(pods);
+        self.health.metrics.readiness.follow(LOGGING, unready);
         changes
     }
 
@@ -239,8 +271,14 @@ impl Publisher {
         let change = Change {
             name,
             uid,
-            before: before.as_ref().map_or(&[], |before| &before.conditions),
-            after: &status.conditions,
+            before: before.as_ref().map_or_else(Said::default, |before| Said {
+                conditions: &before.conditions,
+                sinks: &before.sinks,
+            }),
+            after: Said {
+                conditions: &status.conditions,
+                sinks: &status.sinks,
+            },
         };
         let remember = || {
             sources.policies.update(name, |known| {
@@ -249,7 +287,7 @@ impl Publisher {
                 }
             });
         };
-        self.write_status(&self.policies, "LoggingPolicy", change, &status, remember)
+        self.write_status(&self.policies, LOGGING, change, &status, remember)
             .await
     }
 
@@ -264,6 +302,11 @@ impl Publisher {
         let candidates = sources.audit_policies.all().unwrap_or_default();
         let pace = Pace::new(candidates.len(), known.survey);
         let unreadable = &self.unreadable_audit;
+        let mut unready = BTreeMap::new();
+        let rotations = &mut self.audit_rotations;
+        let uids = candidates.values().map(|candidate| candidate.uid.as_str());
+        rotations.retain(&uids.collect());
+        let (mut rotated, mut due) = (Vec::new(), None::<Timestamp>);
         let changed = candidates.into_values().filter_map(|mut candidate| {
             // One that cannot be read has no status that can: what was written is remembered instead.
             if candidate.policy.is_err() && candidate.status.is_none() {
@@ -300,10 +343,26 @@ impl Publisher {
                 },
             };
             let status = audit::summarize(&candidate, facts, seconds);
+            if let Some(reason) = unready_because(&status.conditions) {
+                unready.insert(candidate.name.clone(), reason);
+            }
+            if let Some((plan, shipping)) = known.plan.zip(shipping.as_ref()) {
+                let credentials = plan.credentials(&shipping.name);
+                let of_policy = Rotated {
+                    policy: &candidate.uid,
+                    generation: candidate.generation,
+                    credentials: credentials.as_deref(),
+                    conditions: &status.conditions,
+                };
+                let (event, next) = rotations.follow(of_policy, now);
+                let about = || about::<AuditPolicy>(&candidate.name, &candidate.uid);
+                rotated.extend(event.map(|event| (about(), event)));
+                due = due.into_iter().chain(next).min();
+            }
             (candidate.status.as_ref() != Some(&status)).then_some((candidate, status))
         });
         let mut changed: Vec<(audit::Candidate, AuditPolicyStatus)> = changed.collect();
-        let mut due = None;
+        self.health.metrics.readiness.follow(AUDIT, unready);
         changed.retain(|(candidate, status)| {
             let before = candidate.status.as_ref();
             let difference = before.map(|before| Difference::between(before, status));
@@ -323,6 +382,7 @@ impl Publisher {
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
+        self.tell_all(rotated).await;
         Published {
             all: written.into_iter().all(|written| written),
             due,
@@ -344,8 +404,14 @@ impl Publisher {
         let change = Change {
             name,
             uid,
-            before: before.as_ref().map_or(&[], |before| &before.conditions),
-            after: &status.conditions,
+            before: before.as_ref().map_or_else(Said::default, |before| Said {
+                conditions: &before.conditions,
+                sinks: &before.sinks,
+            }),
+            after: Said {
+                conditions: &status.conditions,
+                sinks: &status.sinks,
+            },
         };
         let remember = || {
             sources.audit_policies.update(name, |known| {
@@ -354,14 +420,8 @@ impl Publisher {
                 }
             });
         };
-        self.write_status(
-            &self.audit_policies,
-            "AuditPolicy",
-            change,
-            &status,
-            remember,
-        )
-        .await
+        self.write_status(&self.audit_policies, AUDIT, change, &status, remember)
+            .await
     }
 
     /// Writes a status, and tells what of its change a person has to know. What is written is to be remembered, so that the next
@@ -408,20 +468,20 @@ impl Publisher {
                 }
             }
         }
-        if let Some(event) = event(before, after) {
-            tracing::info!(kind, policy = %name, reason = %event.reason, note = %event.note, "policy");
-            let about = ObjectReference {
-                api_version: Some(K::api_version(&()).into_owned()),
-                kind: Some(K::kind(&()).into_owned()),
-                name: Some(name.to_owned()),
-                uid: Some(uid.to_owned()),
-                ..ObjectReference::default()
-            };
+        let told = events(before, after).into_iter();
+        let told = told.map(|event| (about::<K>(name, uid), event));
+        self.tell_all(told.collect()).await;
+        remember();
+        true
+    }
+
+    async fn tell_all(&self, events: Vec<(ObjectReference, Told)>) {
+        for (about, event) in events {
+            let (kind, policy) = (about.kind.as_deref(), about.name.as_deref());
+            tracing::info!(kind, policy, reason = %event.reason, note = %event.note, "policy");
             self.tell(&about, event.warning, event.reason, event.note, "Reconcile")
                 .await;
         }
-        remember();
-        true
     }
 
     /// Tells that the installation cannot be used, or that it can be used again.
@@ -522,9 +582,20 @@ impl Pace {
     }
 }
 
-fn is_ready(status: &LoggingPolicyStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+/// A policy, as Events are about it.
+fn about<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Why a policy is not ready, in one word; none where it is.
+fn unready_because(conditions: &[Condition]) -> Option<String> {
+    let mut conditions = conditions.iter();
+    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
+    (ready.status != "True").then(|| ready.reason.clone())
 }

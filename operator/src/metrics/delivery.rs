@@ -38,6 +38,10 @@ pub struct DeliveryMetrics {
     agents: Family<AgentLabels, Gauge>,
     failing: Family<SinkLabels, Gauge>,
     lag: Family<SinkLabels, Gauge>,
+    pending: Family<SinkLabels, Gauge>,
+    acknowledged: Family<SinkLabels, Gauge>,
+    unacknowledged: Family<RecordLabels, Gauge>,
+    unreported: Family<SinkLabels, Gauge>,
     told: Mutex<Told>,
 }
 
@@ -47,6 +51,9 @@ struct Told {
     records: BTreeSet<RecordLabels>,
     agents: BTreeSet<AgentLabels>,
     sinks: BTreeSet<SinkLabels>,
+    acknowledged: BTreeSet<SinkLabels>,
+    unacknowledged: BTreeSet<RecordLabels>,
+    unreported: BTreeSet<SinkLabels>,
 }
 
 impl DeliveryMetrics {
@@ -72,6 +79,27 @@ impl DeliveryMetrics {
             "How far a sink of a policy is behind, for the worst of its agents",
             Unit::Seconds,
             self.lag.clone(),
+        );
+        registry.register_with_unit(
+            "sink_pending",
+            "What a sink of a policy has not acknowledged of the log files of all agents",
+            Unit::Bytes,
+            self.pending.clone(),
+        );
+        registry.register(
+            "sink_last_acknowledgement_timestamp_seconds",
+            "When a sink of a policy last acknowledged anything, in seconds since 1970",
+            self.acknowledged.clone(),
+        );
+        registry.register(
+            "unreported_pods",
+            "Pods that ended without a last report while something was pending for a sink, until somebody has acknowledged it",
+            self.unreported.clone(),
+        );
+        registry.register(
+            "unacknowledged_records",
+            "Records that a sink has not got, as the policy's status tells them until somebody has acknowledged it",
+            self.unacknowledged.clone(),
         );
     }
 
@@ -111,12 +139,23 @@ impl DeliveryMetrics {
         for labels in before.sinks.difference(&told.sinks) {
             self.failing.remove(labels);
             self.lag.remove(labels);
+            self.pending.remove(labels);
+        }
+        for labels in before.acknowledged.difference(&told.acknowledged) {
+            self.acknowledged.remove(labels);
+        }
+        for labels in before.unreported.difference(&told.unreported) {
+            self.unreported.remove(labels);
+        }
+        for labels in before.unacknowledged.difference(&told.unacknowledged) {
+            self.unacknowledged.remove(labels);
         }
     }
 
     fn follow_policy(&self, delivery: &Delivery, told: &mut Told) {
         let policy = &delivery.policy;
-        let refusing = delivery.refusing.values().map(|one| one.agents).sum();
+        let refusing: usize = delivery.refusing.values().map(|one| one.agents).sum();
+        let refusing = refusing + delivery.held_back;
         let states = [
             ("current", delivery.current),
             ("outdated", delivery.outdated),
@@ -140,7 +179,32 @@ impl DeliveryMetrics {
             self.failing.get_or_create(&labels).set(gauge(failing));
             let lag = i64::try_from(sink.lag).unwrap_or(i64::MAX);
             self.lag.get_or_create(&labels).set(lag);
+            let pending = i64::try_from(sink.pending).unwrap_or(i64::MAX);
+            self.pending.get_or_create(&labels).set(pending);
+            if let Some(at) = sink.acknowledged {
+                self.acknowledged.get_or_create(&labels).set(at.as_second());
+                told.acknowledged.insert(labels.clone());
+            }
+            let unreported = sink.losses.as_ref().map_or(0, |losses| losses.unreported);
+            if unreported > 0 {
+                let pods = i64::try_from(unreported).unwrap_or(i64::MAX);
+                self.unreported.get_or_create(&labels).set(pods);
+                told.unreported.insert(labels.clone());
+            }
             told.sinks.insert(labels);
+            let losses = sink.losses.iter();
+            let losses =
+                losses.flat_map(|losses| [("lost", losses.lost), ("rejected", losses.rejected)]);
+            for (outcome, records) in losses.filter(|(_, records)| *records > 0) {
+                let labels = RecordLabels {
+                    policy: policy.clone(),
+                    sink: name.clone(),
+                    outcome,
+                };
+                let records = i64::try_from(records).unwrap_or(i64::MAX);
+                self.unacknowledged.get_or_create(&labels).set(records);
+                told.unacknowledged.insert(labels);
+            }
         }
     }
 }
@@ -170,12 +234,93 @@ fn gauge(number: usize) -> i64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use k8s_openapi::jiff::Timestamp;
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use katonic_log_config::report::{PolicyReport, Report, SinkReport};
     use katonic_logging_core::delivery::{Asked, Pod};
+    use katonic_logging_crds::{SinkLosses, SinkStatus};
     use prometheus_client::encoding::text::encode;
 
     use super::*;
+
+    impl DeliveryMetrics {
+        /// Gives each metric a series.
+        pub(crate) fn follow_an_example(&self) {
+            let mut fleet = Fleet::default();
+            let losses = SinkLosses {
+                lost: 2,
+                rejected: 1,
+                unreported: 3,
+                last: Time(Timestamp::UNIX_EPOCH),
+                rejection: None,
+                pods: Vec::new(),
+                more_pods: 0,
+            };
+            let told = SinkStatus {
+                name: "splunk".into(),
+                kind: "splunk".into(),
+                in_force: true,
+                reason: "Configured".into(),
+                message: None,
+                delivery: None,
+                losses: Some(losses),
+                retention: None,
+            };
+            let asked = Asked {
+                name: "logs",
+                uid: "uid",
+                told: &[told],
+                acknowledged: None,
+            };
+            let sink = SinkReport {
+                name: "splunk".into(),
+                delivered: 7,
+                ..SinkReport::default()
+            };
+            let policy = PolicyReport {
+                uid: "uid".into(),
+                sinks: vec![sink],
+                ..PolicyReport::default()
+            };
+            let report = Report {
+                policies: vec![policy],
+                ..Report::default()
+            };
+            let now = Timestamp::from_second(1000).unwrap();
+            fleet.take(Pod::default(), report, now);
+            let survey = fleet.survey(&BTreeMap::new(), std::slice::from_ref(&asked), now);
+            self.follow(&fleet, &survey);
+            let labels = SinkLabels {
+                policy: "logs".to_owned(),
+                sink: "splunk".to_owned(),
+            };
+            self.acknowledged.get_or_create(&labels).set(1000);
+        }
+    }
+
+    #[test]
+    fn records_are_told_until_somebody_has_acknowledged_them() {
+        let metrics = DeliveryMetrics::default();
+        let mut registry = Registry::with_prefix("katonic_logging");
+        metrics.register(&mut registry);
+        let shown = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        metrics.follow_an_example();
+        let series = |outcome: &str, count: u64| {
+            format!(
+                r#"katonic_logging_unacknowledged_records{{policy="logs",sink="splunk",outcome="{outcome}"}} {count}"#
+            )
+        };
+        let text = shown();
+        let unreported = r#"katonic_logging_unreported_pods{policy="logs",sink="splunk"} 3"#;
+        for line in [series("lost", 2), series("rejected", 1), unreported.into()] {
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        }
+        metrics.follow(&Fleet::default(), &Survey::default());
+        assert!(!shown().contains(r#"outcome="lost""#) && !shown().contains("unreported_pods{"));
+    }
 
     #[test]
     fn records_are_counted_by_what_became_of_them_and_forgotten_with_the_policy() {

@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::{
     Report,
-    report::{MAX_SIZE, PATH, Reply, shortened},
+    report::{MAX_POLICIES, MAX_SINKS, MAX_SIZE, PATH, Reply, shortened},
 };
 use katonic_logging_core::{
     delivery::{Fleet, Pod},
@@ -102,7 +102,15 @@ fn parse(body: &[u8]) -> Result<Report, Refusal> {
     {
         return Err(Refusal::Malformed("it is no JSON object".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| Refusal::Malformed(shortened(&error.to_string())))
+    let report: Report = serde_json::from_slice(body)
+        .map_err(|error| Refusal::Malformed(shortened(&error.to_string())))?;
+    if report.is_bounded() {
+        Ok(report)
+    } else {
+        Err(Refusal::Malformed(format!(
+            "it has more than {MAX_POLICIES} policies or {MAX_SINKS} sinks"
+        )))
+    }
 }
 
 /// The token of a request (RFC 6750).
@@ -221,6 +229,26 @@ mod tests {
             assert_eq!(token(credentials), None, "{credentials:?}");
         }
         assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_report_that_would_be_large_in_memory_is_none() {
+        for of in ["{},", r#"{"sinks":[{}]},"#] {
+            let policies = of.repeat(MAX_POLICIES + 1);
+            let body = format!(r#"{{"policies":[{}]}}"#, policies.trim_end_matches(','));
+            assert!(body.len() <= MAX_SIZE);
+            let refused = parse(body.as_bytes()).unwrap_err();
+            assert_eq!(refused.outcome(), Outcome::Malformed);
+        }
+        let sinks = "{},".repeat(MAX_SINKS + 1);
+        let body = format!(
+            r#"{{"policies":[{{"sinks":[{}]}}]}}"#,
+            sinks.trim_end_matches(',')
+        );
+        let Err(Refusal::Malformed(words)) = parse(body.as_bytes()) else {
+            panic!("it was taken");
+        };
+        assert_eq!(words, "it has more than 1000 policies or 2200 sinks");
     }
 
     #[tokio::test]

@@ -108,3 +108,19 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::reference;
+
+    #[test]
+    fn every_metric_is_in_the_reference_with_its_labels_and_no_other_is() {
+        let metrics = Metrics::default();
+        metrics.answered(None, Duration::from_millis(1));
+        metrics.certificate(Outcome::Success);
+        reference::assert_is_told(&metrics.encode().unwrap(), |name| {
+            name.starts_with("katonic_logging_webhook_")
+        });
+    }
+}

@@ -49,6 +49,10 @@ pub enum Binary {
     Minio,
     /// Makes users of that store.
     MinioUser,
+    /// Checks and tests the rules of alerts. No part of a cluster.
+    Promtool,
+    /// Reads PromQL and says what it asks for.
+    Promql,
 }
 
 /// A Go module directory under `e2e/cluster/`, and how its programs are built.
@@ -110,9 +114,17 @@ const MINIO: Module = Module {
     tags: "",
 };
 
+// Neither needs a service discovery, which are most of the code.
+const PROMETHEUS: Module = Module {
+    directory: "prometheus",
+    versioned_by: "github.com/prometheus/prometheus",
+    cgo: false,
+    tags: "remove_all_sd",
+};
+
 impl Binary {
     /// Every program, in the order in which they are built: what the lowest tier needs comes first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Kubectl,
@@ -131,6 +143,8 @@ impl Binary {
         Self::OtelCollector,
         Self::Minio,
         Self::MinioUser,
+        Self::Promtool,
+        Self::Promql,
     ];
 
     /// The API server of this minor.
@@ -170,6 +184,8 @@ impl Binary {
             Self::OtelCollector => "otelcol",
             Self::Minio => "minio",
             Self::MinioUser => "minio-user",
+            Self::Promtool => "promtool",
+            Self::Promql => "promql",
         }
     }
 
@@ -188,6 +204,7 @@ impl Binary {
             Self::Bridge | Self::Loopback | Self::HostLocal => &CNI,
             Self::OtelCollector => &OTEL_COLLECTOR,
             Self::Minio | Self::MinioUser => &MINIO,
+            Self::Promtool | Self::Promql => &PROMETHEUS,
         }
     }
 
@@ -208,8 +225,9 @@ impl Binary {
                 "github.com/containernetworking/plugins/plugins/ipam/host-local".to_owned()
             }
             Self::Minio => "github.com/minio/minio".to_owned(),
+            Self::Promtool => "github.com/prometheus/prometheus/cmd/promtool".to_owned(),
             // The only ones whose `main` is ours.
-            Self::OtelCollector | Self::MinioUser => ".".to_owned(),
+            Self::OtelCollector | Self::MinioUser | Self::Promql => ".".to_owned(),
             _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
         }
     }

@@ -34,7 +34,7 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
         .and_then(|installation| candidate.shipping_of(installation));
     let shipped = shipping
         .as_ref()
-        .map(|shipping| ask(shipping, facts.shipping));
+        .map(|shipping| ask(shipping, facts.shipping, now));
     let mut questions = vec![accepted];
     if let Some(policy) = usable {
         questions.push(tracker_configured(policy, facts));

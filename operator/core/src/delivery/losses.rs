@@ -17,6 +17,8 @@ pub struct Losses {
     pub lost: u64,
     /// Refused for their content.
     pub rejected: u64,
+    /// Pods that ended without a last report while something was pending.
+    pub unreported: u64,
     /// When the operator was last told of any, in whole seconds.
     pub last: Timestamp,
     /// Why the last one was refused.
@@ -34,9 +36,33 @@ pub struct PodLosses {
     pub lost: u64,
     /// Refused for their content.
     pub rejected: u64,
+    /// What is not known of a pod that ended without a last report.
+    pub unreported: Option<Unreported>,
+}
+
+/// What was pending when a pod was last heard of, and nobody has heard of since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unreported {
+    /// Bytes of its log files that the sink had not acknowledged.
+    pub pending: u64,
+    /// When that was, in whole seconds.
+    pub heard: Timestamp,
 }
 
 impl Losses {
+    /// None, as of this time.
+    fn none(last: Timestamp) -> Self {
+        Self {
+            lost: 0,
+            rejected: 0,
+            unreported: 0,
+            last,
+            rejection: None,
+            pods: BTreeMap::new(),
+            more_pods: 0,
+        }
+    }
+
     /// As a status tells them.
     pub fn status(&self) -> SinkLosses {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -45,10 +71,13 @@ impl Losses {
             name: name.clone(),
             lost: count(pod.lost),
             rejected: count(pod.rejected),
+            pending: pod.unreported.map_or(0, |one| count(one.pending)),
+            heard: pod.unreported.map(|one| Time(one.heard)),
         };
         SinkLosses {
             lost: count(self.lost),
             rejected: count(self.rejected),
+            unreported: count(self.unreported),
             last: Time(self.last),
             rejection: self.rejection.clone(),
             pods: self.pods.iter().map(pod).collect(),
@@ -57,18 +86,23 @@ impl Losses {
     }
 
     /// As a status has told them.
-    fn read(status: &SinkLosses) -> Self {
+    pub(crate) fn read(status: &SinkLosses) -> Self {
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
         let pod = |pod: &PodLossesStatus| {
             let losses = PodLosses {
                 lost: count(pod.lost),
                 rejected: count(pod.rejected),
+                unreported: pod.heard.as_ref().map(|heard| Unreported {
+                    pending: count(pod.pending),
+                    heard: heard.0,
+                }),
             };
             ((pod.namespace.clone(), pod.name.clone()), losses)
         };
         Self {
             lost: count(status.lost),
             rejected: count(status.rejected),
+            unreported: count(status.unreported),
             last: status.last.0,
             rejection: status.rejection.clone(),
             pods: status.pods.iter().map(pod).collect(),
@@ -137,7 +171,7 @@ impl Ledger {
         let name = (pod.namespace.clone(), pod.name.clone());
         let of_status = || {
             let pod = self.entries.get(route)?.pods.get(&name)?;
-            Some((pod.lost, pod.rejected))
+            Some((pod.lost, pod.rejected)).filter(|counts| *counts != (0, 0))
         };
         let (counts, known) = (told.counts, told.known);
         let is_seen = told.acknowledged.is_some_and(|until| told.latest <= until);
@@ -151,14 +185,8 @@ impl Ledger {
         if lost == 0 && rejected == 0 {
             return;
         }
-        let losses = self.entries.entry(route.clone()).or_insert_with(|| Losses {
-            lost: 0,
-            rejected: 0,
-            last: told.now,
-            rejection: None,
-            pods: BTreeMap::new(),
-            more_pods: 0,
-        });
+        let entry = self.entries.entry(route.clone());
+        let losses = entry.or_insert_with(|| Losses::none(told.now));
         losses.lost = losses.lost.saturating_add(lost);
         losses.rejected = losses.rejected.saturating_add(rejected);
         losses.last = losses.last.max(told.now);
@@ -170,10 +198,54 @@ impl Ledger {
             pod.lost = pod.lost.saturating_add(lost);
             pod.rejected = pod.rejected.saturating_add(rejected);
         } else if losses.pods.len() < NAMED {
-            losses.pods.insert(name, PodLosses { lost, rejected });
+            let pod = PodLosses {
+                lost,
+                rejected,
+                unreported: None,
+            };
+            losses.pods.insert(name, pod);
         } else if known.is_none_or(|known| known == (0, 0)) {
             losses.more_pods += 1;
         }
+    }
+
+    /// Enters that a pod has ended and nobody knows what became of what was pending.
+    pub(super) fn enter_unreported(
+        &mut self,
+        route: &Route,
+        pod: &Pod,
+        unreported: Unreported,
+        now: Timestamp,
+    ) {
+        let entry = self.entries.entry(route.clone());
+        let losses = entry.or_insert_with(|| Losses::none(now));
+        losses.unreported = losses.unreported.saturating_add(1);
+        losses.last = losses.last.max(now);
+        let name = (pod.namespace.clone(), pod.name.clone());
+        let has_room = losses.pods.len() < NAMED;
+        match losses.pods.get_mut(&name) {
+            // Another pod of the same name, of a StatefulSet say.
+            Some(pod) => pod.unreported = Some(unreported),
+            None if has_room => {
+                let pod = PodLosses {
+                    unreported: Some(unreported),
+                    ..PodLosses::default()
+                };
+                losses.pods.insert(name, pod);
+            }
+            None => losses.more_pods += 1,
+        }
+    }
+
+    /// The sinks of a policy that have not got everything.
+    pub(super) fn sinks<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a str> {
+        let first = Route {
+            policy: policy.to_owned(),
+            sink: String::new(),
+        };
+        let routes = self.entries.range(first..).map(|(route, _)| route);
+        let of_policy = routes.take_while(move |route| route.policy == policy);
+        of_policy.map(|route| route.sink.as_str())
     }
 
     /// What a sink has not got.

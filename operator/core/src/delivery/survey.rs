@@ -9,7 +9,11 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_log_config::report::{PolicyReport, RefusedReason, SinkReport, SinkState};
 use katonic_logging_crds::{Plane, SinkStatus};
 
-use super::{Fleet, Losses, Route, Seen, losses::Told, policy_of};
+use super::{
+    Fleet, Losses, Route, Seen,
+    losses::{Told, Unreported},
+    policy_of,
+};
 use crate::{candidate::Candidate, coverage::Index};
 
 /// How long an agent has for its first report after it was started.
@@ -78,6 +82,10 @@ pub struct Delivery {
     pub outdated: usize,
     /// Those that do not run it as it is told, and why.
     pub refusing: BTreeMap<RefusedReason, Refusing>,
+    /// Those that refuse the bundle as it is mounted and go on with an older one, whether the policy is in it as it is told or not.
+    pub refusing_bundle: Option<Refusing>,
+    /// Those of them that therefore do not run the policy as it is told.
+    pub held_back: usize,
     /// Those of which nothing is known.
     pub silent: usize,
     /// One of the silent ones.
@@ -116,6 +124,10 @@ pub struct SinkDelivery {
     pub lag: u64,
     /// The pod of that one.
     pub lag_pod: Option<String>,
+    /// Bytes that it has not acknowledged, of all agents.
+    pub pending: u64,
+    /// When it acknowledged anything last, to any agent.
+    pub acknowledged: Option<Timestamp>,
     /// What it has not got and nobody has acknowledged.
     pub losses: Option<Losses>,
 }
@@ -178,15 +190,14 @@ impl Fleet {
         policies: &[Asked<'_>],
         now: Timestamp,
     ) -> Survey {
-        // A status has whole seconds.
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let now = whole(now);
         let began = *self.began.get_or_insert(now);
         self.enter(policies, now);
-        self.forget(planes, policies, now);
-        let mut survey = Survey {
-            agents: self.len(),
-            ..Survey::default()
-        };
+        let mut survey = Survey::default();
+        if let Some(due) = self.forget(planes, policies, now) {
+            survey.again_at(due);
+        }
+        survey.agents = self.len();
         let silent_after = self.interval().saturating_mul(INTERVALS_UNTIL_SILENT);
         let learnt = after(began, self.interval().saturating_mul(2));
         for plane in planes.values() {
@@ -268,24 +279,50 @@ impl Fleet {
         }
     }
 
-    /// Forgets pods and policies that are gone.
+    /// Forgets pods and policies that are gone; when to look again for others.
     fn forget(
         &mut self,
         planes: &BTreeMap<Plane, PlanePods<'_>>,
         policies: &[Asked<'_>],
         now: Timestamp,
-    ) {
+    ) -> Option<Timestamp> {
         let is_live = |uid: &str| planes.values().any(|plane| plane.live.contains(uid));
-        self.seen.retain(|uid, seen| {
-            // Its agent may be faster than the watch of the pods.
-            let is_new = now < after(seen.at, FIRST_REPORT);
-            !seen.report.last && (is_new || is_live(uid))
-        });
+        let is_listed = |namespace: &str| planes.values().any(|plane| plane.namespace == namespace);
         let asked: HashSet<&str> = policies.iter().map(|policy| policy.uid).collect();
         let is_there = |policy: &str| asked.contains(policy);
+        let mut next: Option<Timestamp> = None;
+        let ledger = &mut self.ledger;
+        self.seen.retain(|uid, seen| {
+            if seen.report.last {
+                return false;
+            }
+            if is_live(uid) {
+                return true;
+            }
+            // Its agent may be faster than the watch of the pods.
+            let known = after(seen.at, FIRST_REPORT);
+            if now < known {
+                next = Some(next.map_or(known, |next| next.min(known)));
+                return true;
+            }
+            // In a namespace that is no plane any more nobody knows whether it has ended.
+            if is_listed(&seen.pod.namespace) {
+                for (route, sink) in super::sinks(&seen.report) {
+                    if sink.pending > 0 && is_there(&route.policy) {
+                        let unreported = Unreported {
+                            pending: sink.pending,
+                            heard: whole(seen.at),
+                        };
+                        ledger.enter_unreported(&route, &seen.pod, unreported, now);
+                    }
+                }
+            }
+            false
+        });
         self.totals.retain(|route, _| is_there(&route.policy));
         self.failed.retain(|route, _| is_there(&route.policy));
         self.ledger.retain(is_there);
+        next
     }
 
     /// Adds what is remembered of each sink.
@@ -295,8 +332,8 @@ impl Fleet {
             policy.name.clone_into(&mut delivery.policy);
             let sinks = &mut delivery.sinks;
             // Also those of which no agent that is left can tell.
-            for told in policy.told.iter().filter(|told| told.losses.is_some()) {
-                sinks.entry(told.name.clone()).or_default();
+            for sink in self.ledger.sinks(policy.uid) {
+                sinks.entry(sink.to_owned()).or_default();
             }
             let mut dues = Vec::new();
             for (name, sink) in sinks {
@@ -335,16 +372,35 @@ impl Delivery {
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
         self.agents += 1;
+        let refused_bundle = seen.report.bundle_refused.as_ref();
+        if let Some(message) = refused_bundle {
+            let refusing = self.refusing_bundle.get_or_insert_with(|| Refusing {
+                agents: 0,
+                pod: named(),
+                message: message.clone(),
+            });
+            refusing.agents += 1;
+        }
+        let older = match refused_bundle {
+            Some(_) => &mut self.held_back,
+            None => &mut self.outdated,
+        };
         let Some(report) = policy_of(&seen.report, uid) else {
             // What is left out for want of room has nothing to complain of.
             if seen.report.omitted > 0 {
                 self.current += 1;
             } else {
-                self.outdated += 1;
+                *older += 1;
             }
             return None;
         };
-        if !self.judge(report, wanted, named) {
+        let is_current = wanted.is_some() && report.revision.as_deref() == wanted;
+        if report.refused.is_none() && !is_current {
+            *older += 1;
+            // Its sinks may be others.
+            return None;
+        }
+        if !self.judge(report, is_current, named) {
             // Its sinks may be others.
             return None;
         }
@@ -358,14 +414,13 @@ impl Delivery {
         next
     }
 
-    /// Whether the agent runs the policy as it is told.
+    /// Whether the agent runs the policy as it is told, or why not.
     fn judge(
         &mut self,
         report: &PolicyReport,
-        wanted: Option<&str>,
+        is_current: bool,
         named: &impl Fn() -> String,
     ) -> bool {
-        let is_current = wanted.is_some() && report.revision.as_deref() == wanted;
         if let Some(refused) = &report.refused {
             let refusing = self.refusing.entry(refused.reason);
             let refusing = refusing.or_insert_with(|| Refusing {
@@ -374,10 +429,8 @@ impl Delivery {
                 message: refused.message.clone(),
             });
             refusing.agents += 1;
-        } else if is_current {
-            self.current += 1;
         } else {
-            self.outdated += 1;
+            self.current += 1;
         }
         is_current
     }
@@ -402,6 +455,12 @@ impl SinkDelivery {
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
         self.behind += usize::from(is_backlog(sink.lag));
+        self.pending = self.pending.saturating_add(sink.pending);
+        let acknowledged = sink.acknowledged.map(|age| {
+            let heard = now.saturating_sub(passed).unwrap_or(now);
+            seconds_before(heard, age)
+        });
+        self.acknowledged = self.acknowledged.max(acknowledged);
         if sink.lag > self.lag {
             self.lag = sink.lag;
             self.lag_pod = Some(named());
@@ -432,6 +491,11 @@ fn seconds(seconds: u64) -> SignedDuration {
 
 fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
     time.saturating_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+/// In whole seconds, as a status has times.
+fn whole(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 fn seconds_before(time: Timestamp, age: u64) -> Timestamp {

@@ -352,6 +352,113 @@ fn figures_alone_are_no_news() {
     assert!(fleet.take(token_of("a"), report(100, 61, 500), at(120)));
 }
 
+fn pending(bytes: u64) -> SinkReport {
+    SinkReport {
+        pending: bytes,
+        ..sink(SinkState::Delivering)
+    }
+}
+
+/// Pods of which nobody knows what became of their last lines, and what was pending of the first.
+fn unreported(delivery: &Delivery) -> Option<(u64, u64)> {
+    let losses = delivery.sinks.get("splunk")?.losses.as_ref()?;
+    let first = losses.pods.values().next()?;
+    Some((losses.unreported, first.unreported?.pending))
+}
+
+#[test]
+fn a_pod_that_ends_without_a_last_report_is_told_if_anything_was_pending() {
+    let mut cluster = Cluster::new(&[("killed", 0), ("done", 0), ("ended", 0)]);
+    let mut first = Fleet::default();
+    first.take(token_of("killed"), report("new", pending(700)), at(1000));
+    first.take(token_of("done"), report("new", pending(0)), at(1000));
+    first.take(token_of("ended"), report("new", pending(5)), at(1000));
+    let (delivery, _) = cluster.survey(&mut first, 1001);
+    assert_eq!(unreported(&delivery), None);
+    assert_eq!(delivery.sinks["splunk"].pending, 705);
+    let last = Report {
+        last: true,
+        ..report("new", pending(0))
+    };
+    first.take(token_of("ended"), last, at(1002));
+    cluster.index.follow_pods(&BTreeMap::new());
+    let (delivery, due) = cluster.survey(&mut first, 1003);
+    assert_eq!(unreported(&delivery), None, "its report may be under way");
+    assert_eq!(due, Some(at(1030)));
+    let (delivery, _) = cluster.survey(&mut first, 1030);
+    assert_eq!(unreported(&delivery), Some((1, 700)));
+    assert_eq!(
+        losses(&delivery),
+        Some((0, 0)),
+        "nothing is known to be lost"
+    );
+    let told = delivery.sinks["splunk"].losses.clone().unwrap();
+    let killed = &told.pods[&(NAMESPACE.to_owned(), "killed".to_owned())];
+    assert_eq!(killed.unreported.unwrap().heard, at(1000));
+    assert_eq!(told.last, at(1030));
+    assert!(first.is_empty());
+    // The next leader, and an administrator who has seen it.
+    cluster.remember(&delivery);
+    let mut second = Fleet::default();
+    let (delivery, _) = cluster.survey(&mut second, 2000);
+    assert_eq!(unreported(&delivery), Some((1, 700)));
+    cluster.policy.losses_acknowledged = Some(at(1030));
+    let (delivery, _) = cluster.survey(&mut second, 2001);
+    assert_eq!(unreported(&delivery), None);
+}
+
+#[test]
+fn a_thousand_pods_that_end_without_a_word_are_counted_and_ten_are_named() {
+    let names: Vec<String> = (0..1000).map(|number| format!("pod-{number}")).collect();
+    let cluster = Cluster::new(&[]);
+    let mut fleet = Fleet::default();
+    for name in &names {
+        fleet.take(token_of(name), report("new", pending(1)), at(1000));
+    }
+    let (delivery, _) = cluster.survey(&mut fleet, 1030);
+    let told = delivery.sinks["splunk"].losses.as_ref().unwrap();
+    assert_eq!(
+        (told.unreported, told.pods.len(), told.more_pods),
+        (1000, 10, 990)
+    );
+}
+
+#[test]
+fn pods_of_a_namespace_that_is_no_plane_any_more_have_not_ended() {
+    let cluster = Cluster::new(&[]);
+    let mut fleet = Fleet::default();
+    let elsewhere = Pod {
+        namespace: "former-plane".into(),
+        ..token_of("a")
+    };
+    fleet.take(elsewhere, report("new", pending(1)), at(1000));
+    let (delivery, _) = cluster.survey(&mut fleet, 1030);
+    assert!(delivery.sinks.is_empty() && fleet.is_empty());
+}
+
+#[test]
+fn an_agent_that_refuses_its_bundle_is_told_whatever_it_runs() {
+    let cluster = Cluster::new(&[("a", 0), ("b", 0), ("c", 0)]);
+    let mut fleet = Fleet::default();
+    let refusing = |revision| Report {
+        bundle_refused: Some("format 9 is newer than this agent".into()),
+        ..report(revision, sink(SinkState::Delivering))
+    };
+    fleet.take(token_of("a"), refusing("new"), at(1000));
+    fleet.take(token_of("b"), refusing("old"), at(1000));
+    let unknown = Report {
+        policies: Vec::new(),
+        ..refusing("old")
+    };
+    fleet.take(token_of("c"), unknown, at(1000));
+    let (delivery, _) = cluster.survey(&mut fleet, 1001);
+    let counts = (delivery.current, delivery.outdated, delivery.held_back);
+    assert_eq!(counts, (1, 0, 2));
+    let told = delivery.refusing_bundle.unwrap();
+    assert_eq!((told.agents, told.pod.as_str()), (3, "katonic-compute/a"));
+    assert_eq!(told.message, "format 9 is newer than this agent");
+}
+
 #[test]
 fn pods_of_nobody_are_forgotten() {
     let cluster = Cluster::new(&[("a", 0)]);

@@ -55,10 +55,12 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             delivery: Some(SinkDelivery {
                 state: "Unreachable".into(),
                 message: Some("sink splunk is not reachable for 1 of 2 agents".into()),
+                first: None,
             }),
             losses: Some(SinkLosses {
                 lost: 5,
                 rejected: 0,
+                unreported: 2,
                 last: Time(at(60)),
                 rejection: None,
                 pods: Vec::new(),

@@ -2,7 +2,10 @@
 
 use std::cmp::Reverse;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use katonic_log_config::{
     layout,
     report::{RefusedReason, SinkState},
@@ -12,7 +15,7 @@ use katonic_logging_crds::{SinkDelivery as SinkDeliveryStatus, SinkStatus};
 use crate::{
     candidate::{Candidate, Kind},
     condition::{Answer, Reason, State, Type},
-    delivery::{Delivery, Losses, PodLosses, SinkDelivery},
+    delivery::{Delivery, Losses, PodLosses, Refusing, SinkDelivery},
     names,
     policy::Policy,
 };
@@ -57,6 +60,15 @@ pub(super) fn rolled_out(policy: &Policy, delivery: &Delivery) -> Answer {
             ),
         );
     }
+    if let Some(refusing) = &delivery.refusing_bundle
+        && delivery.held_back > 0
+    {
+        return Answer::no(
+            type_,
+            Reason::BundleRefused,
+            format!("{counted}; {}", refusing_bundle(refusing)),
+        );
+    }
     if delivery.outdated > 0 {
         return Answer::no(
             type_,
@@ -67,7 +79,24 @@ pub(super) fn rolled_out(policy: &Policy, delivery: &Delivery) -> Answer {
     if delivery.silent > 0 {
         return silent(type_, delivery, &counted);
     }
-    Answer::yes(type_, Reason::AllAgents, counted)
+    let held_back = delivery.refusing_bundle.as_ref();
+    let held_back = held_back.map(|refusing| format!("; {}", refusing_bundle(refusing)));
+    Answer::yes(
+        type_,
+        Reason::AllAgents,
+        counted + &held_back.unwrap_or_default(),
+    )
+}
+
+/// Agents to which no change of any policy gets through.
+fn refusing_bundle(refusing: &Refusing) -> String {
+    format!(
+        "{} cannot use Secret {} as it is now and go on with what it said before: restart their pods if their agent is an older one; {} for example says: {}",
+        refusing.agents,
+        names::BUNDLE,
+        refusing.pod,
+        refusing.message
+    )
 }
 
 /// Nobody knows how some agents are doing.
@@ -116,8 +145,16 @@ pub(super) fn delivering(
         Some(lost(candidate, name, losses))
     });
     let rejected = sentences(&|name, sink| {
-        let losses = sink.losses.as_ref().filter(|losses| losses.lost == 0)?;
-        Some(self::rejected(candidate, name, losses))
+        let losses = sink.losses.as_ref()?;
+        let is_alone = losses.lost == 0 && losses.rejected > 0;
+        is_alone.then(|| self::rejected(candidate, name, losses))
+    });
+    let unreported = sentences(&|name, sink| {
+        let losses = sink
+            .losses
+            .as_ref()
+            .filter(|losses| losses.unreported > 0)?;
+        Some(self::unreported(candidate, name, losses))
     });
     let worst = of_policy()
         .filter_map(|name| known(name)?.worst())
@@ -130,7 +167,8 @@ pub(super) fn delivering(
         (!failing.is_empty()).then_some(Reason::Backlogged)
     };
     if let Some(reason) = reason {
-        let all = lost.into_iter().chain(failing).chain(rejected);
+        let all = lost.into_iter().chain(failing);
+        let all = all.chain(rejected).chain(unreported);
         return Answer::no(type_, reason, all.collect::<Vec<_>>().join("; "));
     }
     let before = failed_before(candidate);
@@ -139,7 +177,8 @@ pub(super) fn delivering(
     {
         return Answer::no(type_, reason, message);
     }
-    let refused = rejected.iter().map(|one| format!("; {one}"));
+    let told = rejected.iter().chain(&unreported);
+    let refused = told.map(|one| format!("; {one}"));
     let refused: String = refused.collect();
     if delivery.silent > 0 && delivery.silent == delivery.agents {
         let nothing = "nobody knows whether logs arrive";
@@ -238,6 +277,29 @@ fn rejected(candidate: &Candidate, name: &str, losses: &Losses) -> String {
     )
 }
 
+/// What nobody knows is no loss, and not nothing.
+fn unreported(candidate: &Candidate, name: &str, losses: &Losses) -> String {
+    let pods = losses.pods.iter().filter_map(|((namespace, pod), of_pod)| {
+        let one = of_pod.unreported?;
+        let (pending, heard) = (one.pending, one.heard);
+        Some(format!(
+            "{namespace}/{pod} ({pending} bytes, last heard of at {heard})"
+        ))
+    });
+    let pods: Vec<String> = pods.collect();
+    let named = u64::try_from(pods.len()).unwrap_or(u64::MAX);
+    let more = match losses.unreported.saturating_sub(named) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} pods ended without a last report while sink {name} had not acknowledged all of their lines, {}{more}, and nobody knows whether those arrived; when you have seen to it: `{}`",
+        losses.unreported,
+        pods.join(", "),
+        acknowledge(candidate, losses)
+    )
+}
+
 fn pods(losses: &Losses, of: impl Fn(&PodLosses) -> u64) -> String {
     let concerned = losses.pods.iter().filter(|(_, pod)| of(pod) > 0);
     let named: Vec<String> = concerned
@@ -269,22 +331,25 @@ pub(super) fn of_sink(
     policy: &Policy,
     delivery: &Delivery,
     name: &str,
+    now: Timestamp,
 ) -> Option<SinkDeliveryStatus> {
     if policy.suspend {
         return None;
     }
-    let told = |state: &str, message: Option<String>| {
-        Some(SinkDeliveryStatus {
-            state: state.to_owned(),
-            message,
-        })
-    };
     let status = candidate.status.iter();
     let is_same = previous(candidate).is_some();
     let before = status
         .flat_map(|status| &status.sinks)
         .find(|sink| is_same && sink.name == name)
         .and_then(|sink| sink.delivery.clone());
+    let first = before.as_ref().and_then(|before| before.first.clone());
+    let told = |state: &str, message: Option<String>| {
+        Some(SinkDeliveryStatus {
+            state: state.to_owned(),
+            message,
+            first: first.clone(),
+        })
+    };
     let unheard = SinkDelivery::default();
     let sink = delivery.sinks.get(name).unwrap_or(&unheard);
     if let Some(message) = failing(name, sink, delivery.agents) {
@@ -296,7 +361,11 @@ pub(super) fn of_sink(
         return before;
     }
     if sink.acknowledging > 0 {
-        return told(DELIVERING, None);
+        return Some(SinkDeliveryStatus {
+            state: DELIVERING.to_owned(),
+            message: None,
+            first: first.clone().or(Some(Time(now))),
+        });
     }
     let worked = before.filter(|before| before.state == DELIVERING);
     if delivery.silent > 0 && delivery.silent == delivery.agents {

@@ -3,10 +3,12 @@ use katonic_logging_crds::LoggingPolicyStatus;
 
 use super::*;
 use crate::{
-    delivery::{Failing, Refusing},
+    delivery::{Failing, Refusing, Unreported},
     status::Difference,
     testing::policy,
 };
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn candidate() -> Candidate {
     Candidate::readable(&policy("logs"))
@@ -44,12 +46,13 @@ fn failing(state: SinkState) -> SinkDelivery {
 fn lost() -> SinkDelivery {
     let pod = PodLosses {
         lost: 5,
-        rejected: 0,
+        ..PodLosses::default()
     };
     SinkDelivery {
         losses: Some(Losses {
             lost: 5,
             rejected: 0,
+            unreported: 0,
             last: Timestamp::from_second(1_800_000_000).unwrap(),
             rejection: None,
             pods: [(("katonic-compute".to_owned(), "a".to_owned()), pod)].into(),
@@ -68,7 +71,7 @@ fn told(candidate: &Candidate, delivery: &Delivery) -> (SinkStatus, Answer) {
         in_force: true,
         reason: "Configured".into(),
         message: None,
-        delivery: of_sink(candidate, policy, delivery, "splunk"),
+        delivery: of_sink(candidate, policy, delivery, "splunk", NOW),
         losses: None,
         retention: None,
     };
@@ -124,6 +127,32 @@ fn every_agent_has_to_run_the_policy() {
         ..all.clone()
     };
     assert_eq!(answer(older), (State::False, Reason::UnsupportedByAgent));
+    let refusing_bundle = |held_back| Delivery {
+        current: 3 - held_back,
+        held_back,
+        refusing_bundle: Some(Refusing {
+            agents: 1,
+            pod: "katonic-compute/a".into(),
+            message: "format 9 is newer than this agent".into(),
+        }),
+        ..all.clone()
+    };
+    assert_eq!(
+        answer(refusing_bundle(1)),
+        (State::False, Reason::BundleRefused)
+    );
+    // A policy that runs as it is written is told all the same that nothing more gets through.
+    assert_eq!(answer(refusing_bundle(0)), (State::True, Reason::AllAgents));
+    for held_back in [0, 1] {
+        let words = rolled_out(policy, &refusing_bundle(held_back)).message;
+        let what = "1 cannot use Secret katonic-logs as it is now";
+        assert!(words.contains(what), "{words}");
+        assert!(
+            words
+                .ends_with("katonic-compute/a for example says: format 9 is newer than this agent"),
+            "{words}"
+        );
+    }
     let silent = |is_learning| Delivery {
         current: 2,
         silent: 1,
@@ -258,6 +287,49 @@ fn losses_stand_in_the_way_until_they_are_acknowledged() {
 }
 
 #[test]
+fn a_pod_of_which_nobody_knows_is_told_with_its_time_and_is_no_loss() {
+    let mut unknown = lost();
+    let losses = unknown.losses.as_mut().unwrap();
+    (losses.lost, losses.unreported) = (0, 12);
+    for pod in losses.pods.values_mut() {
+        pod.lost = 0;
+        pod.unreported = Some(Unreported {
+            pending: 4096,
+            heard: Timestamp::from_second(1_799_999_940).unwrap(),
+        });
+    }
+    losses.more_pods = 11;
+    let (_, answer) = told(&candidate(), &delivery(1, unknown.clone()));
+    assert_eq!(
+        (answer.state, answer.reason),
+        (State::True, Reason::Acknowledged)
+    );
+    let words = "12 pods ended without a last report while sink splunk had not acknowledged all of their lines, katonic-compute/a (4096 bytes, last heard of at 2027-01-15T07:59:00Z) and 11 more, and nobody knows whether those arrived; when you have seen to it: `kubectl annotate --overwrite lp logs logging.katonic.ai/acknowledge-losses=2027-01-15T08:00:00Z`";
+    assert!(answer.message.ends_with(words), "{}", answer.message);
+    let losses = unknown.losses.unwrap();
+    assert_eq!(Losses::read(&losses.status()), losses);
+}
+
+#[test]
+fn the_first_delivery_is_remembered_for_as_long_as_the_policy_is_the_same() {
+    let candidate = candidate();
+    let first = |sink: &SinkStatus| sink.delivery.as_ref().unwrap().first.clone();
+    let said = told(&candidate, &delivery(1, acknowledging()));
+    assert_eq!(first(&said.0), Some(Time(NOW)));
+    let mut candidate = after(&candidate, said);
+    let status = candidate.status.as_mut().unwrap();
+    let earlier = Time(Timestamp::from_second(-60).unwrap());
+    status.sinks[0].delivery.as_mut().unwrap().first = Some(earlier.clone());
+    let bad = delivery(1, failing(SinkState::Unreachable));
+    for delivery in [delivery(1, acknowledging()), bad] {
+        assert_eq!(first(&told(&candidate, &delivery).0), Some(earlier.clone()));
+    }
+    candidate.generation = 2;
+    let again = told(&candidate, &delivery(1, acknowledging()));
+    assert_eq!(first(&again.0), Some(Time(NOW)));
+}
+
+#[test]
 fn a_sink_that_is_far_behind_does_not_deliver() {
     let behind = SinkDelivery {
         behind: 1,
@@ -302,6 +374,7 @@ fn sinks_that_deliver_are_counted() {
         delivery: state.map(|state| SinkDeliveryStatus {
             state: state.into(),
             message: None,
+            first: None,
         }),
         ..told(&candidate(), &delivery(1, acknowledging())).0
     };
