@@ -367,6 +367,12 @@ fn remake(
     match owner {
         Owner::Workload(workload) => match obstacle(workload) {
             None => (Some(restart_command(namespace, [workload])), None),
+            Some(Obstacle::InTemplate) => (
+                None,
+                Some(format!(
+                    "the template of {workload} has an agent of its own: make its manifest anew with `katonic-logging inject`, or without one"
+                )),
+            ),
             Some(Obstacle::Paused) => {
                 let restart = restart_command(namespace, [workload]);
                 let command =
