@@ -62,7 +62,7 @@ pub struct PodCount {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodsByReason {
-    /// `OlderAgent`: the agent is of an older specification, and works. `AgentImageUnavailable`: the pod waits for the agent's
+    /// `OlderAgent`: the agent is of an older specification, or has less than is asked for, and works. `AgentImageUnavailable`: the pod waits for the agent's
     /// image, which cannot be pulled. `AgentFailing`: the agent ends again and again. `CreatedBefore`: the pod was created before
     /// injection was in force, or while it was not. `NamespaceRefused`: its namespace forbids the agent. Not part of `selected`
     /// are `OptedOut`: it has the label `logging.katonic.ai/inject: "false"`; `TrialLabel`: it has

@@ -79,6 +79,12 @@ impl Image {
     fn contents(self) -> archive::Contents {
         archive::Contents {
             program: self.program(),
+            mode: match self {
+                // What a process cannot read, the kernel makes it run undumpable from its first instruction on: before it could
+                // say so itself, root of another container could open its mounts (fs/exec.c, `would_dump`).
+                Self::Agent => 0o111,
+                Self::Operator | Self::Workload => 0o755,
+            },
             // The kubelet's log files belong to root; the sidecar's own security context says the rest.
             user: match self {
                 Self::Agent | Self::Workload => None,
@@ -242,7 +248,10 @@ mod tests {
                 entrypoint,
                 build,
                 format!("/{profile}/{program}\" /{program}"),
-                format!("COPY --from=build /{program} /{program}"),
+                format!(
+                    "COPY --from=build --chmod={:o} /{program} /{program}",
+                    image.contents().mode
+                ),
                 "FROM scratch".to_owned(),
             ] {
                 assert!(text.contains(&line), "Containerfile.{file} lacks {line}");

@@ -143,26 +143,45 @@ pub async fn installation(client: &Client, namespace: &str) -> Result<Installati
         .map_err(|problem| Error::NoInstallation(problem.to_string()))
 }
 
-/// What pods have been given; none where the reader may not see it.
-pub async fn history(client: &Client) -> Option<History> {
+/// What pods have been given.
+///
+/// # Errors
+/// When an object that remembers it cannot be read, by name and resource: it may be the one that does.
+pub async fn history(client: &Client) -> Result<History, Error> {
     let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(client.clone());
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let unread = |resource: &str, name: &str, error: &kube::Error| {
+        Error::read(
+            format!("{resource}.admissionregistration.k8s.io/{name}"),
+            error,
+        )
+    };
     // Below 1.36 there is no such kind, so none of it either.
-    let binding = bindings
-        .get_metadata_opt(names::ADMISSION_BINDING)
-        .await
-        .ok()?;
+    let binding = bindings.get_metadata_opt(names::ADMISSION_BINDING).await;
+    let binding = binding.map_err(|error| {
+        unread(
+            "mutatingadmissionpolicybindings",
+            names::ADMISSION_BINDING,
+            &error,
+        )
+    })?;
     let configuration = configurations
         .get_metadata_opt(names::WEBHOOK_CONFIGURATION)
-        .await
-        .ok()?;
+        .await;
+    let configuration = configuration.map_err(|error| {
+        unread(
+            "mutatingwebhookconfigurations",
+            names::WEBHOOK_CONFIGURATION,
+            &error,
+        )
+    })?;
     let objects = [
         binding.as_ref().map(ResourceExt::annotations),
         configuration.as_ref().map(ResourceExt::annotations),
     ];
     let histories = objects.into_iter().flatten();
     let histories = histories.map(|annotations| History::read(annotations, None));
-    Some(histories.fold(History::default(), |all, one| all.and(&one)))
+    Ok(histories.fold(History::default(), |all, one| all.and(&one)))
 }
 
 /// Everything of a kind, page by page.

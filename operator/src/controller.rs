@@ -503,6 +503,7 @@ impl Controller {
             namespaces: &observed.namespaces,
             circumstances: &circumstances,
             held: checked.held.as_ref(),
+            in_use: &planes.agents(),
         };
         let wanted = Wanted {
             installation,

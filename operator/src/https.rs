@@ -1,11 +1,18 @@
 //! An HTTPS server whose connections are bounded in number and in time. What is asked and answered is for its router.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::Body,
-    http::{Request, Response, StatusCode},
+    http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION},
 };
 use hyper::{body::Incoming, server::conn::http1, service::Service as _};
 use hyper_util::{
@@ -47,13 +54,24 @@ pub struct Bounds {
     pub quiet: Duration,
 }
 
-/// Serves until it is told to stop, and then finishes what is under way, for at most as long as the farewell.
+/// How a server ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Farewell {
+    /// How long it goes on answering once it is told to stop, each connection for the last time: whoever holds one asks elsewhere
+    /// then. One that is closed while it is quiet may be closed under a question that is on its way, which Go's transport, an
+    /// API server's, asks nobody else.
+    pub parting: Duration,
+    /// How long what is under way then may take.
+    pub ending: Duration,
+}
+
+/// Serves until it is told to stop, and then takes its farewell.
 pub async fn serve(
     listener: TcpListener,
     identity: Arc<Identity>,
     router: Router,
     bounds: Bounds,
-    (stopped, farewell): (impl Future<Output = ()>, Duration),
+    (stopped, farewell): (impl Future<Output = ()>, Farewell),
 ) {
     let acceptor = match acceptor(identity) {
         Ok(acceptor) => acceptor,
@@ -66,33 +84,46 @@ pub async fn serve(
         acceptor,
         router: TowerToHyperService::new(router),
         bounds,
+        is_parting: Arc::default(),
     };
     let graceful = GracefulShutdown::new();
     let places = Places::new(bounds.connections);
-    tokio::pin!(stopped);
-    loop {
-        let accepted = tokio::select! {
-            accepted = next(&listener, &places) => accepted,
-            () = &mut stopped => break,
+    {
+        let ends = async {
+            stopped.await;
+            tracing::info!("told to stop: each connection is answered once more");
+            talk.is_parting.store(true, Ordering::Relaxed);
+            let parted = async {
+                while graceful.count() > 0 {
+                    tokio::time::sleep(BREATH).await;
+                }
+            };
+            let _ = timeout(farewell.parting, parted).await;
         };
-        let Some((stream, place)) = accepted else {
-            tokio::time::sleep(BREATH).await;
-            continue;
-        };
-        let place = Arc::new(place);
-        let connection = talk
-            .clone()
-            .until_it_ends(graceful.watcher(), stream, place.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = connection => (),
-                () = place.lost() => tracing::debug!("a quiet connection made room for another one"),
-                () = place.unused(bounds.beginning) => tracing::debug!("a connection asked nothing"),
-            }
-        });
+        tokio::pin!(ends);
+        loop {
+            let accepted = tokio::select! {
+                accepted = next(&listener, &places) => accepted,
+                () = &mut ends => break,
+            };
+            let Some((stream, place)) = accepted else {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
+            let place = Arc::new(place);
+            let connection = talk
+                .clone()
+                .until_it_ends(graceful.watcher(), stream, place.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = connection => (),
+                    () = place.lost() => tracing::debug!("a quiet connection made room for another one"),
+                    () = place.unused(bounds.beginning) => tracing::debug!("a connection asked nothing"),
+                }
+            });
+        }
     }
-    tracing::info!("told to stop: finishing what is under way");
-    if timeout(farewell, graceful.shutdown()).await.is_err() {
+    if timeout(farewell.ending, graceful.shutdown()).await.is_err() {
         tracing::warn!("some connections were still busy");
     }
 }
@@ -110,6 +141,8 @@ struct Talk {
     acceptor: TlsAcceptor,
     router: TowerToHyperService<Router>,
     bounds: Bounds,
+    /// Whether each answer is the last one of its connection.
+    is_parting: Arc<AtomicBool>,
 }
 
 impl Talk {
@@ -120,7 +153,16 @@ impl Talk {
         };
         let (router, within) = (self.router, self.bounds.answer);
         let service = hyper::service::service_fn(move |question: Request<Incoming>| {
-            bounded(router.clone(), place.clone(), question, within)
+            let answer = bounded(router.clone(), place.clone(), question, within);
+            let is_parting = self.is_parting.clone();
+            async move {
+                let mut answer = answer.await?;
+                if is_parting.load(Ordering::Relaxed) {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use katonic_log_config::layout;
 use katonic_logging_core::{
     coverage::{self, Agent, Ended, Trouble},
-    sidecar::{ContainerDigest, Fingerprint, VOLUMES},
+    sidecar::{ContainerDigest, Form, Requirements, VOLUMES},
 };
 use kube::Resource;
 use serde::{
@@ -165,13 +165,14 @@ struct Container {
     env: Vec<Variable>,
 }
 
-/// One of which it matters whether it is the agent: then all of it is looked at, and nothing of it kept but a digest.
+/// One of which it matters whether it is the agent: then all of it is looked at, and nothing of it kept but
+/// a digest and what it requires.
 #[derive(Clone, Debug, Serialize)]
 struct InitContainer {
     #[serde(flatten)]
     container: Container,
     #[serde(skip)]
-    agent: Option<ContainerDigest>,
+    agent: Option<(ContainerDigest, Requirements)>,
 }
 
 impl<'de> Deserialize<'de> for InitContainer {
@@ -179,7 +180,7 @@ impl<'de> Deserialize<'de> for InitContainer {
         let all = Value::deserialize(deserializer)?;
         let is_agent = all["name"] == layout::CONTAINER;
         Ok(Self {
-            agent: is_agent.then(|| ContainerDigest::of(&all)),
+            agent: is_agent.then(|| (ContainerDigest::of(&all), Requirements::of(&all))),
             container: Container::deserialize(all).map_err(D::Error::custom)?,
         })
     }
@@ -249,10 +250,14 @@ struct Named {
 impl From<PodSummary> for coverage::Pod {
     fn from(pod: PodSummary) -> Self {
         let mut init_containers = pod.spec.init_containers.iter();
-        let container = init_containers.find_map(|container| container.agent.as_ref());
+        let container = init_containers.find_map(|one| one.agent.as_ref());
         let volumes = pod.spec.volumes.iter();
         let volumes = volumes.filter_map(|volume| volume.ours.as_ref());
-        let fingerprint = container.map(|container| Fingerprint::new(container, volumes));
+        let shares = pod.spec.resources.is_some();
+        let form = container.map(|(container, requirements)| {
+            let requirements = (!shares).then(|| requirements.clone());
+            Form::new(container, requirements, volumes)
+        });
         // Nothing in it cannot be JSON; null would be a pod without containers.
         let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
         let mut read = Self {
@@ -261,8 +266,8 @@ impl From<PodSummary> for coverage::Pod {
             ..Self::read(pod.metadata, &spec)
         };
         // The summary has not all that it is made of.
-        if let (Agent::Present(agent), Some(fingerprint)) = (&mut read.agent, fingerprint) {
-            *agent = fingerprint;
+        if let (Agent::Present(agent), Some(form)) = (&mut read.agent, form) {
+            *agent = form;
         }
         read
     }
@@ -306,6 +311,7 @@ mod tests {
         let pod = r#"{"metadata": {"name": "p", "labels": {"app": "web"}},
             "spec": {"initContainers": [
                         {"name": "katonic-log-agent", "restartPolicy": "Always", "env": [{"name": "HTTPS_PROXY", "value": "http://u:hunter2@p"}],
+                         "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "32Mi"}},
                          "volumeMounts": [{"name": "katonic-podlogs", "mountPath": "/"}]},
                         {"name": "migrate"}],
                      "volumes": [{"name": "katonic-logs", "secret": {}}], "os": {"name": "linux"},
@@ -318,7 +324,7 @@ mod tests {
         assert_eq!(pod.containers, ["migrate", "web"]);
         assert_eq!(pod.labels["app"], "web");
         // All that tells one agent from another is read, and kept as a digest.
-        assert_eq!(pod.agent, Agent::Present(Fingerprint::read(&all["spec"])));
+        assert_eq!(pod.agent, Agent::Present(Form::read(&all["spec"])));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::{
     cache::{Signal, chain},
     health::Health,
-    https::{self, Bounds, Identity},
+    https::{self, Bounds, Farewell, Identity},
 };
 
 mod handler;
@@ -111,7 +111,7 @@ pub async fn serve(
         health,
     });
     // It ends with the process, and a report that is lost costs nothing but freshness.
-    let never = (std::future::pending(), Duration::ZERO);
+    let never = (std::future::pending(), Farewell::default());
     https::serve(listener, identity, router, BOUNDS, never).await;
 }
 

@@ -170,11 +170,15 @@ async fn pods(
         pods.insert(plane, read.collect::<BTreeMap<_, _>>());
     }
     let history = access::history(client).await;
-    let known = history.clone().unwrap_or_default();
-    let agent = known.forms(&sidecar);
+    let former = history
+        .as_ref()
+        .map(|history| history.former(&sidecar.revision));
+    let former = former
+        .map_err(|error| format!("whether its agent is an older one cannot be told: {error}"));
+    let agent = history.unwrap_or_default().forms(&sidecar);
     let expected = Expected {
         agent: Some(agent.clone()),
-        former: history.map(|history| history.former(&sidecar.revision)),
+        former: former.as_ref().ok().cloned(),
         refused: false,
     };
     let now = Timestamp::now();
@@ -199,7 +203,7 @@ async fn pods(
     let judged = Judged {
         installation: &installation,
         agent: &agent,
-        former: expected.former.as_ref(),
+        former: former.as_ref().map_err(String::as_str),
         pods: &pods,
         replica_sets: &replica_sets,
         now,

@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     args::WebhookArgs,
     cache::{Cache, Change, Signal},
-    https::{self, Bounds, Identity},
+    https::{self, Bounds, Farewell, Identity},
 };
 
 mod handler;
@@ -24,8 +24,11 @@ mod metrics;
 
 use metrics::Metrics;
 
-/// How long answers that are under way have, once the process is told to stop.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How it ends: both are shorter than what the Deployment's grace period leaves after the pause before SIGTERM.
+const FAREWELL: Farewell = Farewell {
+    parting: Duration::from_secs(5),
+    ending: Duration::from_secs(10),
+};
 
 /// What its connections may take.
 const BOUNDS: Bounds = Bounds {

@@ -13,7 +13,7 @@ use katonic_logging_core::{
     bundle::selection,
     coverage::{Agent, Expected, Index, Pod, coverage},
     names,
-    sidecar::{ContainerDigest, Fingerprint},
+    sidecar::{ContainerDigest, Form, Requirements},
 };
 use katonic_logging_crds::{LabelSelector, Plane, labels::LabelText};
 
@@ -39,8 +39,8 @@ pub(super) fn measure() -> Result<Vec<Figure>> {
         .map(|number| (format!("pod-{number}"), Arc::new(pod(number, "new"))))
         .collect();
     let expected = Expected {
-        agent: Some([fingerprint("new")].into()),
-        former: Some([fingerprint("old")].into()),
+        agent: Some([form("new")].into()),
+        former: Some([form("old")].into()),
         refused: false,
     };
     let now = Timestamp::UNIX_EPOCH;
@@ -112,9 +112,14 @@ fn candidate(number: usize) -> Candidate {
     Candidate::readable(&policy)
 }
 
-/// The fingerprint of an agent that goes by this name.
-fn fingerprint(name: &str) -> Fingerprint {
-    Fingerprint::new(&ContainerDigest::of(&name.into()), [])
+/// An agent that goes by this name.
+fn form(name: &str) -> Form {
+    let container = serde_json::json!({"image": name});
+    Form::new(
+        &ContainerDigest::of(&container),
+        Some(Requirements::default()),
+        [],
+    )
 }
 
 /// A pod of an execution: a label of its own, and those that it shares.
@@ -129,7 +134,7 @@ fn pod(number: usize, agent: &str) -> Pod {
     Pod {
         labels: labels.into(),
         containers: ["run", "executor"].map(str::to_owned).into(),
-        agent: Agent::Present(fingerprint(agent)),
+        agent: Agent::Present(form(agent)),
         ..Pod::default()
     }
 }

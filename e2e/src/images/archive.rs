@@ -15,6 +15,8 @@ use tar::{Builder, EntryType, Header};
 pub struct Contents {
     /// File name of the program, at the root of the image; the entry point.
     pub program: &'static str,
+    /// What may be done with it, as `chmod` has it.
+    pub mode: u32,
     /// Arguments where the pod names none.
     pub arguments: &'static [&'static str],
     /// `uid:gid` where the pod names none.
@@ -28,7 +30,7 @@ pub struct Contents {
 /// # Errors
 /// Only if memory cannot be written.
 pub fn write(name: &str, contents: &Contents, program: &[u8]) -> Result<Vec<u8>> {
-    let layer = tar(&[(contents.program.to_owned(), 0o755, program)])?;
+    let layer = tar(&[(contents.program.to_owned(), contents.mode, program)])?;
     let compressed = compress(&layer)?;
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     let mut settings = json!({
@@ -145,6 +147,7 @@ mod tests {
 
     const CONTENTS: Contents = Contents {
         program: "program",
+        mode: 0o111,
         arguments: &["run"],
         user: Some("65532:65532"),
         description: "A program",
@@ -183,6 +186,21 @@ mod tests {
                 "nothing refers to {path}"
             );
         }
+    }
+
+    #[test]
+    fn the_program_has_the_mode_that_it_is_to_have() {
+        let archive = write("localhost/program:1", &CONTENTS, b"machine code").unwrap();
+        let files = files(&archive);
+        let layer = files.iter().find_map(|(_, bytes)| {
+            let mut layer = Vec::new();
+            let mut decoder = flate2::read::GzDecoder::new(bytes.as_slice());
+            decoder.read_to_end(&mut layer).ok().map(|_| layer)
+        });
+        let layer = layer.unwrap();
+        let mut layer = tar::Archive::new(layer.as_slice());
+        let entry = layer.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.header().mode().unwrap(), 0o111);
     }
 
     #[test]

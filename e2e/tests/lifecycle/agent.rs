@@ -8,7 +8,7 @@ use katonic_log_config::layout;
 use katonic_logging_core::{
     installation::Agent,
     names,
-    sidecar::{Fingerprint, Sidecar},
+    sidecar::{Form, Sidecar},
 };
 use katonic_logging_crds::Plane;
 use katonic_logging_e2e::{
@@ -60,7 +60,7 @@ async fn injected_with(world: &World, name: &str, image: &str, arguments: &[&str
         container["args"] = json!(arguments);
     }
     let spec = json!({"initContainers": [container], "volumes": sidecar.volumes});
-    remember(world, &sidecar, &Fingerprint::read(&spec)).await?;
+    remember(world, &sidecar, &Form::read(&spec)).await?;
     let pod = running_with(
         &["workspace", "500"],
         json!({"metadata": {"labels": {"case": name}}, "spec": spec}),
@@ -74,7 +74,7 @@ async fn injected_with(world: &World, name: &str, image: &str, arguments: &[&str
 }
 
 /// Lets the operator remember that pods were given this agent once.
-async fn remember(world: &World, sidecar: &Sidecar, form: &Fingerprint) -> Result<()> {
+async fn remember(world: &World, sidecar: &Sidecar, form: &Form) -> Result<()> {
     let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(world.installed.client.clone());
     let given = json!({"revision": sidecar.revision, "forms": [form]});
     eventually("the history is written", WITHIN, async || {

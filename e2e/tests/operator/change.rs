@@ -263,11 +263,23 @@ async fn a_changed_agent_that_a_limit_range_refuses_stays_out_until_it_fits() {
 
 /// Somebody's policy that refuses pods with this image of the agent that try a change: what only a trial can show.
 fn refuses_trials(image: &str) -> [Value; 2] {
+    let trial = names::TRIAL_LABEL;
+    refuses(&format!(
+        "!has(object.metadata.labels) || !('{trial}' in object.metadata.labels) || {}",
+        is_not_of(image)
+    ))
+}
+
+/// That no init container of a pod has this image.
+fn is_not_of(image: &str) -> String {
+    format!(
+        "!has(object.spec.initContainers) || !object.spec.initContainers.exists(c, c.image == '{image}')"
+    )
+}
+
+/// Somebody's policy that wants this of every pod.
+fn refuses(condition: &str) -> [Value; 2] {
     let name = "no-trials.example.com";
-    let condition = format!(
-        "!has(object.metadata.labels) || !('{}' in object.metadata.labels) || !object.spec.initContainers.exists(c, c.image == '{image}')",
-        names::TRIAL_LABEL
-    );
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name},
@@ -373,6 +385,16 @@ async fn an_operator_killed_while_it_tries_the_first_agent_leaves_the_next_one_t
 
 #[tokio::test]
 async fn a_namespace_that_joins_while_a_change_is_refused_gets_the_agent_that_is_in_force() {
+    joins_while_refused(refuses_trials(&image("0.2.0"))).await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_joins_and_refuses_every_pod_with_the_changed_agent_gets_the_one_in_force()
+{
+    joins_while_refused(refuses(&is_not_of(&image("0.2.0")))).await;
+}
+
+async fn joins_while_refused(refusing: [Value; 2]) {
     let installed = installed().await;
     let _operator = Operator::start(&installed.cluster, "one").await.unwrap();
     installed
@@ -383,7 +405,7 @@ async fn a_namespace_that_joins_while_a_change_is_refused_gets_the_agent_that_is
     policy.spec.planes = Some(vec![Plane::Platform]);
     installed.create(&policy).await.unwrap();
     installed.ready("logs", "True", "InForce").await.unwrap();
-    for object in refuses_trials(&image("0.2.0")) {
+    for object in refusing {
         apply(&installed, &object).await;
     }
     install(&installed, &with_agent(&image("0.2.0"), "32Mi")).await;

@@ -5,6 +5,7 @@
     reason = "what fails while a test is prepared must fail the test"
 )]
 
+mod agents;
 mod archive;
 mod audit;
 mod change;

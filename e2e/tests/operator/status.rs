@@ -185,6 +185,8 @@ async fn a_cluster_that_does_not_answer_as_wanted_is_said_in_one_line() {
         "you have no right to read ConfigMap katonic-logging/katonic-logging-installation",
     );
 
+    cannot_know(&installed, path).await;
+
     // No answer, and a cluster without the product.
     let mut dead = Kubeconfig::read_from(installed.cluster.kubeconfig()).unwrap();
     let cluster = dead.clusters[0].cluster.as_mut().unwrap();
@@ -216,4 +218,57 @@ async fn a_cluster_that_does_not_answer_as_wanted_is_said_in_one_line() {
         &status(&installed, &[]).await,
         "install katonic-logging first",
     );
+}
+
+/// A reader who may see policies, pods and the installation, and not what pods have been given.
+async fn cannot_know(installed: &Installed, kubeconfig: &str) {
+    let mut older = pod("older", "web");
+    let agent = json!([{
+        "name": "katonic-log-agent", "image": "localhost/katonic-log-agent:0.0.9", "restartPolicy": "Always",
+        "volumeMounts": [{"name": "katonic-podlogs", "mountPath": "/var/log/pod"}],
+    }]);
+    let volumes = json!([{"name": "katonic-podlogs", "hostPath": {"path": "/var/log/pods"}}]);
+    let spec = older.spec.as_mut().unwrap();
+    spec.init_containers = Some(serde_json::from_value(agent).unwrap());
+    spec.volumes = Some(serde_json::from_value(volumes).unwrap());
+    let pods: Api<k8s_openapi::api::core::v1::Pod> =
+        Api::namespaced(installed.client.clone(), PLATFORM);
+    pods.create(&PostParams::default(), &older).await.unwrap();
+    installed
+        .create(&splunk_policy("seen", ENDPOINT, "splunk"))
+        .await
+        .unwrap();
+    let account = format!("--serviceaccount={PLATFORM}:reader");
+    for arguments in [
+        &[
+            "create",
+            "clusterrole",
+            "pods",
+            "--verb=get,list",
+            "--resource=pods,configmaps",
+        ][..],
+        &[
+            "create",
+            "clusterrolebinding",
+            "pods",
+            "--clusterrole=pods",
+            &account,
+        ],
+    ] {
+        let created = installed.cluster.kubectl(arguments).await.unwrap();
+        created.ok().unwrap();
+    }
+    let shown = command(&["--kubeconfig", kubeconfig, "--pods"])
+        .await
+        .output()
+        .await
+        .unwrap();
+    let text = stdout(&shown);
+    for words in [
+        "older  -      Unknown",
+        "you have no right to read mutatingadmissionpolicybindings.admissionregistration.k8s.io/katonic-log-agent.logging.katonic.ai",
+    ] {
+        assert!(text.contains(words), "{words} is missing in\n{text}");
+    }
+    assert!(!text.contains("OlderAgent"), "{text}");
 }

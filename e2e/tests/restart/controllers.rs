@@ -626,22 +626,14 @@ async fn an_owner_restarted_in_vain_is_not_restarted_again_because_the_window_ch
         .create(&[workload("Deployment", "web", &json!({}))])
         .await;
     world.follows("web").await;
-    // A manifest that the agent of today was added to before it was applied.
-    let web = pods_of(&world.installed.client, PLATFORM, "web")
-        .await
-        .remove(0);
-    let spec = serde_json::to_value(web.spec).unwrap();
-    let volumes = spec["volumes"].as_array().unwrap().iter();
-    let volumes: Vec<&Value> = volumes
-        .filter(|volume| VOLUMES.contains(&volume["name"].as_str().unwrap_or_default()))
-        .collect();
-    let fixed = |name: &str| {
-        let mut workload = workload("Deployment", name, &json!({}));
-        let template = &mut workload["spec"]["template"]["spec"];
-        template["initContainers"] = json!([spec["initContainers"][0]]);
-        template["volumes"] = json!(volumes);
-        workload
-    };
+    // Somebody's policy has these run the agent of today for ever.
+    for object in pins_agents(&["fixed", "later"], "localhost/katonic-log-agent:0.1.0") {
+        let arguments = ["apply", "--server-side", "-f", "-"];
+        let cluster = &world.installed.cluster;
+        let applied = cluster.kubectl_with(&arguments, &object.to_string()).await;
+        applied.unwrap().ok().unwrap();
+    }
+    let fixed = |name: &str| workload("Deployment", name, &json!({}));
     world.create(&[fixed("fixed")]).await;
     let agent = "agent: {image: 'localhost/katonic-log-agent:0.2.0'}";
     world.install(agent).await;
@@ -679,6 +671,84 @@ async fn an_owner_restarted_in_vain_is_not_restarted_again_because_the_window_ch
     .await
     .unwrap();
     assert_eq!(world.restarted("deployment/fixed").await, Some(restarted));
+}
+
+/// A policy that gives the agents of these owners' pods this image.
+fn pins_agents(apps: &[&str], image: &str) -> [Value; 2] {
+    let name = "pins.example.com";
+    // Without a condition: a policy that did not match before the agent was there is not asked again.
+    let expression = format!(
+        "has(object.spec.initContainers) ? [JSONPatch{{op: 'replace', path: '/spec/initContainers/0/image', value: '{image}'}}] : []"
+    );
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Ignore",
+            "reinvocationPolicy": "IfNeeded",
+            "matchConstraints": {
+                "resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"],
+                }],
+                "objectSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": apps}]},
+            },
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": name}, "spec": {"policyName": name},
+    });
+    [policy, binding]
+}
+
+#[tokio::test]
+async fn an_owner_with_an_agent_in_its_template_is_named_and_not_restarted() {
+    let world = world().await;
+    let _operator = world.operator().await;
+    let policy = automatic("logs", ENDPOINT);
+    world.installed.create(&policy).await.unwrap();
+    world
+        .installed
+        .ready("logs", "True", "InForce")
+        .await
+        .unwrap();
+    world
+        .create(&[workload("Deployment", "web", &json!({}))])
+        .await;
+    world.follows("web").await;
+    // A manifest that the agent of today was added to before it was applied.
+    let web = pods_of(&world.installed.client, PLATFORM, "web")
+        .await
+        .remove(0);
+    let spec = serde_json::to_value(web.spec).unwrap();
+    let volumes = spec["volumes"].as_array().unwrap().iter();
+    let volumes: Vec<&Value> = volumes
+        .filter(|volume| VOLUMES.contains(&volume["name"].as_str().unwrap_or_default()))
+        .collect();
+    let fixed = |name: &str| {
+        let mut workload = workload("Deployment", name, &json!({}));
+        let template = &mut workload["spec"]["template"]["spec"];
+        template["initContainers"] = json!([spec["initContainers"][0]]);
+        template["volumes"] = json!(volumes);
+        workload
+    };
+    world.create(&[fixed("fixed")]).await;
+    world
+        .install("agent: {image: 'localhost/katonic-log-agent:0.2.0'}")
+        .await;
+    let told = "deployment/fixed of namespace katonic-platform has an agent in its template";
+    world
+        .says("AllPods", &[told, "katonic-logging inject"])
+        .await;
+    // Its name comes first, so it would have had its turn before this one.
+    eventually("the other owner is restarted", WITHIN, async || {
+        Ok(world.restarted("deployment/web").await)
+    })
+    .await
+    .unwrap();
+    world.says("AllPods", &[told]).await;
+    assert_eq!(world.restarted("deployment/fixed").await, None);
 }
 
 #[tokio::test]

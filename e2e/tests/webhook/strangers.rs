@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Arc,
@@ -13,6 +14,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use katonic_logging_e2e::{
     cluster::Options, eventually::eventually, operator::SOON, webhook::Webhook,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -172,5 +177,54 @@ async fn questions_that_are_larger_than_any_pod_end_no_webhook() {
     let peak = peak(&webhook);
     println!("the webhook took {} MiB at most", peak >> 20);
     assert!(peak < MEMORY, "{peak}");
+    assert!(webhook.terminate().await.unwrap());
+}
+
+/// Asks on a connection, and returns the head of the answer when all of it has come.
+async fn ask_again(stream: &mut TlsStream<TcpStream>) -> String {
+    let question = "POST /inject HTTP/1.1\r\nhost: webhook\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(question.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    head
+}
+
+/// Waits until the other end has closed a connection, with the word that TLS has for it or without.
+async fn is_closed(stream: &mut TlsStream<TcpStream>) {
+    match stream.read(&mut [0]).await {
+        Ok(read) => assert_eq!(read, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof),
+    }
+}
+
+/// An API server that asks at that moment would create its pod without the agent.
+#[tokio::test]
+async fn a_webhook_that_is_told_to_stop_ends_no_connection_under_a_question() {
+    let (world, webhook) = World::in_force(Options::default()).await;
+    let stranger = Stranger::new(&world).await;
+    let mut stream = stranger.connect().await.unwrap();
+    let mut quiet = stranger.connect().await.unwrap();
+    assert!(!ask_again(&mut stream).await.contains("connection: close"));
+    assert!(!ask_again(&mut quiet).await.contains("connection: close"));
+    let pid = Pid::from_raw(i32::try_from(webhook.pid().unwrap()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    eventually("it has been told", SOON, async || {
+        Ok(webhook.log()?.contains("told to stop").then_some(()))
+    })
+    .await
+    .unwrap();
+    let last = ask_again(&mut stream).await;
+    assert!(last.contains("connection: close"), "{last}");
+    is_closed(&mut stream).await;
+    // One that asks nothing more does not keep it.
+    is_closed(&mut quiet).await;
     assert!(webhook.terminate().await.unwrap());
 }

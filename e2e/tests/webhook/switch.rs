@@ -378,6 +378,7 @@ async fn an_agent_that_only_the_webhook_shows_to_be_refused_is_taken_back() {
     install_agent(&world.installed, "Webhook", "48Mi").await;
     world.ready("True", "InForce").await;
     let before = revision(&world).await;
+    let given = given_since(&world).await;
     install_agent(&world.installed, "Webhook", "128Mi").await;
     let message = world.ready("False", "InjectionRefused").await;
     assert!(
@@ -389,6 +390,16 @@ async fn an_agent_that_only_the_webhook_shows_to_be_refused_is_taken_back() {
         "{message}"
     );
     both_get(&world, &before).await;
+    assert_eq!(given_since(&world).await, given);
+}
+
+/// What is done to pods of each namespace, and since when: an owner that was restarted after that is not restarted again.
+async fn given_since(world: &World) -> Value {
+    let configuration = world.configuration().await.unwrap();
+    let history = &configuration.annotations()[names::HISTORY_ANNOTATION];
+    let history: Value = serde_json::from_str(history).unwrap();
+    assert!(history["since"][PLATFORM].is_object(), "{history}");
+    history["since"].clone()
 }
 
 /// What is written at that moment is what nobody has seen to be taken.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     injection::{self, Reason},
-    sidecar::Fingerprint,
+    sidecar::Form,
 };
 
 mod index;
@@ -51,18 +51,62 @@ pub enum Agent {
     /// There is none, and one made anew would have none either.
     Refused(Reason),
     /// There is a sidecar of its name that mounts the logs.
-    Present(Fingerprint),
+    Present(Form),
 }
 
 /// What pods of a namespace are compared with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Expected {
     /// The agent that new pods get, in all its forms; none while it is not known, and then every agent is taken for it.
-    pub agent: Option<BTreeSet<Fingerprint>>,
+    pub agent: Option<BTreeSet<Form>>,
     /// The agents that pods were given before; none where they cannot be known, and then every other agent is taken for one.
-    pub former: Option<BTreeSet<Fingerprint>>,
+    pub former: Option<BTreeSet<Form>>,
     /// Whether the namespace forbids the agent.
     pub refused: bool,
+}
+
+/// What an agent in a pod is to those that pods are given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kinship {
+    /// The one that new pods get.
+    Current,
+    /// One that pods were given before, or the one that they get with less than is asked for.
+    Older,
+    /// None that is remembered, though a program of the same image: a version of ours from before what is remembered.
+    Related,
+    /// Anything else.
+    Foreign,
+}
+
+impl Expected {
+    fn kinship(&self, found: &Form) -> Kinship {
+        let Some(current) = &self.agent else {
+            return Kinship::Current;
+        };
+        if current.iter().any(|one| one.is(found)) {
+            return Kinship::Current;
+        }
+        let Some(former) = &self.former else {
+            return Kinship::Older;
+        };
+        if former.iter().any(|one| one.is(found)) {
+            return Kinship::Older;
+        }
+        if current.iter().any(|one| one.is_met_by(found)) {
+            return Kinship::Current;
+        }
+        let mut known = current.iter().chain(former);
+        if known
+            .clone()
+            .any(|one| one.fingerprint() == found.fingerprint())
+        {
+            Kinship::Older
+        } else if known.any(|one| one.is_related_to(found)) {
+            Kinship::Related
+        } else {
+            Kinship::Foreign
+        }
+    }
 }
 
 /// Whether a pod has the agent that new pods get, or why not. In the order in which they are told.
@@ -70,7 +114,7 @@ pub struct Expected {
 pub enum State {
     /// It has it.
     Current,
-    /// It has an agent of an older specification.
+    /// It has an agent of an older specification, or one that somebody has given less than is asked for.
     OlderAgent,
     /// See [`Trouble::Image`].
     AgentImageUnavailable,
@@ -169,7 +213,7 @@ impl Pod {
         let labels = metadata.labels.unwrap_or_default();
         let pod = json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": spec});
         let agent = if injection::has_agent(&pod) {
-            Agent::Present(Fingerprint::read(spec))
+            Agent::Present(Form::read(spec))
         } else {
             injection::refusal(&pod).map_or(Agent::Missing, Agent::Refused)
         };
@@ -204,17 +248,14 @@ impl Pod {
         }
         Some(match &self.agent {
             Agent::Present(agent) => {
-                let knows = |known: &Option<BTreeSet<Fingerprint>>| {
-                    known.as_ref().is_none_or(|known| known.contains(agent))
-                };
-                let (is_current, is_former) = (knows(&expected.agent), knows(&expected.former));
                 let trouble = self.trouble.as_ref();
-                match trouble.filter(|trouble| !trouble.is_mended(now)) {
+                let trouble = trouble.filter(|trouble| !trouble.is_mended(now));
+                match (expected.kinship(agent), trouble) {
+                    (Kinship::Current | Kinship::Older, Some(trouble)) => trouble.state(),
+                    (Kinship::Current, None) => State::Current,
+                    (Kinship::Older | Kinship::Related, None) => State::OlderAgent,
                     // What becomes of it is its author's business.
-                    _ if !is_current && !is_former => State::ForeignAgent,
-                    Some(trouble) => trouble.state(),
-                    None if is_current => State::Current,
-                    None => State::OlderAgent,
+                    (Kinship::Related | Kinship::Foreign, _) => State::ForeignAgent,
                 }
             }
             Agent::Refused(Reason::AlreadyInjected) => State::Current,

@@ -22,7 +22,7 @@ use crate::{
     injection::Reason,
     names,
     restart::{Id, Obstacle},
-    sidecar::Fingerprint,
+    sidecar::Form,
 };
 
 pub mod text;
@@ -88,7 +88,7 @@ pub struct PodView {
     pub name: String,
     /// Who makes it anew, as kubectl takes it; `-` for nobody.
     pub owner: String,
-    /// Why, as in `status.pods.uncovered` of a policy.
+    /// Why, as in `status.pods.uncovered` of a policy; `Unknown` where the reader may not see what tells it.
     pub reason: &'static str,
     /// Since when: a pod gets the agent when it is created, or not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,9 +109,10 @@ pub struct Judged<'a> {
     /// The installation.
     pub installation: &'a Installation,
     /// The agent that the installation asks for, in all its forms.
-    pub agent: &'a BTreeSet<Fingerprint>,
-    /// The agents that pods were given before; none where the reader may not know them.
-    pub former: Option<&'a BTreeSet<Fingerprint>>,
+    pub agent: &'a BTreeSet<Form>,
+    /// The agents that pods were given before; or why the reader cannot know them, and neither in which other forms pods have the
+    /// one that the installation asks for.
+    pub former: Result<&'a BTreeSet<Form>, &'a str>,
     /// The pods of each plane, by name.
     pub pods: &'a BTreeMap<Plane, BTreeMap<String, Pod>>,
     /// The parents of `ReplicaSets`, by UID.
@@ -240,6 +241,17 @@ pub fn refusing<'a>(
         .collect()
 }
 
+/// What is said of a pod with an agent of which the reader cannot know what it is.
+const UNKNOWN: &str = "Unknown";
+
+/// Whether the agent in a pod may be anything: another form of the one that new pods get, an older one, or somebody else's.
+fn is_unknown(pod: &Pod, expected: &Expected) -> bool {
+    match (&pod.agent, &expected.agent) {
+        (Agent::Present(found), Some(current)) => !current.iter().any(|one| one.is(found)),
+        _ => false,
+    }
+}
+
 /// The pods that policies select and that lack the agent or have an older one, by namespace and name.
 pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
     let namespaces = judged
@@ -253,7 +265,7 @@ pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
         let namespace = judged.installation.namespace(*plane);
         let expected = Expected {
             agent: agent.clone(),
-            former: judged.former.cloned(),
+            former: judged.former.ok().cloned(),
             refused: refusing.contains(namespace),
         };
         let selections: Vec<_> = candidates
@@ -285,12 +297,19 @@ pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
                 Parent::Owner(_) => None,
             };
             let owner = pod.parent.owner(of_replica_set);
-            let (command, note) = mend(namespace, name, pod, state, &owner, judged.obstacles);
+            let unknown = judged.former.err().filter(|_| is_unknown(pod, &expected));
+            let (reason, (command, note)) = match unknown {
+                Some(why) => (UNKNOWN, (None, Some(why.to_owned()))),
+                None => (
+                    state.as_str(),
+                    mend(namespace, name, pod, state, &owner, judged.obstacles),
+                ),
+            };
             views.push(PodView {
                 namespace: namespace.to_owned(),
                 name: name.clone(),
                 owner: owner.to_string(),
-                reason: state.as_str(),
+                reason,
                 since: pod.created,
                 policies,
                 command,
@@ -367,6 +386,12 @@ fn remake(
     match owner {
         Owner::Workload(workload) => match obstacle(workload) {
             None => (Some(restart_command(namespace, [workload])), None),
+            Some(Obstacle::InTemplate) => (
+                None,
+                Some(format!(
+                    "the template of {workload} has an agent of its own: make its manifest anew with `katonic-logging inject`, or without one"
+                )),
+            ),
             Some(Obstacle::Paused) => {
                 let restart = restart_command(namespace, [workload]);
                 let command =

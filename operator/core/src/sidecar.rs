@@ -18,8 +18,12 @@ use serde_json::Value;
 use crate::{digest, installation::Agent, names};
 
 mod fingerprint;
+mod form;
+mod sightings;
 
-pub use fingerprint::{ContainerDigest, Fingerprint};
+pub use fingerprint::{ContainerDigest, Fingerprint, Lineage};
+pub use form::{Form, Requirements};
+pub use sightings::Sightings;
 
 /// Volume with the logs of all pods of the node, of which the agent mounts those of its own.
 pub(crate) const POD_LOGS: &str = "katonic-podlogs";
@@ -27,6 +31,9 @@ const POD_INFO: &str = "katonic-podinfo";
 const STATE: &str = "katonic-log-state";
 const NO_TOKEN: &str = "katonic-no-token";
 const TOKEN: &str = "katonic-report-token";
+
+/// Where Kubernetes mounts a pod's own token (`ServiceAccount` admission).
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// How long a token is good for, in seconds; the kubelet renews it after four fifths of that.
 const TOKEN_LIFETIME: i64 = 3600;
@@ -77,10 +84,16 @@ impl Sidecar {
         })
     }
 
-    /// What tells it, in a pod, from anything else of its name.
-    pub fn fingerprint(&self) -> Fingerprint {
-        let container = ContainerDigest::of(&self.container);
-        Fingerprint::new(&container, &self.volumes)
+    /// As pods get it: what tells it from anything else of its name.
+    pub fn form(&self) -> Form {
+        let mut container = self.container.clone();
+        container["resources"] = self.resources.clone();
+        let requirements = Some(Requirements::of(&container));
+        Form::new(
+            &ContainerDigest::of(&container),
+            requirements,
+            &self.volumes,
+        )
     }
 }
 
@@ -97,6 +110,12 @@ impl Revision {
         let parts = parts.iter().map(ToString::to_string).chain(annotations);
         let bytes_of_a_name = 6;
         Self(hex(&digest::of_parts(parts)[..bytes_of_a_name]))
+    }
+
+    /// One that a pod says it is of; none where that is no revision.
+    pub fn read(text: &str) -> Option<Self> {
+        let is_one = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_one.then(|| Self(text.to_owned()))
     }
 
     /// Twelve hexadecimal digits.
@@ -165,7 +184,7 @@ pub(crate) fn container(agent: &Agent) -> Container {
                 ..mount(STATE, layout::STATE_DIR)
             },
             // Keeps the ServiceAccount admission plugin from giving the agent the pod's own token.
-            mount(NO_TOKEN, "/var/run/secrets/kubernetes.io/serviceaccount"),
+            mount(NO_TOKEN, SERVICE_ACCOUNT),
             mount(TOKEN, layout::TOKEN_DIR),
         ]),
         ..Container::default()

@@ -8,7 +8,7 @@ use katonic_logging_crds::{
 
 use crate::{
     Installation,
-    sidecar::{ContainerDigest, Fingerprint},
+    sidecar::{ContainerDigest, Form, Requirements},
 };
 
 /// A valid policy with one Splunk sink, created before policies with a greater name.
@@ -157,7 +157,12 @@ logging: {agent: {image: 'localhost/katonic-log-agent:0.1.0'}}
         .expect("the installation of the tests")
 }
 
-/// The fingerprint of an agent that goes by this name in a test.
-pub fn fingerprint(name: &str) -> Fingerprint {
-    Fingerprint::new(&ContainerDigest::of(&name.into()), [])
+/// An agent that goes by this name in a test.
+pub fn form(name: &str) -> Form {
+    let container = serde_json::json!({"image": name});
+    Form::new(
+        &ContainerDigest::of(&container),
+        Some(Requirements::default()),
+        [],
+    )
 }

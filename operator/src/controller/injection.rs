@@ -85,7 +85,12 @@ impl Injection {
         let revision = admission(installation, &BTreeSet::new(), definition)?.revision;
         let mut injected = self.switch.injected(sources, &revision);
         let sidecar = Sidecar::new(&installation.agent)?;
-        injected.former.extend(sources.webhook.former(&sidecar));
+        let by_webhook = sources.webhook.former(&sidecar);
+        let agent = by_webhook.as_ref().and_then(|former| former.told.as_ref());
+        let agent = agent.map(|told| told.installation.agent.clone());
+        injected.agent = injected.agent.or(agent);
+        let former = by_webhook.map(|former| former.namespaces);
+        injected.former.extend(former.unwrap_or_default());
         let by_webhook = sources.webhook.configured().there();
         injected
             .all

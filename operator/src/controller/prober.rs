@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,7 +17,7 @@ use katonic_logging_core::{
     names,
     plan::{self, Refused},
     probe::{self, Blame, Shape, Without},
-    sidecar::{self, Fingerprint},
+    sidecar::{self, Form, Sightings},
     trial::{Outcome, Refusal, together},
 };
 use kube::{Api, Client, api::PostParams};
@@ -33,8 +36,7 @@ pub struct Prober {
     client: Client,
     takes_agent: BTreeMap<String, Taken>,
     in_force: BTreeMap<String, Seen>,
-    /// The agents of pods that have shown injection in force, as they came back.
-    forms: Mutex<BTreeSet<Fingerprint>>,
+    sightings: Mutex<Sightings>,
 }
 
 /// A namespace took a pod with the agent.
@@ -83,6 +85,8 @@ pub struct Injected {
     pub all: BTreeSet<String>,
     /// Those whose pods get another agent than the one that is wanted.
     pub former: BTreeSet<String>,
+    /// That agent, where it is known: what a namespace that joins them would get.
+    pub agent: Option<Agent>,
 }
 
 /// Which namespaces take the agent.
@@ -120,7 +124,7 @@ impl Prober {
             client,
             takes_agent: BTreeMap::new(),
             in_force: BTreeMap::new(),
-            forms: Mutex::default(),
+            sightings: Mutex::default(),
         }
     }
 
@@ -170,7 +174,7 @@ impl Prober {
                 refused.filter(|refused| !(refused.is_untried() && injected.all.contains(name)));
             if let Some(refused) = refused {
                 self.takes_agent.remove(name);
-                if injected.former.contains(name) && self.takes_agent_in_force(name, agent).await {
+                if self.keeps_to(name, agent, injected).await {
                     checked.held = Some(Refusal {
                         namespace: name.clone(),
                         message: refused.words().to_owned(),
@@ -231,7 +235,10 @@ impl Prober {
     ) -> Result<bool, Refused> {
         let with = probe::with_agent(shape, agent);
         let message = match self.dry_run_like(namespace, with, labels).await {
-            Answer::Created(_) => return Ok(true),
+            Answer::Created(created) => {
+                self.remember(&created);
+                return Ok(true);
+            }
             Answer::None(message) => {
                 tracing::warn!(%namespace, %message, "failed to try a pod");
                 return Ok(false);
@@ -256,6 +263,20 @@ impl Prober {
         })
     }
 
+    /// Whether pods of a namespace that refuses the agent as it is to be have, or can have, the one that others get meanwhile.
+    async fn keeps_to(&self, namespace: &str, agent: &Agent, injected: &Injected) -> bool {
+        if injected.former.contains(namespace) {
+            return self.takes_agent_in_force(namespace, agent).await;
+        }
+        match &injected.agent {
+            Some(former) if !injected.all.contains(namespace) => {
+                let joining = BTreeSet::from([namespace.to_owned()]);
+                !self.taking(&joining, former).await.is_empty()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a namespace takes pods with the agent that is injected at present.
     async fn takes_agent_in_force(&self, namespace: &str, agent: &Agent) -> bool {
         let bare = probe::trying(probe::pod(Shape::Bare, agent), names::TRIAL_OF_IN_FORCE);
@@ -263,6 +284,7 @@ impl Prober {
         // is tried too.
         for pod in [probe::asking_for_nothing(bare.clone()), bare] {
             if let Answer::Created(created) = self.dry_run(namespace, &pod).await {
+                self.remember(&created);
                 return probe::is_injected(&created);
             }
         }
@@ -330,8 +352,11 @@ impl Prober {
                     let webhook = names::TRIAL_OF_WEBHOOK;
                     let with = probe::trying(with, webhook);
                     let without = probe::trying(probe::pod(shape, agent), webhook);
-                    self.compare(namespace, &with, without, probe::is_injected)
-                        .await
+                    let is_taken = |pod: &Pod| {
+                        self.remember(pod);
+                        probe::is_injected(pod)
+                    };
+                    self.compare(namespace, &with, without, is_taken).await
                 }
                 Err(error) => Outcome::Unanswered(chain(&error)),
             });
@@ -425,17 +450,23 @@ impl Prober {
             if self.in_force.contains_key(namespace) {
                 continue;
             }
+            let is_seen_again = AtomicBool::new(true);
             let is_applied = |pod: &Pod| {
                 let is_applied = in_force.revision.is_applied_to(pod);
                 if is_applied {
-                    self.remember(pod);
+                    is_seen_again.store(self.remember(pod), Ordering::Relaxed);
                 }
                 is_applied
             };
             let trial = names::TRIAL_OF_IN_FORCE;
             let outcome = self
-                .try_pod(namespace, Shape::Bare, trial, agent, is_applied)
+                .try_pod(namespace, Shape::Bare, trial, agent, &is_applied)
                 .await;
+            if !is_seen_again.load(Ordering::Relaxed) {
+                // A form counts when two pods have shown it. The answer is the same one.
+                self.try_pod(namespace, Shape::Busy, trial, agent, &is_applied)
+                    .await;
+            }
             match outcome {
                 Outcome::Passed => {
                     self.in_force.insert(namespace.clone(), now(namespace));
@@ -461,17 +492,28 @@ impl Prober {
         pending
     }
 
-    /// The agents of pods that have shown injection in force since this was asked last: as they are when everybody who
-    /// changes pods has had his turn.
-    pub fn take_forms(&self) -> BTreeSet<Fingerprint> {
-        std::mem::take(&mut *self.forms.lock().unwrap_or_else(PoisonError::into_inner))
+    /// In which forms trial pods have come back with the agent of this revision since this was asked last: as they are when
+    /// everybody who changes pods has had his turn.
+    pub fn take_forms(&self, revision: &sidecar::Revision) -> BTreeSet<Form> {
+        self.sightings().take(revision)
     }
 
-    fn remember(&self, pod: &Pod) {
+    /// Takes note of the agent in a trial pod; whether another one had it in the same form.
+    fn remember(&self, pod: &Pod) -> bool {
+        let annotations = pod.metadata.annotations.as_ref();
+        let revision = annotations.and_then(|all| all.get(names::AGENT_REVISION_ANNOTATION));
+        let Some(revision) = revision.and_then(|text| sidecar::Revision::read(text)) else {
+            return false;
+        };
         // Nothing in it cannot be JSON.
         let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
-        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        forms.insert(Fingerprint::read(&spec));
+        self.sightings().saw(revision, Form::read(&spec))
+    }
+
+    fn sightings(&self) -> MutexGuard<'_, Sightings> {
+        self.sightings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn dry_run_like(

@@ -26,9 +26,10 @@ use katonic_logging_core::{
     admission::{self, Revision, Slot},
     audit,
     bundle::LastGood,
-    coverage,
+    coverage::{self, Agent},
     history::History,
     names, plan,
+    sidecar::Fingerprint,
     way::Way,
 };
 use katonic_logging_crds::{AuditPolicy, LoggingPolicy, Plane};
@@ -454,6 +455,19 @@ impl PlaneSources {
             Some((source.namespace.clone(), newest??.labels.clone()))
         };
         self.planes.values().filter_map(sample).collect()
+    }
+
+    /// The agents of all pods.
+    pub fn agents(&self) -> BTreeSet<Fingerprint> {
+        let agent = |pod: &Arc<coverage::Pod>| match &pod.agent {
+            Agent::Present(form) => Some(form.fingerprint().clone()),
+            Agent::Missing | Agent::Refused(_) => None,
+        };
+        let of_plane = |source: &PlaneSource| {
+            let agents = |pods: &BTreeMap<_, _>| pods.values().filter_map(agent).collect();
+            source.pods.with(agents).unwrap_or_else(BTreeSet::new)
+        };
+        self.planes.values().flat_map(of_plane).collect()
     }
 
     /// What of each namespace can make it refuse pods.

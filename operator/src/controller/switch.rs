@@ -14,7 +14,7 @@ use katonic_logging_core::{
     history::History,
     installation::Agent,
     names, plan,
-    sidecar::Sidecar,
+    sidecar::{Fingerprint, Sidecar},
     status::{Change, ChangeState},
     trial::{Refusal, Verdict, Wait, judge},
 };
@@ -80,6 +80,8 @@ pub struct Known<'a> {
     pub circumstances: &'a BTreeMap<String, Circumstances>,
     /// A namespace that refuses the change already before it is written.
     pub held: Option<&'a Refusal>,
+    /// The agents of running pods.
+    pub in_use: &'a BTreeSet<Fingerprint>,
 }
 
 impl Known<'_> {
@@ -212,8 +214,10 @@ impl Switch {
             Some(in_force) if in_force.revision.as_ref() != Some(revision) => self.bound.clone(),
             _ => BTreeSet::new(),
         };
+        let in_force = self.in_force.as_ref().filter(|_| !former.is_empty());
         Injected {
             all: self.bound.clone(),
+            agent: in_force.and_then(|in_force| in_force.agent.clone()),
             former,
         }
     }
@@ -268,6 +272,7 @@ impl Switch {
     ) -> Result<Progress, Error> {
         let seen = Seen::of(known.sources)?;
         self.remember(&seen);
+        self.history.follow(known.in_use);
         self.bound
             .retain(|namespace| wanted.namespaces.contains(namespace));
         let in_force = self.in_force.clone();
@@ -314,6 +319,9 @@ impl Switch {
     ) -> Result<Option<ChangeState>, Error> {
         if let Some(former) = former {
             self.restore(applier, seen, former).await?;
+            if let Some(agent) = &former.agent {
+                self.learn(prober, &Sidecar::new(agent).map_err(unserialised)?);
+            }
             self.bind(applier, seen, wanted, former.slot, former.agent.as_ref())
                 .await?;
             if !self.is_settled() {
@@ -464,10 +472,7 @@ impl Switch {
             progress.pending = prober
                 .pending(&self.bound, known.agent, &in_force, known.namespaces)
                 .await;
-            let forms = prober.take_forms();
-            if !forms.is_empty() {
-                let sidecar = wanted.sidecar().map_err(unserialised)?;
-                self.history.saw(&sidecar.revision, forms);
+            if self.learn(prober, &wanted.sidecar().map_err(unserialised)?) {
                 self.bind(applier, seen, wanted, slot, None).await?;
             }
         }
@@ -541,6 +546,12 @@ impl Switch {
         Ok(verdict)
     }
 
+    /// Takes note of what others make of an agent; whether any of it is new.
+    fn learn(&mut self, prober: &Prober, sidecar: &Sidecar) -> bool {
+        let revision = &sidecar.revision;
+        self.history.saw(revision, prober.take_forms(revision))
+    }
+
     /// Whether every API server binds what is in force.
     fn is_settled(&self) -> bool {
         self.switched.elapsed() >= SETTLE
@@ -599,8 +610,12 @@ impl Switch {
                 .await;
         }
         let sidecar = former.map_or_else(|| wanted.sidecar(), Sidecar::new);
-        self.history
-            .note(&sidecar.map_err(unserialised)?, &self.bound, &seen.history);
+        self.history.note(
+            &sidecar.map_err(unserialised)?,
+            None,
+            &self.bound,
+            &seen.history,
+        );
         let binding = wanted.binding(slot, &self.bound, former, &self.history);
         let binding = binding.map_err(unserialised)?;
         applier

@@ -277,6 +277,10 @@ impl Webhook {
         }
         let configured = configured.there();
         self.recall(configured.as_ref());
+        self.history.follow(known.in_use);
+        let added = self.in_force.as_ref().unwrap_or(&wanted.told);
+        let added = added.sidecar.revision.clone();
+        self.history.saw(&added, prober.take_forms(&added));
         self.bound
             .retain(|namespace| namespaces.contains(namespace));
         let observed = configured.map(|configured| configured.owned);
@@ -306,7 +310,7 @@ impl Webhook {
         let outcomes = prober
             .trials_of_webhook(namespaces, known.agent, revision)
             .await;
-        self.history.saw(revision, prober.take_forms());
+        self.history.saw(revision, prober.take_forms(revision));
         match judge(&outcomes, namespaces, settled) {
             Verdict::Accept(shown) if shown == *namespaces && self.history.undated().is_empty() => {
                 (self.in_force, self.bound) = (Some(wanted.told.clone()), shown.clone());
@@ -459,7 +463,10 @@ impl Webhook {
                 told: self.in_force.clone(),
                 namespaces: self.bound.clone(),
             });
-            self.history.note(&told.sidecar, namespaces, wanted.history);
+            let before = former.as_ref().and_then(|former| former.told.as_ref());
+            let before = before.map(|told| &told.sidecar);
+            self.history
+                .note(&told.sidecar, before, namespaces, wanted.history);
             let object = configuration(
                 told,
                 former.as_ref(),

@@ -15,8 +15,9 @@ use crate::{
     bundle::selection,
     candidate::Candidate,
     injection::{Decision, Taken, decide},
+    installation::Agent as InstalledAgent,
     sidecar::Sidecar,
-    testing::{self, fingerprint, installation},
+    testing::{self, form, installation},
 };
 
 fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
@@ -29,7 +30,7 @@ fn pod(containers: &[&str], labels: &[(&str, &str)]) -> Pod {
 }
 
 fn with_agent(pod: Pod, agent: &str) -> Pod {
-    let agent = Agent::Present(fingerprint(agent));
+    let agent = Agent::Present(form(agent));
     Pod { agent, ..pod }
 }
 
@@ -46,8 +47,8 @@ fn failing(until: Option<Timestamp>) -> Trouble {
 
 fn expected() -> Expected {
     Expected {
-        agent: Some([fingerprint("new")].into()),
-        former: Some([fingerprint("old")].into()),
+        agent: Some([form("new")].into()),
+        former: Some([form("old")].into()),
         refused: false,
     }
 }
@@ -154,30 +155,92 @@ fn no_agent_is_older_than_one_that_is_not_known() {
     assert_eq!(pod.state(&unseen, at(0)), Some(State::OlderAgent));
 }
 
+/// The specification of a pod that got this agent.
+fn injected(agent: &InstalledAgent) -> Value {
+    let mut pod = json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}});
+    let Decision::Inject(patch) = decide(&pod, &Sidecar::new(agent).unwrap()) else {
+        panic!("the pod is left alone");
+    };
+    json_patch::patch(&mut pod, &patch).unwrap();
+    pod["spec"].take()
+}
+
+/// Nothing is remembered: the operator is new, or what injects was deleted.
+#[test]
+fn an_agent_of_before_what_is_remembered_is_told_as_older_and_one_that_does_not_run_is_nobodys() {
+    let agent = installation().agent;
+    let expected = Expected {
+        agent: Some([Sidecar::new(&agent).unwrap().form()].into()),
+        former: Some(BTreeSet::new()),
+        refused: false,
+    };
+    let of_before = InstalledAgent {
+        image: "localhost/katonic-log-agent:0.0.9".into(),
+        ..agent.clone()
+    };
+    let read = |spec: &Value| Pod::read(ObjectMeta::default(), spec);
+    let older = read(&injected(&of_before));
+    assert_eq!(older.state(&expected, at(0)), Some(State::OlderAgent));
+    let waits = Pod {
+        trouble: Some(Trouble::Image("not found".into())),
+        ..older
+    };
+    assert_eq!(waits.state(&expected, at(0)), Some(State::ForeignAgent));
+    let another = InstalledAgent {
+        image: "localhost/another:0.1.0".into(),
+        ..agent
+    };
+    let foreign = read(&injected(&another));
+    assert_eq!(foreign.state(&expected, at(0)), Some(State::ForeignAgent));
+}
+
+#[test]
+fn an_agent_with_other_resources_is_not_the_one_that_new_pods_get() {
+    let agent = installation().agent;
+    let larger = |memory: &str| {
+        let mut agent = agent.clone();
+        agent.resources.limits = [("memory".to_owned(), memory.to_owned())].into();
+        agent
+    };
+    let forms = |agent: &InstalledAgent| BTreeSet::from([Sidecar::new(agent).unwrap().form()]);
+    let state = |found: &InstalledAgent, former: BTreeSet<Form>| {
+        let expected = Expected {
+            agent: Some(forms(&larger("32Mi"))),
+            former: Some(former),
+            refused: false,
+        };
+        let pod = Pod::read(ObjectMeta::default(), &injected(found));
+        pod.state(&expected, at(0)).unwrap()
+    };
+    let none = BTreeSet::new;
+    assert_eq!(state(&larger("32Mi"), none()), State::Current);
+    // The installation asks for more than when the pod was created, or somebody has taken it away.
+    assert_eq!(state(&larger("24Mi"), none()), State::OlderAgent);
+    assert_eq!(
+        state(&larger("24Mi"), forms(&larger("24Mi"))),
+        State::OlderAgent
+    );
+    // It asks for less, or somebody has given it more.
+    assert_eq!(
+        state(&larger("64Mi"), forms(&larger("64Mi"))),
+        State::OlderAgent
+    );
+    assert_eq!(state(&larger("64Mi"), none()), State::Current);
+}
+
 /// What the author of a pod writes under the agent's name, whatever it says of itself.
 #[test]
 fn an_agent_that_nobody_has_injected_counts_neither_for_a_policy_nor_against_it() {
     let sidecar = Sidecar::new(&installation().agent).unwrap();
     let expected = Expected {
-        agent: Some([sidecar.fingerprint()].into()),
+        agent: Some([sidecar.form()].into()),
         former: Some(BTreeSet::new()),
         refused: false,
     };
-    let mut injected = json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}});
-    let Decision::Inject(patch) = decide(&injected, &sidecar) else {
-        panic!("the pod is left alone");
-    };
-    json_patch::patch(&mut injected, &patch).unwrap();
-    let read = |pod: &Value| {
-        let metadata = serde_json::from_value(pod["metadata"].clone()).unwrap();
-        Pod::read(metadata, &pod["spec"])
-    };
-    assert_eq!(
-        read(&injected).state(&expected, at(0)),
-        Some(State::Current)
-    );
-    let mut forged = injected;
-    forged["spec"]["initContainers"][0]["image"] = json!("localhost/miner:v1");
+    let read = |spec: &Value| Pod::read(ObjectMeta::default(), spec);
+    let mut forged = injected(&installation().agent);
+    assert_eq!(read(&forged).state(&expected, at(0)), Some(State::Current));
+    forged["initContainers"][0]["image"] = json!("localhost/miner:v1");
     let forged = read(&forged);
     assert_eq!(forged.state(&expected, at(0)), Some(State::ForeignAgent));
     for trouble in [Trouble::Image("not found".into()), failing(None)] {
@@ -321,9 +384,9 @@ fn pods() -> impl Strategy<Value = Pod> {
     let agent = prop::sample::select(vec![
         Agent::Missing,
         Agent::Refused(Reason::OptedOut),
-        Agent::Present(fingerprint("another")),
-        Agent::Present(fingerprint("old")),
-        Agent::Present(fingerprint("new")),
+        Agent::Present(form("another")),
+        Agent::Present(form("old")),
+        Agent::Present(form("new")),
     ]);
     let owner = |name: &str| Parent::Owner(Owner::Job(name.to_owned()));
     let replica_set = Parent::ReplicaSet {
@@ -362,7 +425,7 @@ fn pods() -> impl Strategy<Value = Pod> {
 
 #[derive(Clone, Debug)]
 enum Change {
-    Pod(u8, Option<Pod>),
+    Pod(u8, Option<Box<Pod>>),
     Policy(Box<LoggingPolicy>),
     NoPolicy(u8),
     Expected(Expected),
@@ -376,12 +439,12 @@ fn changes() -> impl Strategy<Value = Change> {
         any::<bool>(),
     );
     prop_oneof![
-        6 => (0..8_u8, prop::option::weighted(0.8, pods())).prop_map(|(name, pod)| Change::Pod(name, pod)),
+        6 => (0..8_u8, prop::option::weighted(0.8, pods())).prop_map(|(name, pod)| Change::Pod(name, pod.map(Box::new))),
         4 => policies().prop_map(|policy| Change::Policy(Box::new(policy))),
         1 => (0..6_u8).prop_map(Change::NoPolicy),
         1 => expected.prop_map(|(agent, refused)| Change::Expected(Expected {
-            agent: agent.map(|agent| [fingerprint(agent)].into()),
-            former: Some(["old", "new"].map(fingerprint).into()),
+            agent: agent.map(|agent| [form(agent)].into()),
+            former: Some(["old", "new"].map(form).into()),
             refused,
         })),
         1 => any::<bool>().prop_map(Change::UserContainers),
@@ -416,7 +479,7 @@ impl World {
     fn take(&mut self, change: Change) {
         match change {
             Change::Pod(name, Some(pod)) => {
-                self.pods.insert(format!("pod-{name}"), Arc::new(pod));
+                self.pods.insert(format!("pod-{name}"), Arc::from(pod));
             }
             Change::Pod(name, None) => {
                 self.pods.remove(&format!("pod-{name}"));
@@ -501,7 +564,10 @@ fn pods_that_no_policy_tells_apart_are_one_class() {
     for number in 0..200_u8 {
         let execution = number.to_string();
         let labels = [("dominodatalab.com/execution-id", execution.as_str())];
-        world.take(Change::Pod(number, Some(pod(&["executor"], &labels))));
+        world.take(Change::Pod(
+            number,
+            Some(Box::new(pod(&["executor"], &labels))),
+        ));
     }
     world.follow();
     assert_eq!(world.index.classes(), 1);

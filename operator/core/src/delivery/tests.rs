@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     Candidate,
     coverage::{self, Agent, Index},
-    sidecar::Fingerprint,
+    sidecar::Form,
     testing::{installation, policy},
 };
 
@@ -60,7 +60,7 @@ impl Cluster {
             let pod = coverage::Pod {
                 uid: format!("uid-of-{name}"),
                 containers: vec!["web".into()],
-                agent: Agent::Present(Fingerprint::read(&serde_json::Value::Null)),
+                agent: Agent::Present(Form::read(&serde_json::Value::Null)),
                 running: Some(at(*running)),
                 ..coverage::Pod::default()
             };

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     coverage::{WorkloadKind, coverage},
     injection::Taken,
-    testing::{self, fingerprint, installation},
+    testing::{self, form, installation},
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -95,6 +95,15 @@ fn owned(kind: WorkloadKind, name: &str) -> Parent {
 }
 
 fn views(candidates: &[Candidate], pods: Vec<(&str, Pod)>) -> Vec<PodView> {
+    views_of(candidates, pods, None)
+}
+
+/// As who may not see what pods were given before sees them, and why not.
+fn views_of(
+    candidates: &[Candidate],
+    pods: Vec<(&str, Pod)>,
+    unseen: Option<&str>,
+) -> Vec<PodView> {
     let named = pods.into_iter().map(|(name, pod)| (name.to_owned(), pod));
     let pods = [(Plane::Platform, named.collect())].into();
     let namespace = "katonic-platform".to_owned();
@@ -102,11 +111,11 @@ fn views(candidates: &[Candidate], pods: Vec<(&str, Pod)>) -> Vec<PodView> {
         namespace: namespace.clone(),
         workload: workload(kind, name),
     };
-    let (current, former) = ([fingerprint("new")].into(), [fingerprint("old")].into());
+    let (current, former) = ([form("new")].into(), [form("old")].into());
     let judged = Judged {
         installation: &installation(),
         agent: &current,
-        former: Some(&former),
+        former: unseen.map_or(Ok(&former), Err),
         pods: &pods,
         replica_sets: &[("uid".to_owned(), owned(WorkloadKind::Deployment, "web"))].into(),
         now: at(0),
@@ -130,7 +139,7 @@ fn every_pod() -> Vec<(&'static str, Pod)> {
             name: "it".into(),
         })
     };
-    let present = |agent: &str| Agent::Present(fingerprint(agent));
+    let present = |agent: &str| Agent::Present(form(agent));
     vec![
         ("a-current", pod(present("new"), Parent::default())),
         (
@@ -188,8 +197,8 @@ fn the_pods_that_are_listed_are_those_that_are_counted() {
         Plane::Platform,
     );
     let expected = Expected {
-        agent: Some([fingerprint("new")].into()),
-        former: Some([fingerprint("old")].into()),
+        agent: Some([form("new")].into()),
+        former: Some([form("old")].into()),
         refused: false,
     };
     let counts = coverage(&policy, &expected, at(0), pods.iter().map(|(_, pod)| pod)).counts;
@@ -225,6 +234,22 @@ fn no_agent_is_called_older_while_it_is_the_one_that_new_pods_get() {
     let pods = every_pod();
     let views = views(&[Candidate::readable(&refused)], pods);
     assert!(!views.is_empty());
+    assert!(views.iter().all(|view| view.reason != "OlderAgent"));
+}
+
+#[test]
+fn what_the_reader_may_not_see_is_called_unknown_and_not_older() {
+    let candidates = [Candidate::readable(&with_status("logs", "InForce", "fine"))];
+    let why = "you have no right to read the history";
+    let views = views_of(&candidates, every_pod(), Some(why));
+    let of = |name: &str| views.iter().find(|view| view.name == name);
+    for name in ["b-older", "l-foreign"] {
+        let view = of(name).unwrap();
+        assert_eq!((view.reason, view.note.as_deref()), ("Unknown", Some(why)));
+        assert_eq!(view.command, None);
+    }
+    assert_eq!(of("a-current"), None);
+    assert_eq!(of("c-before").unwrap().reason, "CreatedBefore");
     assert!(views.iter().all(|view| view.reason != "OlderAgent"));
 }
 

@@ -4,6 +4,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::{SignedDuration, Timestamp},
 };
+use katonic_log_config::layout;
 use serde::Deserialize;
 
 use crate::{coverage::WorkloadKind, names};
@@ -15,7 +16,7 @@ const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 /// choose.
 const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(1);
 
-/// A Deployment, `StatefulSet` or `DaemonSet` as the API has it, without its template's containers.
+/// A Deployment, `StatefulSet` or `DaemonSet` as the API has it; of its template's containers, the names of those that may be the agent.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Object {
@@ -35,6 +36,26 @@ struct Spec {
     paused: bool,
     progress_deadline_seconds: Option<i64>,
     update_strategy: Option<UpdateStrategy>,
+    #[serde(default)]
+    template: Template,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Template {
+    #[serde(default)]
+    spec: TemplateSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TemplateSpec {
+    #[serde(default)]
+    init_containers: Vec<Named>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Named {
+    name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -127,6 +148,8 @@ pub enum Health {
 /// Why a workload cannot be restarted, or not as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Obstacle {
+    /// Its template has an agent of its own, which every new pod would have again.
+    InTemplate,
     /// A Deployment that is paused takes no restart.
     Paused,
     /// Its pods are only replaced when somebody deletes them.
@@ -244,6 +267,10 @@ impl Object {
     fn obstacle(&self, kind: WorkloadKind) -> Option<Obstacle> {
         let strategy = self.spec.update_strategy.as_ref();
         let type_ = strategy.and_then(|strategy| strategy.type_.as_deref());
+        let mut of_template = self.spec.template.spec.init_containers.iter();
+        if of_template.any(|one| one.name == layout::CONTAINER) {
+            return Some(Obstacle::InTemplate);
+        }
         match kind {
             WorkloadKind::Deployment => self.spec.paused.then_some(Obstacle::Paused),
             WorkloadKind::StatefulSet | WorkloadKind::DaemonSet if type_ == Some("OnDelete") => {
@@ -373,6 +400,13 @@ mod tests {
             obstacle(WorkloadKind::StatefulSet, partition),
             Some(Obstacle::Partitioned)
         );
+        let template =
+            json!({"template": {"spec": {"initContainers": [{"name": "katonic-log-agent"}]}}});
+        let others = json!({"template": {"spec": {"initContainers": [{"name": "migrate"}]}}});
+        for kind in WorkloadKind::ALL {
+            assert_eq!(obstacle(kind, template.clone()), Some(Obstacle::InTemplate));
+            assert_eq!(obstacle(kind, others.clone()), None);
+        }
     }
 
     #[test]

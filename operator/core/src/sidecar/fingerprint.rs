@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use katonic_log_config::{bundle::hex, layout};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::VOLUMES;
+use super::{POD_LOGS, SERVICE_ACCOUNT, VOLUMES, directory};
+use crate::names;
 
 /// Bytes of a digest: nobody finds another agent of the same one.
 const BYTES: usize = 16;
 
-/// Variables of ours; the one that differs from pod to pod is not among them.
+/// Variables that injection sets; the one that differs from pod to pod is not among them.
 const VARIABLES: [&str; 7] = [
     layout::ENV_NAMESPACE,
     layout::ENV_POD,
@@ -23,21 +24,54 @@ const VARIABLES: [&str; 7] = [
     "NO_PROXY",
 ];
 
-/// Digest of the agent's container and volumes as a pod has them.
+/// Variables that say which way the agent's connections take, in whatever case (`hyper_util::client::proxy::matcher`). Of all
+/// others that it reads, clouds add theirs to every container of a pod that has an identity.
+const PROXIES: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "REQUEST_METHOD",
+];
+
+/// What the agent reads or runs beside its own mounts: its program, and what its connections are made by.
+const FILES: [&str; 4] = [
+    "/katonic-log-agent",
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    layout::TERMINATION_LOG,
+];
+
+/// Digest of the agent's container and volumes as a pod has them, requests and limits left out.
 ///
-/// What an API server fills in, and what others may add beside ours, is no part of it: resources, and variables and mounts of
-/// other names. Everything else is: image, command and arguments, user, our mounts, where our volumes come from.
+/// What an API server fills in is no part of it, and neither is what others may add beside ours: variables that the agent does not
+/// ask which way to go, and mounts that hide nothing of what it reads. Everything else is: image, command and arguments, user, our
+/// variables and mounts, where our volumes come from.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Fingerprint(String);
 
-/// The container's part of it: no text of the container is in it.
+/// Digest of what makes a container an agent of ours, of whatever version: which image without its tag, that it runs what the
+/// image has, as which user, and whose logs and which bundle it reads.
+///
+/// What older versions wrote otherwise, and what an installation chooses, is no part of it. A version that changes any of this has
+/// to know the lineages of before, too.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Lineage(String);
+
+/// What is kept of a container: no text of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ContainerDigest(String);
+pub struct ContainerDigest {
+    fingerprint: String,
+    lineage: String,
+}
 
 impl ContainerDigest {
     /// Of a container as JSON.
     pub fn of(container: &Value) -> Self {
-        Self(digest(&[&normal_container(container)]))
+        Self {
+            fingerprint: digest(&[&normal_container(container)]),
+            lineage: digest(&[&descent(container)]),
+        }
     }
 }
 
@@ -54,17 +88,90 @@ impl Fingerprint {
             .collect();
         // Others may put theirs in between.
         ours.sort_by_key(|volume| volume["name"].as_str().map(str::to_owned));
-        let container = Value::from(container.0.as_str());
+        let container = Value::from(container.fingerprint.as_str());
         Self(digest(&[&container, &Value::from(ours)]))
     }
+}
 
-    /// Of the init container of our name in a pod's specification; that of nothing where there is none.
-    pub fn read(spec: &Value) -> Self {
-        let mut init_containers = spec["initContainers"].as_array().into_iter().flatten();
-        let agent = init_containers.find(|one| one["name"] == layout::CONTAINER);
-        let container = ContainerDigest::of(agent.unwrap_or(&Value::Null));
-        Self::new(&container, spec["volumes"].as_array().into_iter().flatten())
+impl Lineage {
+    /// Of a container's digest and the pod's volumes.
+    pub fn new<'a>(
+        container: &ContainerDigest,
+        volumes: impl IntoIterator<Item = &'a Value>,
+    ) -> Self {
+        let sources: BTreeMap<&str, [&Value; 2]> = volumes
+            .into_iter()
+            .filter_map(|volume| {
+                let name = volume["name"].as_str();
+                let name = name.filter(|name| [POD_LOGS, names::BUNDLE].contains(name))?;
+                let path = &volume["hostPath"]["path"];
+                Some((name, [path, &volume["secret"]["secretName"]]))
+            })
+            .collect();
+        let container = Value::from(container.lineage.as_str());
+        Self(digest(&[&container, &json!(sources)]))
     }
+}
+
+/// What of a container [`Lineage`] is about.
+fn descent(container: &Value) -> Value {
+    let list = |field: &str| container[field].as_array().into_iter().flatten();
+    let reads = list("volumeMounts").filter(|mount| {
+        is_one_of(&mount["name"], &[POD_LOGS, names::BUNDLE]) || is_in_the_way(mount)
+    });
+    let reads = reads.map(|mount| {
+        let fields = ["name", "mountPath", "subPath", "subPathExpr"];
+        fields.map(|field| &mount[field])
+    });
+    let detours =
+        list("env").filter(|one| is_proxy(&one["name"]) && !is_one_of(&one["name"], &VARIABLES));
+    let runs = ["command", "args", "workingDir", "envFrom", "lifecycle"];
+    let runs = runs.map(|field| &container[field]);
+    json!({
+        "restartPolicy": container["restartPolicy"],
+        "repository": container["image"].as_str().map(repository),
+        "runs": runs,
+        "user": container["securityContext"]["runAsUser"],
+        "reads": reads.collect::<Vec<_>>(),
+        "detours": detours.collect::<Vec<_>>(),
+    })
+}
+
+/// A reference to an image without its tag and digest.
+fn repository(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or(image);
+    let name = image.rfind('/').map_or(0, |slash| slash + 1);
+    let tag = image[name..]
+        .find(':')
+        .map_or(image.len(), |colon| name + colon);
+    &image[..tag]
+}
+
+fn is_proxy(name: &Value) -> bool {
+    let name = name.as_str().unwrap_or_default();
+    PROXIES.iter().any(|one| one.eq_ignore_ascii_case(name))
+}
+
+/// Whether somebody else's mount hides what the agent reads, or a part of it.
+fn is_in_the_way(mount: &Value) -> bool {
+    let holds = |directory: &str, path: &str| {
+        let below = path.strip_prefix(directory.trim_end_matches('/'));
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    };
+    let ours = [
+        layout::LOG_DIR,
+        layout::BUNDLE_DIR,
+        directory(layout::LABELS_FILE),
+        layout::STATE_DIR,
+        layout::TOKEN_DIR,
+        SERVICE_ACCOUNT,
+    ];
+    let theirs = mount["mountPath"].as_str().unwrap_or_default();
+    !is_one_of(&mount["name"], &VOLUMES)
+        && ours
+            .iter()
+            .chain(&FILES)
+            .any(|path| holds(theirs, path) || holds(path, theirs))
 }
 
 fn is_one_of(name: &Value, names: &[&str]) -> bool {
@@ -77,7 +184,7 @@ fn normal_container(container: &Value) -> Value {
     let Some(fields) = normal.as_object_mut() else {
         return normal;
     };
-    // Limit ranges and autoscalers set them.
+    // Compared by themselves.
     fields.remove("resources");
     fields.remove("resizePolicy");
     // Kubernetes: `SetDefaults_Container`.
@@ -90,13 +197,13 @@ fn normal_container(container: &Value) -> Value {
         }
     }
     if let Some(variables) = fields.get_mut("env").and_then(Value::as_array_mut) {
-        variables.retain(|one| is_one_of(&one["name"], &VARIABLES));
+        variables.retain(|one| is_one_of(&one["name"], &VARIABLES) || is_proxy(&one["name"]));
         for variable in variables {
             without_version(variable.pointer_mut("/valueFrom/fieldRef"));
         }
     }
     if let Some(mounts) = fields.get_mut("volumeMounts").and_then(Value::as_array_mut) {
-        mounts.retain(|one| is_one_of(&one["name"], &VOLUMES));
+        mounts.retain(|one| is_one_of(&one["name"], &VOLUMES) || is_in_the_way(one));
     }
     normal
 }
@@ -159,76 +266,21 @@ fn feed(hasher: &mut Sha256, value: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::{
-        injection::{Decision, decide},
-        sidecar::Sidecar,
-        testing::installation,
-    };
-
-    fn sidecar() -> Sidecar {
-        Sidecar::new(&installation().agent).unwrap()
-    }
-
-    /// The specification of a pod that was injected, as an API server completes it.
-    fn injected() -> Value {
-        let mut pod = json!({"metadata": {}, "spec": {"containers": [{"name": "web"}], "volumes": [{"name": "cache"}]}});
-        let Decision::Inject(patch) = decide(&pod, &sidecar()) else {
-            panic!("the pod is left alone");
-        };
-        json_patch::patch(&mut pod, &patch).unwrap();
-        let mut spec = pod["spec"].take();
-        let agent = &mut spec["initContainers"][0];
-        agent["terminationMessagePath"] = json!("/dev/termination-log");
-        agent["terminationMessagePolicy"] = json!("File");
-        agent["resources"] = json!({"limits": {"cpu": "1"}});
-        agent["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] = json!("v1");
-        let volumes = spec["volumes"].as_array_mut().unwrap();
-        for volume in volumes {
-            if volume["downwardAPI"].is_object() {
-                volume["downwardAPI"]["defaultMode"] = json!(420);
-                volume["downwardAPI"]["items"][0]["fieldRef"]["apiVersion"] = json!("v1");
-            }
-        }
-        spec
-    }
 
     #[test]
-    fn what_was_injected_is_known_again_whatever_others_add_beside_it() {
-        let ours = sidecar().fingerprint();
-        let mut spec = injected();
-        assert_eq!(Fingerprint::read(&spec), ours);
-        let agent = &mut spec["initContainers"][0];
-        let variables = agent["env"].as_array_mut().unwrap();
-        variables.push(json!({"name": "OTEL_SERVICE_NAME", "value": "web"}));
-        let mounts = agent["volumeMounts"].as_array_mut().unwrap();
-        mounts.push(json!({"name": "kube-api-access-x7k2p", "mountPath": "/tokens"}));
-        spec["volumes"].as_array_mut().unwrap().reverse();
-        assert_eq!(Fingerprint::read(&spec), ours);
-    }
-
-    #[test]
-    fn nothing_else_of_its_name_is_taken_for_it() {
-        let ours = sidecar().fingerprint();
-        let changes: [fn(&mut Value); 9] = [
-            |spec| spec["initContainers"][0]["image"] = json!("localhost/another:v1"),
-            |spec| spec["initContainers"][0]["command"] = json!(["sleep"]),
-            |spec| spec["initContainers"][0]["args"] = json!(["--help"]),
-            |spec| spec["initContainers"][0]["envFrom"] = json!([{"secretRef": {"name": "s"}}]),
-            |spec| spec["initContainers"][0]["securityContext"]["runAsUser"] = json!(1000),
-            |spec| spec["initContainers"][0]["volumeMounts"][0]["subPathExpr"] = json!(""),
-            |spec| spec["initContainers"][0]["env"][1]["valueFrom"] = json!(null),
-            |spec| spec["volumes"][1]["hostPath"]["path"] = json!("/var/empty"),
-            |spec| spec["volumes"] = json!([]),
-        ];
-        for (number, change) in changes.into_iter().enumerate() {
-            let mut spec = injected();
-            change(&mut spec);
-            assert_ne!(Fingerprint::read(&spec), ours, "change {number}");
+    fn the_repository_of_an_image_is_its_name_without_tag_and_digest() {
+        for (image, name) in [
+            ("agent", "agent"),
+            ("agent:v1", "agent"),
+            ("localhost:5000/a/agent", "localhost:5000/a/agent"),
+            (
+                "localhost:5000/a/agent:v1@sha256:00",
+                "localhost:5000/a/agent",
+            ),
+            ("r.example.com/agent@sha256:00", "r.example.com/agent"),
+        ] {
+            assert_eq!(repository(image), name);
         }
-        let bare = json!({"containers": [{"name": "web"}]});
-        assert_ne!(Fingerprint::read(&bare), ours);
     }
 }

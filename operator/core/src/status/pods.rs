@@ -347,6 +347,9 @@ fn restarts(counted: &[Counted<'_>], standing: &BTreeMap<Id, Standing>) -> Vec<S
 
 fn obstructed(namespace: &str, workload: &Workload, obstacle: Obstacle) -> String {
     match obstacle {
+        Obstacle::InTemplate => format!(
+            "{workload} of namespace {namespace} has an agent in its template, which a restart would leave as it is: make its manifest anew with `katonic-logging inject`, or without one"
+        ),
         Obstacle::Paused => format!(
             "{workload} of namespace {namespace} is paused: `kubectl -n {namespace} rollout resume {workload}`"
         ),

@@ -135,15 +135,14 @@ impl Watched {
         self.configuration.one(names::WEBHOOK_CONFIGURATION)
     }
 
-    /// The namespaces whose pods the webhook gives another agent than this one.
-    pub fn former(&self, sidecar: &Sidecar) -> BTreeSet<String> {
-        let configured = self.configured().there();
-        configured
-            .filter(|one| {
-                let told = one.told.as_ref();
-                told.map(|told| &told.sidecar.revision) != Some(&sidecar.revision)
-            })
-            .map(|one| one.namespaces)
-            .unwrap_or_default()
+    /// What the webhook adds where that is not this agent, and the namespaces whose pods get it.
+    pub fn former(&self, sidecar: &Sidecar) -> Option<Former> {
+        let configured = self.configured().there()?;
+        let told = configured.told.as_ref();
+        let is_it = told.is_some_and(|told| told.sidecar.revision == sidecar.revision);
+        (!is_it).then_some(Former {
+            told: configured.told,
+            namespaces: configured.namespaces,
+        })
     }
 }
