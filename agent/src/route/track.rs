@@ -21,7 +21,7 @@ use crate::{
         Ready,
         filter::{RecordId, Scratch},
         multiline::{Joining, Multiline},
-        rate_limit::Passed,
+        trail::Memory,
     },
     reader::{AtEnd, Reader},
 };
@@ -308,7 +308,7 @@ pub(super) struct View<'a, I, P> {
     pub(super) filtered: bool,
     /// Gives the number of a file in the ids of its records.
     pub(super) id: I,
-    /// Gives what has passed the rate limits of a container.
+    /// Gives what is remembered of a container.
     pub(super) passed: P,
 }
 
@@ -316,7 +316,7 @@ pub(super) struct View<'a, I, P> {
 /// read any more, which is at least one. Gives how many are left out by the policy's filters.
 pub(super) fn for_each_unsent(
     tracks: &[Track],
-    view: &View<'_, impl Fn(&FileKey) -> u64, impl Fn(&str) -> Passed>,
+    view: &View<'_, impl Fn(&FileKey) -> u64, impl Fn(&str) -> Memory>,
     mut each: impl FnMut(FileNumber, Option<&Record<'_>>),
 ) -> u64 {
     let mut scratch = Scratch::default();
@@ -325,7 +325,7 @@ pub(super) fn for_each_unsent(
         .then(|| view.ready.sieve(&mut scratch, usize::MAX))
         .flatten();
     let mut ids: HashMap<FileNumber, u64> = HashMap::new();
-    let mut limited: (&str, Passed) = Default::default();
+    let mut limited: (&str, Memory) = Default::default();
     let joining = view.ready.joining();
     let mut buffer = Vec::new();
     let mut begun = None;
