@@ -54,7 +54,15 @@ pub struct Output {
 impl Output {
     /// Shows how far it has come of so many bytes where somebody sees that, and does not see the lines themselves.
     pub fn new(bytes: u64) -> Self {
-        let is_seen = io::stderr().is_terminal() && !io::stdout().is_terminal();
+        Self::seen(bytes, io::stderr().is_terminal() && !io::stdout().is_terminal())
+    }
+
+    /// The same where no line is shown before the end.
+    pub fn of_result(bytes: u64) -> Self {
+        Self::seen(bytes, io::stderr().is_terminal())
+    }
+
+    fn seen(bytes: u64, is_seen: bool) -> Self {
         let bar = is_seen.then(|| {
             let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
             if let Ok(style) =
@@ -78,6 +86,11 @@ impl Output {
     pub fn write(&mut self, rendered: &Rendered) -> Result<(), Error> {
         self.lines += 1;
         Ok(self.stdout.write_all(&rendered.bytes)?)
+    }
+
+    /// A line was read that is not shown.
+    pub fn pass(&mut self) {
+        self.lines += 1;
     }
 
     /// Makes seen what was written.
