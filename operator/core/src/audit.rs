@@ -8,11 +8,13 @@
 
 mod candidate;
 mod event;
+mod events;
 mod policy;
 mod status;
 mod tracker;
 
 pub use candidate::Candidate;
+pub use events::due;
 pub use event::{EventName, InvalidEventName, Vocabulary};
 pub use policy::{Policy, validate};
 pub use status::{Facts, summarize};

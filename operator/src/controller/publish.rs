@@ -264,6 +264,7 @@ impl Publisher {
         let candidates = sources.audit_policies.all().unwrap_or_default();
         let pace = Pace::new(candidates.len(), known.survey);
         let unreadable = &self.unreadable_audit;
+        let mut due = None;
         let changed = candidates.into_values().filter_map(|mut candidate| {
             // One that cannot be read has no status that can: what was written is remembered instead.
             if candidate.policy.is_err() && candidate.status.is_none() {
@@ -300,10 +301,10 @@ impl Publisher {
                 },
             };
             let status = audit::summarize(&candidate, facts, seconds);
+            due = due.into_iter().chain(audit::due(&status, seconds)).min();
             (candidate.status.as_ref() != Some(&status)).then_some((candidate, status))
         });
         let mut changed: Vec<(audit::Candidate, AuditPolicyStatus)> = changed.collect();
-        let mut due = None;
         changed.retain(|(candidate, status)| {
             let before = candidate.status.as_ref();
             let difference = before.map(|before| Difference::between(before, status));
