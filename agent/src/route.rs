@@ -47,7 +47,12 @@ use crate::{
     encode::{Heads, Origin},
     files::{Content, Files, LogFile},
     pod::{self, Labels, Pod},
-    process::{NotReady, Processing, Ready, Waits, filter::Scratch, rate_limit::Passed, trail::{Memory, Trail}},
+    process::{
+        NotReady, Processing, Ready, Waits,
+        filter::Scratch,
+        rate_limit::Passed,
+        trail::{Memory, Trail},
+    },
     reader::{AtEnd, Reached},
     sink::packing::Packing,
     timestamp::Timestamp,

@@ -399,7 +399,12 @@ fn the_schema_and_the_agent_agree_about_the_same_lines() -> Result<()> {
     ] {
         with("time", time.into(), is_good);
     }
-    for (member, longest) in [("id", 128), ("actor", 255), ("target", 255), ("project", 255)] {
+    for (member, longest) in [
+        ("id", 128),
+        ("actor", 255),
+        ("target", 255),
+        ("project", 255),
+    ] {
         with(member, "ä".repeat(longest).into(), true);
         with(member, "ä".repeat(longest + 1).into(), false);
         with(member, "".into(), false);
@@ -415,7 +420,9 @@ fn the_schema_and_the_agent_agree_about_the_same_lines() -> Result<()> {
     ] {
         with("details", details, is_good);
     }
-    for member in ["event", "time", "id", "actor", "target", "project", "details"] {
+    for member in [
+        "event", "time", "id", "actor", "target", "project", "details",
+    ] {
         let mut event = event(0);
         event.as_object_mut().context("no object")?.remove(member);
         table.push((event, matches!(member, "project" | "details")));
@@ -433,7 +440,11 @@ fn the_schema_and_the_agent_agree_about_the_same_lines() -> Result<()> {
             audit: None,
         };
         let read = audit::read(&record);
-        assert_eq!(matches!(read, Line::Event(_)), is_good, "the agent: {line}: {read:?}");
+        assert_eq!(
+            matches!(read, Line::Event(_)),
+            is_good,
+            "the agent: {line}: {read:?}"
+        );
         assert_eq!(validator.is_valid(&event), is_good, "the schema: {line}");
     }
     Ok(())

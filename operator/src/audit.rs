@@ -29,9 +29,7 @@ pub async fn run(args: AuditArgs) -> ExitCode {
     match done {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
         // Whoever reads has seen enough, and has not seen the end.
-        Err(Failure::Output(show::Error::Closed)) => {
-            ExitCode::from(Verdict::Damaged.exit_code())
-        }
+        Err(Failure::Output(show::Error::Closed)) => ExitCode::from(Verdict::Damaged.exit_code()),
         Err(failure) => {
             say(&failure.to_string());
             ExitCode::FAILURE

@@ -104,9 +104,7 @@ impl Link {
         };
         let mut hash = [0; 32];
         for (at, byte) in hash.iter_mut().enumerate() {
-            let (high, low) = digit(2 * at)
-                .zip(digit(2 * at + 1))
-                .ok_or_else(invalid)?;
+            let (high, low) = digit(2 * at).zip(digit(2 * at + 1)).ok_or_else(invalid)?;
             *byte = u8::try_from(high << 4 | low).map_err(|_| invalid())?;
         }
         if chain.len() != 64 {
@@ -176,7 +174,10 @@ mod tests {
         }
         for chain in ["", "00", &"g".repeat(64), &"a".repeat(65), &"ä".repeat(32)] {
             let error = Link::read(1, chain).unwrap_err().to_string();
-            assert!(error.ends_with("is no chain: it has 64 digits of hex"), "{error}");
+            assert!(
+                error.ends_with("is no chain: it has 64 digits of hex"),
+                "{error}"
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     CHAIN, CUT, FAULT, Origin, SEQUENCE,
     content::{Content, utf8_prefix},
     fields,
-    json::{inside, write_escaped, write_audit},
+    json::{inside, write_audit, write_escaped},
 };
 use crate::{assemble::Record, batch::Frame, cri::Stream, timestamp::write_decimal};
 

@@ -7,7 +7,7 @@ use super::{
     Origin,
     content::Content,
     fields,
-    json::{inside, write_escaped, write_audit, write_on_one_line},
+    json::{inside, write_audit, write_escaped, write_on_one_line},
 };
 use crate::{assemble::Record, batch::Frame, cri::Stream, timestamp::write_decimal};
 

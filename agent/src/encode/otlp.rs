@@ -55,7 +55,10 @@ fn resource<'a>(origin: &Origin<'a>) -> Vec<(String, Attribute<'a>)> {
         Attribute::Number(origin.restart.into()),
     ));
     for (label, value) in origin.labels {
-        all.push((format!("k8s.pod.label.{label}"), Attribute::Text(value.into())));
+        all.push((
+            format!("k8s.pod.label.{label}"),
+            Attribute::Text(value.into()),
+        ));
     }
     all
 }

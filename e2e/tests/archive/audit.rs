@@ -210,10 +210,17 @@ async fn the_chain_goes_on_over_ends_of_the_agent_restarts_of_the_tracker_and_an
     let mut restarts = BTreeSet::new();
     for (line, place) in listed.stdout.lines().zip(&places) {
         let event: Value = serde_json::from_str(line)?;
-        assert_eq!((&event["sequence"], &event["chain"]), (&json!(place.0), &json!(place.1)));
+        assert_eq!(
+            (&event["sequence"], &event["chain"]),
+            (&json!(place.0), &json!(place.1))
+        );
         restarts.insert(event["restart"].as_u64());
     }
-    assert_eq!(restarts, [Some(0), Some(1), Some(2)].into(), "it says that the tracker was restarted");
+    assert_eq!(
+        restarts,
+        [Some(0), Some(1), Some(2)].into(),
+        "it says that the tracker was restarted"
+    );
     Ok(())
 }
 
@@ -313,9 +320,15 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
         opened.put(&store.minio).await?;
         let said = verify().await?;
         assert_eq!(said.code, Some(4), "{said:?}");
-        assert!(said.stdout.lines().any(|line| line.starts_with(&finding)), "{finding}: {said:?}");
+        assert!(
+            said.stdout.lines().any(|line| line.starts_with(&finding)),
+            "{finding}: {said:?}"
+        );
         let (last, _) = said.verdict();
-        assert!(last.starts_with(summary) && last.ends_with("chain broken"), "{summary}: {said:?}");
+        assert!(
+            last.starts_with(summary) && last.ends_with("chain broken"),
+            "{summary}: {said:?}"
+        );
     }
     original.put(&store.minio).await?;
     // A whole object, between two others and at the end of the first run.
@@ -326,13 +339,22 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
     for key in [objects[1], objects[last_of_run]] {
         let opened = Opened::of(&store.minio, key).await?;
         let path = format!("/{BUCKET}/{key}");
-        let deleted = store.minio.request(&Method::DELETE, &path, "", Bytes::new()).await?;
+        let deleted = store
+            .minio
+            .request(&Method::DELETE, &path, "", Bytes::new())
+            .await?;
         ensure!(deleted.status == 204, "HTTP {}", deleted.status);
         let said = verify().await?;
-        let (first, last) = (number(&opened.lines[0])?, number(&opened.lines[opened.lines.len() - 1])?);
+        let (first, last) = (
+            number(&opened.lines[0])?,
+            number(&opened.lines[opened.lines.len() - 1])?,
+        );
         let finding = format!("events {first} to {last} are missing, ");
         assert_eq!(said.code, Some(4), "{said:?}");
-        assert!(said.stdout.lines().any(|line| line.starts_with(&finding)), "{finding}: {said:?}");
+        assert!(
+            said.stdout.lines().any(|line| line.starts_with(&finding)),
+            "{finding}: {said:?}"
+        );
         opened.put(&store.minio).await?;
     }
     Ok(())
@@ -351,12 +373,23 @@ async fn events_are_listed_by_name_actor_target_and_time() -> Result<()> {
         Said::of(&store.minio, &auditor, &arguments).await
     };
     let nothing = list(&[]).await?;
-    assert_eq!((nothing.code, &*nothing.stdout), (Some(5), ""), "{nothing:?}");
+    assert_eq!(
+        (nothing.code, &*nothing.stdout),
+        (Some(5), ""),
+        "{nothing:?}"
+    );
     let verified = Said::of(&store.minio, &auditor, &["verify"]).await?;
-    assert_eq!(verified.verdict(), ("nothing: no events in this time", Some(5)));
+    assert_eq!(
+        verified.verdict(),
+        ("nothing: no events in this time", Some(5))
+    );
     written(&store, EVENTS).await?;
     let all = list(&[]).await?;
-    assert_eq!((all.code, all.stdout.lines().count()), (Some(0), EVENTS + 1), "{all:?}");
+    assert_eq!(
+        (all.code, all.stdout.lines().count()),
+        (Some(0), EVENTS + 1),
+        "{all:?}"
+    );
     assert!(all.stdout.starts_with("TIME "), "{all:?}");
     let mine = list(&["--event", "ModelArchived", "--actor", "ada", "-o", "json"]).await?;
     let targets: Vec<String> = mine
@@ -379,9 +412,17 @@ async fn events_are_listed_by_name_actor_target_and_time() -> Result<()> {
     ] {
         assert_eq!(list(flags).await?.code, Some(code), "{flags:?}");
     }
-    let missing = Said::of(&store.minio, &auditor, &["verify", "--against", "/nonexistent/file"]).await?;
+    let missing = Said::of(
+        &store.minio,
+        &auditor,
+        &["verify", "--against", "/nonexistent/file"],
+    )
+    .await?;
     assert_eq!(missing.code, Some(1), "{missing:?}");
-    assert!(missing.stderr.contains("/nonexistent/file cannot be read"), "{missing:?}");
+    assert!(
+        missing.stderr.contains("/nonexistent/file cannot be read"),
+        "{missing:?}"
+    );
     Ok(())
 }
 
@@ -396,12 +437,17 @@ async fn the_documented_script_follows_the_chain_and_sees_a_change() -> Result<(
     let (_, script) = documentation
         .split_once("```python\n")
         .context("no script is documented")?;
-    let (script, _) = script.split_once("```").context("the script does not end")?;
+    let (script, _) = script
+        .split_once("```")
+        .context("the script does not end")?;
     written(&store, EVENTS).await?;
     let folder = tempfile::tempdir()?;
     for key in store.minio.keys(BUCKET, "logs/audit/").await? {
         let path = format!("/{BUCKET}/{key}");
-        let answer = store.minio.request(&Method::GET, &path, "", Bytes::new()).await?;
+        let answer = store
+            .minio
+            .request(&Method::GET, &path, "", Bytes::new())
+            .await?;
         let file = folder.path().join(key.trim_start_matches("logs/"));
         std::fs::create_dir_all(file.parent().context("no folder")?)?;
         std::fs::write(file, &answer.body)?;
@@ -428,11 +474,16 @@ async fn the_documented_script_follows_the_chain_and_sees_a_change() -> Result<(
         return Ok(());
     };
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines.len() == 1 && lines[0].contains(": 100 events, "), "{said}");
+    assert!(
+        lines.len() == 1 && lines[0].contains(": 100 events, "),
+        "{said}"
+    );
     let objects = store.minio.keys(BUCKET, "logs/audit/").await?;
     let object = objects.first().context("no object")?;
     let mut opened = Opened::of(&store.minio, object).await?;
-    opened.lines[1] = opened.lines[1].replace("ada", "eve").replace("grace", "eve");
+    opened.lines[1] = opened.lines[1]
+        .replace("ada", "eve")
+        .replace("grace", "eve");
     let file = folder.path().join(object.trim_start_matches("logs/"));
     std::fs::write(file, opened.packed()?)?;
     let said = run().await?.unwrap_or_default();

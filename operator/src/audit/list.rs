@@ -92,9 +92,10 @@ impl List {
     async fn merge(&mut self, mut sources: Vec<Source>) -> Result<(), Failure> {
         let mut heap: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
         let begins: Vec<(usize, Option<Timestamp>)> = if sources.len() > MANY {
-            let begins = stream::iter(sources.iter().enumerate()).map(|(index, source)| async move {
-                Ok::<_, Failure>((index, source.begins().await?))
-            });
+            let begins =
+                stream::iter(sources.iter().enumerate()).map(|(index, source)| async move {
+                    Ok::<_, Failure>((index, source.begins().await?))
+                });
             begins.buffer_unordered(AT_ONCE).try_collect().await?
         } else {
             (0..sources.len()).map(|index| (index, None)).collect()

@@ -115,7 +115,10 @@ fn wanted(mut runs: Vec<Run>, window: Window) -> (VecDeque<(Run, Since)>, bool) 
     let is_old = |object: &&Object| object.stored < from;
     let has_old = |run: &Run| run.objects.iter().any(|object| object.stored < from);
     let Some(at) = runs.iter().rposition(has_old) else {
-        return (runs.into_iter().map(|run| (run, since(from))).collect(), false);
+        return (
+            runs.into_iter().map(|run| (run, since(from))).collect(),
+            false,
+        );
     };
     let runs = runs.split_off(at);
     let newest = runs[0].objects.iter().filter(is_old);

@@ -226,7 +226,10 @@ fn differences(compared: &Compared) -> Vec<String> {
         }
     }
     for (count, what) in [
-        (compared.nameless, "lines of the copy name no record and are not compared"),
+        (
+            compared.nameless,
+            "lines of the copy name no record and are not compared",
+        ),
         (
             compared.undated,
             "records of the copy are not among those of this time, and do not say when they were written",

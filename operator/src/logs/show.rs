@@ -54,7 +54,10 @@ pub struct Output {
 impl Output {
     /// Shows how far it has come of so many bytes where somebody sees that, and does not see the lines themselves.
     pub fn new(bytes: u64) -> Self {
-        Self::seen(bytes, io::stderr().is_terminal() && !io::stdout().is_terminal())
+        Self::seen(
+            bytes,
+            io::stderr().is_terminal() && !io::stdout().is_terminal(),
+        )
     }
 
     /// The same where no line is shown before the end.

@@ -116,7 +116,11 @@ fn another_choice_of_events_is_no_gap() {
     };
     assert_eq!(told(&agent.route), expected);
     agent.restart(&log);
-    assert_eq!(told(&agent.route), expected, "the next agent tells the same");
+    assert_eq!(
+        told(&agent.route),
+        expected,
+        "the next agent tells the same"
+    );
     let log = Log::new();
     assert_eq!(Agent::new(&log, plain()).route.audit_report(then), None);
 }

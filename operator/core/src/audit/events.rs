@@ -145,14 +145,20 @@ mod tests {
     fn after_a_while_without_any_event_it_is_told() {
         let none = delivery(events(None));
         let first = seen(&told(None, None), &none, at(0));
-        assert_eq!((first.state, first.reason), (State::Unknown, Reason::NoEventsYet));
+        assert_eq!(
+            (first.state, first.reason),
+            (State::Unknown, Reason::NoEventsYet)
+        );
         let waiting = told(Some((first, 0)), None);
         let status = waiting.status.as_ref().unwrap();
         assert_eq!(due(status, at(1)), Some(at(900)));
         assert_eq!(due(status, at(900)), None);
         assert_eq!(seen(&waiting, &none, at(899)).reason, Reason::NoEventsYet);
         let long = seen(&waiting, &none, at(900));
-        assert_eq!((long.state, long.reason), (State::False, Reason::NoEventsSeen));
+        assert_eq!(
+            (long.state, long.reason),
+            (State::False, Reason::NoEventsSeen)
+        );
         let long = told(Some((long, 900)), None);
         assert_eq!(seen(&long, &none, at(901)).reason, Reason::NoEventsSeen);
         assert_eq!(due(long.status.as_ref().unwrap(), at(901)), None);
@@ -167,7 +173,10 @@ mod tests {
         let waiting = seen(&told(None, None), &delivery(events(None)), at(0));
         let waiting = told(Some((waiting, 0)), None);
         let unknown = seen(&waiting, &older, at(10_000));
-        assert_eq!((unknown.state, unknown.reason), (State::Unknown, Reason::AgentsUnknown));
+        assert_eq!(
+            (unknown.state, unknown.reason),
+            (State::Unknown, Reason::AgentsUnknown)
+        );
     }
 
     #[test]
@@ -194,7 +203,10 @@ mod tests {
             })
         };
         let answer = seen(&told(None, None), &faulty(Some(1)), at(2));
-        assert_eq!((answer.state, answer.reason), (State::True, Reason::EventsFaulty));
+        assert_eq!(
+            (answer.state, answer.reason),
+            (State::True, Reason::EventsFaulty)
+        );
         assert!(answer.message.starts_with("Rejected 3: missing actor; "));
         let answer = seen(&told(None, None), &faulty(None), at(2));
         assert_eq!(answer.state, State::False);

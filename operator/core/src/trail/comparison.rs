@@ -249,7 +249,9 @@ mod tests {
     const ID: &str = "00000000deadbeef-100";
 
     fn record(number: u64) -> String {
-        lines(number).remove(usize::try_from(number).unwrap() - 1).replace("f00d-", "000000000000f00d-")
+        lines(number)
+            .remove(usize::try_from(number).unwrap() - 1)
+            .replace("f00d-", "000000000000f00d-")
     }
 
     fn compare(records: &[String], copy: &[String], window: Window) -> Compared {
@@ -276,7 +278,10 @@ mod tests {
         let told = |line: &str| Told::read(line).unwrap();
         let text = r#"{"audit":1,"a":"]"}"#;
         let message = told(&syslog(ID, "", text));
-        assert_eq!((&*message.id, message.said), (ID, Some(Fingerprint::of(text))));
+        assert_eq!(
+            (&*message.id, message.said),
+            (ID, Some(Fingerprint::of(text)))
+        );
         assert_eq!(message.time, "2026-11-30T09:12:02.5Z".parse().ok());
         let part = told(&syslog(ID, "\" part=\"1\" parts=\"2", "half"));
         assert_eq!((&*part.id, part.said), (ID, None));
@@ -294,7 +299,14 @@ mod tests {
         assert_eq!(told(&stored.to_string()).said, Some(Fingerprint::of(text)));
         let stored = json!({"structured-data": data, "msg": text});
         assert_eq!(told(&stored.to_string()).said, None);
-        for nothing in ["", "a line", "{}", "[1]", "{\"a\":", "[k8s@1 pod=\"x\"] text"] {
+        for nothing in [
+            "",
+            "a line",
+            "{}",
+            "[1]",
+            "{\"a\":",
+            "[k8s@1 pod=\"x\"] text",
+        ] {
             assert!(Told::read(nothing).is_none(), "{nothing}");
         }
     }
@@ -304,7 +316,10 @@ mod tests {
         let records: Vec<String> = (1..=4).map(record).collect();
         assert_eq!(
             compare(&records, &records, Window::default()),
-            Compared { both: 4, ..Compared::default() }
+            Compared {
+                both: 4,
+                ..Compared::default()
+            }
         );
         let mut copy = records.clone();
         copy[1] = copy[1].replace("ada", "eve");
@@ -315,7 +330,10 @@ mod tests {
         assert_eq!(compared.missing.told, ["000000000000f00d-300"]);
         assert_eq!(compared.only.told, ["000000000000f00d-700"]);
         assert_eq!(compared.different.told, ["000000000000f00d-200"]);
-        assert_eq!((compared.both, compared.again, compared.nameless), (3, 1, 1));
+        assert_eq!(
+            (compared.both, compared.again, compared.nameless),
+            (3, 1, 1)
+        );
         assert_eq!(compared.differing(), 3);
     }
 
@@ -329,7 +347,10 @@ mod tests {
         let copy: Vec<String> = (1..=3).map(record).collect();
         assert_eq!(
             compare(&records, &copy, window),
-            Compared { both: 1, ..Compared::default() }
+            Compared {
+                both: 1,
+                ..Compared::default()
+            }
         );
         let undated = [format!(r#"{{"properties":{{"record_id":"{ID}"}}}}"#)];
         let compared = compare(&[], &undated, window);

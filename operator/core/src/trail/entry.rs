@@ -96,8 +96,8 @@ impl<'a> Entry<'a> {
     /// When it is no record; what the line says is not repeated.
     pub fn read(line: &'a [u8]) -> Result<Self, InvalidRecord> {
         let Record { time, message, .. } = Record::read(line)?;
-        let stored: Stored<'a> = serde_json::from_slice(line)
-            .map_err(|error| InvalidRecord::Json(error.to_string()))?;
+        let stored: Stored<'a> =
+            serde_json::from_slice(line).map_err(|error| InvalidRecord::Json(error.to_string()))?;
         // A place that cannot be read is none.
         let link = stored.sequence.zip(stored.chain);
         let link = link.and_then(|(sequence, chain)| Link::read(sequence, &chain).ok());
@@ -184,7 +184,9 @@ pub(super) mod tests {
         let entry = |line: &'static str| Entry::read(line.as_bytes()).unwrap();
         let without = entry(r#"{"time":"2026-11-30T09:12:44Z","message":"x"}"#);
         assert_eq!((without.link, without.event()), (None, Event::default()));
-        let bad = entry(r#"{"time":"2026-11-30T09:12:44Z","sequence":1,"chain":"x","message":"{\"actor\":[1],\"target\":\"t\"}"}"#);
+        let bad = entry(
+            r#"{"time":"2026-11-30T09:12:44Z","sequence":1,"chain":"x","message":"{\"actor\":[1],\"target\":\"t\"}"}"#,
+        );
         assert_eq!(bad.link, None);
         let event = bad.event();
         assert_eq!((&*event.actor, &*event.target), ("", "t"));

@@ -69,9 +69,15 @@ pub fn place(
     });
     let Some(first) = places.first().cloned() else {
         let which = match (policy, sink) {
-            (Some(policy), Some(sink)) => format!("AuditPolicy {policy} has no sink {sink} of the kind objectStorage"),
-            (Some(policy), None) => format!("AuditPolicy {policy} has no sink of the kind objectStorage"),
-            (None, Some(sink)) => format!("no AuditPolicy has a sink {sink} of the kind objectStorage"),
+            (Some(policy), Some(sink)) => {
+                format!("AuditPolicy {policy} has no sink {sink} of the kind objectStorage")
+            }
+            (Some(policy), None) => {
+                format!("AuditPolicy {policy} has no sink of the kind objectStorage")
+            }
+            (None, Some(sink)) => {
+                format!("no AuditPolicy has a sink {sink} of the kind objectStorage")
+            }
             (None, None) => "no AuditPolicy has a sink of the kind objectStorage".to_owned(),
         };
         return Err(Unplaced::NoArchive(which));
@@ -103,7 +109,8 @@ mod tests {
 
     #[test]
     fn the_only_record_needs_no_name() {
-        let siem = json!({"name": "siem", "syslog": {"host": "siem.example.com", "transport": "TLS"}});
+        let siem =
+            json!({"name": "siem", "syslog": {"host": "siem.example.com", "transport": "TLS"}});
         let policies = [
             policy("a", &json!([siem, bucket("record", "audit")])),
             policy("b", &json!([bucket("copy", "audit")])),
@@ -120,7 +127,10 @@ mod tests {
     #[test]
     fn which_record_is_meant_is_asked_where_it_is_not_clear() {
         let policies = [
-            policy("a", &json!([bucket("one", "audit"), bucket("two", "other")])),
+            policy(
+                "a",
+                &json!([bucket("one", "audit"), bucket("two", "other")]),
+            ),
             policy("b", &json!([bucket("one", "audit")])),
         ];
         let refused = |policy, sink| {
@@ -134,8 +144,14 @@ mod tests {
         assert_eq!(place(&policies, Some("b"), None).unwrap().sink, "one");
         assert_eq!(place(&policies, None, Some("one")).unwrap().policy, "a");
         assert!(refused(Some("c"), None).starts_with("there is no AuditPolicy c"));
-        assert!(refused(Some("b"), Some("two")).starts_with("AuditPolicy b has no sink two of the kind"));
+        assert!(
+            refused(Some("b"), Some("two"))
+                .starts_with("AuditPolicy b has no sink two of the kind")
+        );
         let none = place(&[], None, None).unwrap_err().to_string();
-        assert!(none.starts_with("no AuditPolicy has a sink") && none.contains("--bucket"), "{none}");
+        assert!(
+            none.starts_with("no AuditPolicy has a sink") && none.contains("--bucket"),
+            "{none}"
+        );
     }
 }

@@ -187,7 +187,10 @@ mod tests {
         assert!(shown(&forged).contains("eve\u{fffd}2026 \u{fffd}[2J"));
         let faulty = r#"{"time":"2026-11-30T09:12:44Z","audit_fault":"missing actor","fields":{"audit":1,"event":"ModelCreated","target":"t"}}"#;
         let shown = shown(faulty);
-        assert!(shown.starts_with("2026-11-30T09:12:44Z      (missing actor)             -"), "{shown}");
+        assert!(
+            shown.starts_with("2026-11-30T09:12:44Z      (missing actor)             -"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -196,7 +199,10 @@ mod tests {
         let entry = Entry::read(lines[1].as_bytes()).unwrap();
         let json: Value = serde_json::from_str(&as_json(&entry)).unwrap();
         assert_eq!(json["event"]["target"], "model-2");
-        assert_eq!((&json["sequence"], &json["pod"]), (&json!(2), &json!("tracker-1")));
+        assert_eq!(
+            (&json["sequence"], &json["pod"]),
+            (&json!(2), &json!("tracker-1"))
+        );
         assert_eq!(json["chain"], entry.link.unwrap().chain());
     }
 }

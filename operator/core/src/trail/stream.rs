@@ -279,7 +279,11 @@ mod tests {
     }
 
     fn told(lines: &[String]) -> Vec<String> {
-        follow(lines).told().iter().map(ToString::to_string).collect()
+        follow(lines)
+            .told()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -307,12 +311,19 @@ mod tests {
 
     #[test]
     fn what_was_changed_is_named_and_nothing_else_is() {
-        for (from, to) in [("ada", "eve"), ("f00d-400", "f00d-401"), ("\"e-4\"", "\"e-5\"")] {
+        for (from, to) in [
+            ("ada", "eve"),
+            ("f00d-400", "f00d-401"),
+            ("\"e-4\"", "\"e-5\""),
+        ] {
             let mut changed = lines(9);
             changed[3] = changed[3].replace(from, to);
             let told = told(&changed);
             assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].starts_with("changed: event 4, record f00d-40"), "{told:?}");
+            assert!(
+                told[0].starts_with("changed: event 4, record f00d-40"),
+                "{told:?}"
+            );
         }
     }
 
@@ -330,7 +341,10 @@ mod tests {
             inserted.insert(at, forged(sequence));
             let told = told(&inserted);
             let expected = format!("inserted: event {sequence}, record f00d-7700");
-            assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?}");
+            assert!(
+                told.len() == 1 && told[0].starts_with(&expected),
+                "{told:?}"
+            );
         }
         let mut twice = lines(9);
         twice.insert(4, twice[3].clone());
@@ -346,8 +360,15 @@ mod tests {
         let mut swapped = lines(9);
         swapped.swap(3, 4);
         let findings = follow(&swapped);
-        assert_eq!((findings.moved, findings.missing, findings.changed), (1, 0, 0));
-        assert!(findings.told()[0].to_string().starts_with("out of order: event 4, "));
+        assert_eq!(
+            (findings.moved, findings.missing, findings.changed),
+            (1, 0, 0)
+        );
+        assert!(
+            findings.told()[0]
+                .to_string()
+                .starts_with("out of order: event 4, ")
+        );
         let mut moved = lines(9);
         let event = moved.remove(1);
         moved.push(event);
@@ -392,7 +413,10 @@ mod tests {
             }
             stream.recorded(recorded);
             let told = stream.finish();
-            told.told().iter().map(ToString::to_string).collect::<Vec<_>>()
+            told.told()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
         };
         assert!(follow(&all, last).is_empty());
         assert_eq!(

@@ -119,10 +119,7 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            Entry, Stream,
-            entry::tests::lines,
-        },
+        super::{Entry, Stream, entry::tests::lines},
         *,
     };
 
