@@ -2,7 +2,7 @@
 
 use crate::{
     cri::{Line, Stream},
-    process::audit::{Fault, Verdict, is_meant},
+    process::audit::{Audited, Fault, Verdict, is_meant},
     timestamp::Timestamp,
 };
 
@@ -30,15 +30,15 @@ pub struct Record<'a> {
     /// Whether it is a further part of a line that is meant as an audit event.
     pub continued: bool,
     /// What it is to an audit policy; none: nothing was asked of it.
-    pub audit: Option<Verdict>,
+    pub audit: Option<Audited>,
 }
 
 impl Record<'_> {
     /// Why it is no audit event, though it is meant as one.
     pub fn fault(&self) -> Option<Fault> {
-        match self.audit {
-            Some(Verdict::Faulty(fault)) => Some(fault),
-            Some(Verdict::Event) | None => None,
+        match self.audit?.verdict {
+            Verdict::Faulty(fault) => Some(fault),
+            Verdict::Event => None,
         }
     }
 }

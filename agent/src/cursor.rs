@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 pub use store::{Crash, LoadError, Store};
 
-use crate::{archive::ledger::Ledger, counts::Counts};
+use crate::{archive::ledger::Ledger, counts::Counts, process::trail::Trail};
 
 /// A place in a log file: everything that was complete before `next` is acknowledged.
 ///
@@ -147,6 +147,9 @@ pub struct Progress {
     pub files: Vec<(FileKey, Place)>,
     /// What was archived, where the sink is an archive.
     pub ledger: Ledger,
+    /// The audit events of each container, where the policy is about those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trails: Vec<(Arc<str>, Trail)>,
 }
 
 impl Progress {

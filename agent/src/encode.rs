@@ -21,8 +21,12 @@ use crate::{
 /// The field that says why a record is no audit event, though it is meant as one.
 const FAULT: &str = "audit_fault";
 
+/// The fields with the place of a record among the audit events of its container.
+const SEQUENCE: &str = "sequence";
+const CHAIN: &str = "chain";
+
 /// Appended to a record whose line goes on in the next one.
-const CONTINUES: &str = " [katonic-log-agent: line continues]";
+pub const CONTINUES: &str = " [katonic-log-agent: line continues]";
 
 /// Appended to a record that had to be cut because the sink takes no more.
 pub const CUT: &str = " [katonic-log-agent: line cut]";

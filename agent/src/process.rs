@@ -9,6 +9,7 @@ pub mod rate_limit;
 mod redact;
 mod sample;
 pub mod shelf;
+pub mod trail;
 
 use std::{path::Path, rc::Rc, time::Instant};
 

@@ -17,14 +17,14 @@ mod trouble;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::Path,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use katonic_log_config::{Execution, Filter, Policy, Sink, Target};
+use katonic_log_config::{Execution, Filter, Policy, Sink, Target, report::AuditReport};
 
 use away::{Away, may_have_grown};
 pub use condition::{Condition, Health, Reason};
@@ -50,9 +50,15 @@ use crate::{
     encode::{Heads, Origin},
     files::{Content, Files, LogFile},
     pod::{self, Labels, Pod},
-    process::{NotReady, Processing, Ready, Waits, filter::Scratch, rate_limit::Passed},
+    process::{
+        NotReady, Processing, Ready, Waits,
+        filter::Scratch,
+        rate_limit::Passed,
+        trail::{Memory, Trail},
+    },
     reader::{AtEnd, Reached},
     sink::packing::Packing,
+    timestamp::Timestamp,
 };
 
 /// Of so many files a route keeps what goes with their records, and what reads them; of more it makes that anew for each
@@ -168,10 +174,10 @@ pub struct Route {
     sink: RefCell<Sink>,
     packing: RefCell<Packing>,
     processing: RefCell<Rc<Processing>>,
-    /// What has passed the rate limits of each container, as far as it is acknowledged.
-    passed: RefCell<HashMap<Arc<str>, Passed>>,
+    /// What is remembered of each container, as far as it is acknowledged.
+    passed: RefCell<HashMap<Arc<str>, Memory>>,
     /// The same, as far as it is read.
-    passing: RefCell<HashMap<Arc<str>, Passed>>,
+    passing: RefCell<HashMap<Arc<str>, Memory>>,
     counts: Cell<Counts>,
     condition: RefCell<Condition>,
     /// Whether something has happened of which the operator is to know at once.
@@ -205,12 +211,13 @@ impl Route {
         sink: Sink,
         progress: Progress,
     ) -> Self {
+        let passed = memories(progress.trails);
         Self {
             key,
             packing: RefCell::new(Packing::of(&sink)),
             processing: RefCell::new(processing),
-            passed: RefCell::default(),
-            passing: RefCell::default(),
+            passing: RefCell::new(passed.clone()),
+            passed: RefCell::new(passed),
             policy: RefCell::new(policy),
             sink: RefCell::new(sink),
             counts: Cell::new(progress.counts),
@@ -310,8 +317,10 @@ impl Route {
             self.packing.replace(Packing::of(sink));
             let before = self.processing.replace(Rc::clone(processing));
             if !Rc::ptr_eq(&before, processing) {
-                // Of other limits.
-                self.passed.take();
+                // Of other limits; the chain of what was sent goes on.
+                for memory in self.passed.borrow_mut().values_mut() {
+                    memory.limits = Passed::default();
+                }
             }
             self.policy.replace(policy.clone());
             let before = self.sink.replace(sink.clone());
@@ -755,7 +764,39 @@ impl Route {
             counts: self.counts.get(),
             files: reading.chain(parked).collect(),
             ledger: self.ledger.borrow().clone(),
+            trails: self.trails(),
         }
+    }
+
+    /// The audit events of each container that the sink has.
+    pub fn trails(&self) -> Vec<(Arc<str>, Trail)> {
+        let passed = self.passed.borrow();
+        let with_events = passed.iter().filter(|(_, memory)| !memory.trail.is_empty());
+        let mut trails: Vec<_> = with_events
+            .map(|(container, memory)| (Arc::clone(container), memory.trail.clone()))
+            .collect();
+        trails.sort_by(|one, other| one.0.cmp(&other.0));
+        trails
+    }
+
+    /// What the sink has of audit events at this time, where the policy is about those.
+    pub fn audit_report(&self, now: SystemTime) -> Option<AuditReport> {
+        self.policy.borrow().audit.as_ref()?;
+        let now = Timestamp::from(now).seconds;
+        let passed = self.passed.borrow();
+        let trails = || passed.values().map(|memory| &memory.trail);
+        let newest = trails().filter_map(|trail| trail.newest).max();
+        let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
+        for (fault, lines) in trails().flat_map(|trail| &trail.faults) {
+            *faults.entry(fault).or_default() += lines;
+        }
+        let most = faults.iter().max_by_key(|(_, lines)| **lines);
+        Some(AuditReport {
+            // What was written a moment ahead of this clock was written now.
+            last_event: newest.map(|newest| u64::try_from(now - newest).unwrap_or_default()),
+            faulty: faults.values().sum(),
+            fault: most.map(|(fault, _)| (*fault).to_owned()),
+        })
     }
 
     fn advance(&self, ends: &Ends) {
@@ -853,6 +894,18 @@ impl Route {
             id: id.number(),
         }
     }
+}
+
+/// What is remembered of each container after a restart.
+fn memories(trails: Vec<(Arc<str>, Trail)>) -> HashMap<Arc<str>, Memory> {
+    let memory = |trail| Memory {
+        trail,
+        ..Memory::default()
+    };
+    let trails = trails.into_iter();
+    trails
+        .map(|(container, trail)| (container, memory(trail)))
+        .collect()
 }
 
 /// What sets a log file apart from all others of all pods; the beginning of the id of its records.

@@ -123,7 +123,9 @@ fn offset(zone: &[u8]) -> Option<i64> {
     match *zone {
         [b'Z'] => Some(0),
         [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let seconds = two_digits(h1, h2)? * 3600 + two_digits(m1, m2)? * 60;
+            let hours = two_digits(h1, h2).filter(|hours| *hours < 24)?;
+            let minutes = two_digits(m1, m2).filter(|minutes| *minutes < 60)?;
+            let seconds = hours * 3600 + minutes * 60;
             Some(if sign == b'-' { -seconds } else { seconds })
         }
         _ => None,

@@ -5,7 +5,7 @@
     reason = "each printer column names its type"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,12 @@ use crate::{PodCount, Sink, SinkStatus};
         type_ = "string",
         json_path = ".status.tracker",
         description = "The ConfigMap that tells the event tracker."
+    ),
+    printcolumn(
+        name = "Last Event",
+        type_ = "date",
+        json_path = ".status.lastEventTime",
+        description = "How long ago the last audit event was written, to five minutes."
     ),
     printcolumn(
         name = "Delivering",
@@ -135,7 +141,8 @@ pub struct AuditPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted`, `TrackerConfigured`, with sinks also `SecretsResolved`, `Injected`, `RolledOut`, `Delivering` and
-    /// `RetentionEnforced`, and their conjunction `Ready`; `Reconciling` and `Stalled` only while true.
+    /// `RetentionEnforced`, and their conjunction `Ready`; `Reconciling` and `Stalled` only while true. With sinks also `EventsSeen`,
+    /// on which `Ready` does not depend.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -161,6 +168,10 @@ pub struct AuditPolicyStatus {
     /// Sinks that acknowledge what every agent sends them, of all sinks, as text: `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivering: Option<String>,
+    /// When the last audit event was written that a sink has, by its node's clock; written anew when it is five minutes later. None
+    /// without sinks: nobody looks for events then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_time: Option<Time>,
     /// Each sink of the policy.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -8,6 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use katonic_log_agent::{
+    assemble::{FileNumber, Record as AgentRecord},
+    cri,
+    process::audit::{self, Line},
+    timestamp::Timestamp,
+};
 use katonic_log_config::{Audit, Bundle, Filter, Parse, Pattern, Policy, Sink, SyslogTransport};
 use katonic_logging_e2e::{
     program,
@@ -338,5 +344,108 @@ async fn mixpanel_gets_every_event_once_and_what_it_refuses_is_counted() -> Resu
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .any(|line| line["rejected"] == 3 && line["delivered"] == expected.len());
     assert!(counted, "{said}");
+    Ok(())
+}
+
+/// The schema that trackers are tested with, and the agent that reads what they write, agree about every line.
+#[test]
+fn the_schema_and_the_agent_agree_about_the_same_lines() -> Result<()> {
+    let schema = program::workspace().join("manifests/audit-event.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema)?)?;
+    let validator = jsonschema::validator_for(&schema)?;
+    let mut table = vec![(event(0), true), (event(1), true)];
+    let mut with = |member: &str, value: Value, is_good: bool| {
+        let mut event = event(0);
+        event[member] = value;
+        table.push((event, is_good));
+    };
+    with("more", json!({"a": [null]}), true);
+    with("audit", json!(1.0), true);
+    for version in [json!(2), json!("1"), json!(true), json!([1])] {
+        with("audit", version, false);
+    }
+    for (name, is_good) in [
+        ("A", true),
+        (&*"A".repeat(63), true),
+        (&*"A".repeat(64), false),
+        ("Dataset2Deleted", true),
+        ("modelCreated", false),
+        ("Model Created", false),
+        ("Modèle", false),
+        ("ModelCreated\n", false),
+    ] {
+        with("event", name.into(), is_good);
+    }
+    for (time, is_good) in [
+        ("2026-11-30T09:12:44Z", true),
+        ("2026-11-30T09:12:44.123456789+05:30", true),
+        ("2016-12-31T23:59:60Z", true),
+        ("2026-11-30T09:12:44.Z", false),
+        ("2026-11-30T09:12:44.1234567890Z", false),
+        ("2026-11-30T09:12:44", false),
+        ("2026-11-30 09:12:44Z", false),
+        ("2026-11-30t09:12:44z", false),
+        ("2026-13-30T09:12:44Z", false),
+        ("2026-00-30T09:12:44Z", false),
+        ("2026-11-32T09:12:44Z", false),
+        ("2026-11-30T24:00:00Z", false),
+        ("2026-11-30T09:60:00Z", false),
+        ("2026-11-30T09:12:61Z", false),
+        ("2026-11-30T09:12:44+24:00", false),
+        ("2026-11-30T09:12:44+0530", false),
+        ("2026-11-30T09:12:44Z ", false),
+        ("yesterday", false),
+        ("", false),
+    ] {
+        with("time", time.into(), is_good);
+    }
+    for (member, longest) in [
+        ("id", 128),
+        ("actor", 255),
+        ("target", 255),
+        ("project", 255),
+    ] {
+        with(member, "ä".repeat(longest).into(), true);
+        with(member, "ä".repeat(longest + 1).into(), false);
+        with(member, "".into(), false);
+        with(member, json!(7), false);
+        with(member, Value::Null, member == "project");
+    }
+    for (details, is_good) in [
+        (json!({}), true),
+        (Value::Null, true),
+        (json!([]), false),
+        (json!("all"), false),
+        (json!(1), false),
+    ] {
+        with("details", details, is_good);
+    }
+    for member in [
+        "event", "time", "id", "actor", "target", "project", "details",
+    ] {
+        let mut event = event(0);
+        event.as_object_mut().context("no object")?.remove(member);
+        table.push((event, matches!(member, "project" | "details")));
+    }
+    for (event, is_good) in table {
+        let line = event.to_string();
+        let record = AgentRecord {
+            time: Timestamp::default(),
+            stream: cri::Stream::Stdout,
+            file: FileNumber::default(),
+            offset: 0,
+            content: line.as_bytes(),
+            continues: false,
+            continued: false,
+            audit: None,
+        };
+        let read = audit::read(&record);
+        assert_eq!(
+            matches!(read, Line::Event(_)),
+            is_good,
+            "the agent: {line}: {read:?}"
+        );
+        assert_eq!(validator.is_valid(&event), is_good, "the schema: {line}");
+    }
     Ok(())
 }

@@ -10,6 +10,7 @@ use katonic_logging_core::{external::External, names, webhook::configuration::Re
 
 use crate::{
     access::ClusterArgs,
+    audit::{self, AuditArgs},
     inject::{self, InjectArgs},
     logs::{self, LogsArgs},
 };
@@ -34,6 +35,9 @@ pub enum Command {
     /// Shows the log of an execution, from the archive and from its running pods, and whether it is complete.
     #[command(long_about = logs::ABOUT, after_help = logs::HELP)]
     Logs(Box<LogsArgs>),
+    /// Reads audit events back from their record: lists them, and proves that none is missing.
+    #[command(long_about = audit::ABOUT)]
+    Audit(Box<AuditArgs>),
     /// Answers API servers that ask about pods, until it is told to stop; for Kubernetes below 1.36.
     Webhook(WebhookArgs),
     /// Prints the custom resource definitions as YAML.

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod args;
+pub mod audit;
 mod bucket;
 pub mod cache;
 mod claim;

@@ -1,21 +1,24 @@
 //! `katonic-logging logs`: reads the log of an execution from its archive and from its pods, shows it, and says whether it is
 //! complete. What joins, and what is missing, is decided by the core.
 
-mod archived;
-mod args;
+pub(crate) mod archived;
+pub(crate) mod args;
 mod follow;
 mod merge;
-mod place;
+pub(crate) mod place;
 mod reader;
 mod running;
-mod show;
+pub(crate) mod show;
 mod source;
-mod store;
+pub(crate) mod store;
 
 use std::{process::ExitCode, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
-use katonic_logging_core::execution::{Standing, Summary, Verdict, location::Unlocated};
+use katonic_logging_core::{
+    execution::{Standing, Summary, Verdict, location::Unlocated},
+    trail::Unplaced,
+};
 
 use crate::access;
 use args::Place;
@@ -24,15 +27,17 @@ use reader::{Planned, Reader};
 use show::{Output, say};
 use source::Source;
 
-/// Why an execution's log cannot be shown.
+/// Why an archive cannot be shown.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Access(#[from] access::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
     Unlocated(#[from] Unlocated),
+    #[error(transparent)]
+    Unplaced(#[from] Unplaced),
     #[error(transparent)]
     Output(#[from] show::Error),
     #[error("{0}")]

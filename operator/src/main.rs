@@ -7,7 +7,7 @@ use clap::Parser;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
     args::{Args, Command},
-    controller, inject, logs, status, telemetry, webhook,
+    audit, controller, inject, logs, status, telemetry, webhook,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -22,19 +22,8 @@ fn main() -> anyhow::Result<ExitCode> {
                 .context("failed to start the runtime")?;
             Ok(runtime.block_on(status::run(args)))
         }
-        Command::Logs(args) => {
-            choose_crypto()?;
-            // Objects are fetched while others are unpacked.
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .context("failed to start the runtime")?;
-            let code = runtime.block_on(logs::run(*args));
-            // A stream that nobody reads any more must not hold up the end.
-            runtime.shutdown_background();
-            Ok(code)
-        }
+        Command::Logs(args) => read(logs::run(*args)),
+        Command::Audit(args) => read(audit::run(*args)),
         Command::Inject(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Crds => {
             let mut stdout = std::io::stdout().lock();
@@ -44,6 +33,21 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Runs what reads an archive.
+fn read(reading: impl Future<Output = ExitCode>) -> anyhow::Result<ExitCode> {
+    choose_crypto()?;
+    // Objects are fetched while others are unpacked.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let code = runtime.block_on(reading);
+    // A stream that nobody reads any more must not hold up the end.
+    runtime.shutdown_background();
+    Ok(code)
 }
 
 /// Runs what runs until it is told to stop.

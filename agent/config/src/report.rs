@@ -157,6 +157,24 @@ pub struct SinkReport {
     /// Whether it archives logs of an execution whose id nobody knows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unidentified: bool,
+    /// The audit events that it has, where the policy is about those; none also from an agent that does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReport>,
+}
+
+/// What there is of audit events in one pod.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AuditReport {
+    /// Age of the newest line with an event, in seconds; none: there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<u64>,
+    /// Lines that are meant as events and are not as the contract has them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub faulty: u64,
+    /// Why most of them are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// How a sink is doing, in one word.

@@ -1,6 +1,6 @@
 //! Gathers what the operator is told of this pod. Sends nothing.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use katonic_log_config::{
     Report,
@@ -148,5 +148,6 @@ fn sink_report(route: &Route, now: Instant, last: bool) -> SinkReport {
         last_loss: last_loss.map(age),
         fallback,
         unidentified: route.is_unidentified(),
+        audit: route.audit_report(SystemTime::now()),
     }
 }

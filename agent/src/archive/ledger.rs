@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use katonic_log_config::archive::Spot;
 
-use crate::pod::Pod;
+use crate::{pod::Pod, process::trail::Trail};
 
 /// What a route has archived.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -66,6 +66,9 @@ pub struct Run {
     pub followed: bool,
     /// Whether the completeness record is in the store and says all this.
     pub recorded: bool,
+    /// The audit events of the container up to here, where the policy is about those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trail: Option<Trail>,
 }
 
 /// What comes to a run with an object, or with what was read without one.
@@ -149,6 +152,7 @@ impl Run {
             begins,
             followed: false,
             recorded: false,
+            trail: None,
         }
     }
 
@@ -216,6 +220,7 @@ impl Run {
             first: self.first.clone(),
             last: self.last.clone(),
             sha256_chain: self.chain.clone(),
+            audit: self.trail.as_ref().map(|trail| trail.link),
         })?;
         json.push(b'\n');
         Ok(json)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::{Beginning, Cursors, FileKey, Place, Position, Progress, RouteKey, State};
-use crate::{archive::ledger::Ledger, counts::Counts};
+use crate::{archive::ledger::Ledger, counts::Counts, process::trail::Trail};
 
 /// As it is read: there can be many files, so theirs is the short form.
 #[derive(Deserialize)]
@@ -28,6 +28,8 @@ struct SavedRoute {
     files: Vec<SavedFile>,
     #[serde(default)]
     ledger: Ledger,
+    #[serde(default)]
+    trails: Vec<(Arc<str>, Trail)>,
 }
 
 /// The same as it is written, without a copy of what there are many of.
@@ -47,6 +49,8 @@ struct SavingRoute<'a> {
     files: SavingFiles<'a>,
     #[serde(skip_serializing_if = "is_empty")]
     ledger: &'a Ledger,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    trails: &'a [(Arc<str>, Trail)],
 }
 
 struct SavingFiles<'a>(&'a [(FileKey, Place)]);
@@ -58,6 +62,7 @@ impl Serialize for SavingRoutes<'_> {
             counts: progress.counts,
             files: SavingFiles(&progress.files),
             ledger: &progress.ledger,
+            trails: &progress.trails,
         }))
     }
 }
@@ -259,6 +264,7 @@ impl State {
                 counts: saved.counts,
                 files: saved.files.into_iter().map(Into::into).collect(),
                 ledger: saved.ledger,
+                trails: saved.trails,
             };
             (saved.route, progress)
         };
@@ -310,6 +316,8 @@ const DIGEST: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use katonic_log_config::audit::{Fingerprint, Link};
+
     use super::*;
 
     fn state(sequence: u64) -> State {
@@ -331,7 +339,13 @@ mod tests {
             done: true,
             declined: Some(9),
         };
+        let trail = Trail {
+            link: Link::default().next("f00d-0", &Fingerprint::of("{}")),
+            newest: Some(1_795_428_907),
+            faults: [("missing actor".into(), 3)].into(),
+        };
         let progress = Progress {
+            trails: vec![("web".into(), trail)],
             counts: Counts {
                 delivered: 3,
                 lost: 4,

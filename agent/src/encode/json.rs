@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::FAULT;
+use super::{CHAIN, FAULT, SEQUENCE};
 use crate::assemble::Record;
 
 /// How many bytes are looked at together: what the compiler turns into vector instructions.
@@ -24,14 +24,16 @@ pub fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends behind the last text of an object, before its closing quotation mark, why the record is no audit event, if it is meant as
-/// one.
-pub fn write_fault(record: &Record<'_>, out: &mut Vec<u8>) {
+/// Appends behind the last text of an object, before its closing quotation mark, what an audit policy adds to a record: its place
+/// among the events of its container, and why it is none, if it is meant as one.
+pub fn write_audit(record: &Record<'_>, out: &mut Vec<u8>) {
+    let Some(audited) = record.audit else {
+        return;
+    };
+    out.extend_from_slice(format!("\",\"{SEQUENCE}\":{}", audited.link.sequence).as_bytes());
+    out.extend_from_slice(format!(",\"{CHAIN}\":\"{}", audited.link.chain()).as_bytes());
     if let Some(fault) = record.fault() {
-        out.extend_from_slice(b"\",\"");
-        out.extend_from_slice(FAULT.as_bytes());
-        out.extend_from_slice(b"\":\"");
-        out.extend_from_slice(fault.as_str().as_bytes());
+        out.extend_from_slice(format!("\",\"{FAULT}\":\"{}", fault.as_str()).as_bytes());
     }
 }
 

@@ -3,7 +3,7 @@
 use katonic_log_config::bundle::hex_digest;
 use serde_json::{Map, Value, json};
 
-use super::{FAULT, Origin, fields};
+use super::{CHAIN, FAULT, Origin, SEQUENCE, fields};
 use crate::{
     assemble::Record,
     batch::Frame,
@@ -66,6 +66,7 @@ impl Head {
     pub(super) fn new(origin: &Origin<'_>, stream: Stream) -> Self {
         let mut log = fields(origin);
         log.insert("stream".into(), stream.as_str().into());
+        log.insert("restart".into(), origin.restart.into());
         Self {
             log,
             file_id: origin.file_id.to_owned(),
@@ -84,6 +85,10 @@ impl Head {
         // Otherwise the address of the agent's node is taken for the user's.
         properties.insert("ip".into(), 0.into());
         properties.insert("record_id".into(), record_id.into());
+        if let Some(audited) = record.audit {
+            properties.insert(SEQUENCE.into(), audited.link.sequence.into());
+            properties.insert(CHAIN.into(), audited.link.chain().into());
+        }
         for (name, value) in &self.log {
             properties.entry(name).or_insert_with(|| value.clone());
         }

@@ -9,10 +9,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{
-    CUT, FAULT, Origin,
+    CHAIN, CUT, FAULT, Origin, SEQUENCE,
     content::{Content, utf8_prefix},
     fields,
-    json::{inside, write_escaped, write_fault},
+    json::{inside, write_audit, write_escaped},
 };
 use crate::{assemble::Record, batch::Frame, cri::Stream, timestamp::write_decimal};
 
@@ -30,7 +30,15 @@ const MAX_VALUE: usize = 4094;
 pub const MAX_MESSAGE: usize = MAX_VALUE + 128_000 - CUT.len();
 
 /// What every record has besides the attributes of its file.
-const OF_RECORD: [&str; 5] = ["timestamp", "message", "stream", "record_id", FAULT];
+const OF_RECORD: [&str; 7] = [
+    "timestamp",
+    "message",
+    "stream",
+    "record_id",
+    SEQUENCE,
+    CHAIN,
+    FAULT,
+];
 
 /// What New Relic drops, or understands in a way of its own.
 const RESERVED: [&str; 5] = [
@@ -110,7 +118,7 @@ impl Head {
         write_decimal(out, record.time.millis());
         out.extend_from_slice(&self.before_offset);
         write_decimal(out, record.offset);
-        write_fault(record, out);
+        write_audit(record, out);
         out.push(b'"');
         let (text, marker) = match content {
             Content::Text(text, marker) => {

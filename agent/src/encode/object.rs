@@ -7,7 +7,7 @@ use super::{
     Origin,
     content::Content,
     fields,
-    json::{inside, write_escaped, write_fault, write_on_one_line},
+    json::{inside, write_audit, write_escaped, write_on_one_line},
 };
 use crate::{assemble::Record, batch::Frame, cri::Stream, timestamp::write_decimal};
 
@@ -84,7 +84,7 @@ impl Head {
         }
         out.extend_from_slice(&self.before_offset);
         write_decimal(out, record.offset);
-        write_fault(record, out);
+        write_audit(record, out);
         match content {
             Content::Text(text, marker) => {
                 out.extend_from_slice(br#"","message":""#);

@@ -4,8 +4,10 @@
 pub mod json;
 pub mod protobuf;
 
-use super::Origin;
-use crate::timestamp::Timestamp;
+use std::borrow::Cow;
+
+use super::{CHAIN, FAULT, Origin, SEQUENCE};
+use crate::{assemble::Record, timestamp::Timestamp};
 
 /// Who made the records: the name of the scope.
 const SCOPE: &str = "katonic-log-agent";
@@ -20,10 +22,10 @@ const RECORD_ID: &str = "log.record.uid";
 /// attributes).
 const SERVICE_LABELS: [&str; 2] = ["app.kubernetes.io/instance", "app.kubernetes.io/name"];
 
-/// The value of an attribute of a resource.
+/// The value of an attribute.
 enum Attribute<'a> {
-    Text(&'a str),
-    Number(u32),
+    Text(Cow<'a, str>),
+    Number(u64),
 }
 
 /// The attributes of a log file (OpenTelemetry: "Kubernetes resource attributes", "Service").
@@ -46,16 +48,33 @@ fn resource<'a>(origin: &Origin<'a>) -> Vec<(String, Attribute<'a>)> {
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
-    .map(|(name, value)| (name.to_owned(), Attribute::Text(value)))
+    .map(|(name, value)| (name.to_owned(), Attribute::Text(value.into())))
     .collect();
     all.push((
         "k8s.container.restart_count".to_owned(),
-        Attribute::Number(origin.restart),
+        Attribute::Number(origin.restart.into()),
     ));
     for (label, value) in origin.labels {
-        all.push((format!("k8s.pod.label.{label}"), Attribute::Text(value)));
+        all.push((
+            format!("k8s.pod.label.{label}"),
+            Attribute::Text(value.into()),
+        ));
     }
     all
+}
+
+/// What an audit policy adds to a record: its place among the events of its container, and why it is none, if it is meant as one.
+fn of_audit(record: &Record<'_>) -> Vec<(&'static str, Attribute<'static>)> {
+    let Some(audited) = record.audit else {
+        return Vec::new();
+    };
+    let mut added = vec![
+        (SEQUENCE, Attribute::Number(audited.link.sequence)),
+        (CHAIN, Attribute::Text(audited.link.chain().into())),
+    ];
+    let fault = record.fault();
+    added.extend(fault.map(|fault| (FAULT, Attribute::Text(fault.as_str().into()))));
+    added
 }
 
 /// Nanoseconds since 1970, as OTLP has them; 0, which means unknown, for what was before.

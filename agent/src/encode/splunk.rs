@@ -6,7 +6,7 @@ use super::{
     Origin,
     content::Content,
     fields,
-    json::{inside, write_escaped, write_fault, write_on_one_line},
+    json::{inside, write_audit, write_escaped, write_on_one_line},
 };
 use crate::{assemble::Record, cri::Stream, timestamp::write_decimal};
 
@@ -78,7 +78,7 @@ impl Head {
         record.time.write_epoch(out);
         out.extend_from_slice(&self.0);
         write_decimal(out, record.offset);
-        write_fault(record, out);
+        write_audit(record, out);
         match content {
             Content::Object(object) => {
                 out.extend_from_slice(br#""},"event":"#);

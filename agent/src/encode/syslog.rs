@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use katonic_log_config::{Facility, Syslog};
 
-use super::{CONTINUES, FAULT, Origin};
+use super::{CHAIN, CONTINUES, FAULT, Origin, SEQUENCE};
 use crate::{
     assemble::Record,
     cri::Stream,
-    process::audit::{self, Line, Verdict},
+    process::audit::{self, Audited, Line, Verdict},
     timestamp::{Timestamp, YEARS, write_decimal},
 };
 
@@ -134,9 +134,10 @@ impl Head {
         }
     }
 
-    /// MSGID and SD-ELEMENT of what an audit policy takes: the event's name, and who did what. Values are cut where they would leave
-    /// less than half of a message to its text, which has them whole.
-    fn audit(&self, record: &Record<'_>, verdict: Verdict) -> (Vec<u8>, Vec<u8>) {
+    /// MSGID and SD-ELEMENT of what an audit policy takes: the event's name, who did what, and the record's place among all of them.
+    /// Values are cut where they would leave less than half of a message to its text, which has them whole; the place is not.
+    fn audit(&self, record: &Record<'_>, audited: Audited) -> (Vec<u8>, Vec<u8>) {
+        let Audited { verdict, link } = audited;
         let mut id = Vec::new();
         let mut parameters: Vec<(&str, Cow<'_, str>)> = Vec::new();
         match (verdict, audit::read(record)) {
@@ -163,6 +164,8 @@ impl Head {
             for (name, value) in &parameters {
                 write_parameter(name, &tame(value, longest), &mut element);
             }
+            write_parameter(SEQUENCE, &link.sequence.to_string(), &mut element);
+            write_parameter(CHAIN, &link.chain(), &mut element);
             element.push(b']');
             element
         };
@@ -175,7 +178,7 @@ impl Head {
     pub fn write(&self, record: &Record<'_>, out: &mut Vec<u8>) {
         let marker = if record.continues { CONTINUES } else { "" };
         let time = Time(record.time);
-        let audit = record.audit.map(|verdict| self.audit(record, verdict));
+        let audit = record.audit.map(|audited| self.audit(record, audited));
         let (before_time, (id, element)) = match &audit {
             Some((id, element)) => (&self.before_time_of_event, (&id[..], &element[..])),
             None => (&self.before_time, (self.id.as_bytes(), &b""[..])),

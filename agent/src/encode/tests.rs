@@ -2,7 +2,9 @@ mod logs_proto;
 
 use std::io::Read;
 
-use katonic_log_config::{Compression, Facility, HostName, JsonFormat, Syslog, SyslogTransport};
+use katonic_log_config::{
+    Compression, Facility, HostName, JsonFormat, Syslog, SyslogTransport, audit::Link,
+};
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
@@ -11,7 +13,7 @@ use super::*;
 use crate::{
     assemble::{FileNumber, Taken},
     batch::{Body, Limits, Packer},
-    process::audit::{Fault, Member, Verdict},
+    process::audit::{Audited, Fault, Member, Verdict},
 };
 use logs_proto::{AnyValue, ExportLogsServiceRequest, KeyValue, LogRecord, any_value::Value as Is};
 
@@ -263,8 +265,8 @@ fn new_relic_gets_no_more_attributes_than_it_takes() {
     let attributes = made[0]["logs"][0]["attributes"].as_object().unwrap();
     assert_eq!(
         common.len() + attributes.len() + 2,
-        254,
-        "with time and message, and room for one that marks audit events"
+        252,
+        "with time and message, and room for those of audit events"
     );
     assert_eq!(attributes["member_000"].as_str().unwrap().len(), 4094);
     assert!(!attributes.contains_key("accountId"));
@@ -665,19 +667,26 @@ fn a_compressed_body_holds_the_same() {
     assert_eq!((said.len(), said[1999].0.as_str()), (2000, "f00d-1999"));
 }
 
+/// The place of a record that is the fourth.
+fn audited(verdict: Verdict) -> Option<Audited> {
+    let link = Link::read(4, &"0123456789abcdef".repeat(4)).unwrap();
+    Some(Audited { verdict, link })
+}
+
 const EVENT: &[u8] = br#"{"audit":1,"event":"ModelCreated","time":"2026-11-30T09:12:44Z","id":"e-1","actor":"ada \"A\" [x]","target":"churn","project":"forecast"}"#;
 
 #[test]
 fn an_audit_event_says_by_syslog_who_did_what() {
     let event = Record {
-        audit: Some(Verdict::Event),
+        audit: audited(Verdict::Event),
         ..record(Stream::Stdout, 0, EVENT)
     };
     let text = text(&syslog(), Parse::Text, &[("tracker", event)]);
     let message = text.split_once(' ').unwrap().1;
     let expected = concat!(
         r#"<133>1 2026-11-23T10:15:07.123456Z web-1 tracker 2 ModelCreated "#,
-        r#"[audit@32473 event="ModelCreated" id="e-1" actor="ada \"A\" [x\]" target="churn" project="forecast"]"#,
+        r#"[audit@32473 event="ModelCreated" id="e-1" actor="ada \"A\" [x\]" target="churn" project="forecast" sequence="4" "#,
+        r#"chain="0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]"#,
         r#"[k8s@32473 namespace="compute""#
     );
     assert!(message.starts_with(expected), "{message}");
@@ -689,37 +698,37 @@ fn an_audit_event_says_by_syslog_who_did_what() {
 #[test]
 fn what_is_meant_as_an_audit_event_is_marked_wherever_it_goes() {
     let faulty = Record {
-        audit: Some(Verdict::Faulty(Fault::Missing(Member::Actor))),
+        audit: audited(Verdict::Faulty(Fault::Missing(Member::Actor))),
         ..record(Stream::Stdout, 3, br#"{"audit":1,"event":"ModelCreated"}"#)
     };
     for (format, mark) in [
         (
             splunk(),
-            r#""record_id":"f00d-3","audit_fault":"missing actor"}"#,
+            r#""chain":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","audit_fault":"missing actor"}"#,
         ),
         (
             LINES,
-            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+            r#""chain":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","audit_fault":"missing actor","#,
         ),
         (
             ARRAY,
-            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+            r#""chain":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","audit_fault":"missing actor","#,
         ),
         (
             LOGGLY,
-            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+            r#""chain":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","audit_fault":"missing actor","#,
         ),
         (
             Format::NewRelic,
-            r#""record_id":"f00d-3","audit_fault":"missing actor","#,
+            r#""chain":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","audit_fault":"missing actor","#,
         ),
         (
             OTLP_JSON,
-            r#"{"key":"audit_fault","value":{"stringValue":"missing actor"}}"#,
+            r#"{"key":"sequence","value":{"intValue":"4"}},{"key":"chain","value":{"stringValue":"0123456789"#,
         ),
         (
             syslog(),
-            r#" stdout [audit@32473 audit_fault="missing actor"][k8s@32473 "#,
+            r#" stdout [audit@32473 audit_fault="missing actor" sequence="4" chain="0123456789"#,
         ),
     ] {
         let text = text(&format, Parse::Json, &[("tracker", faulty)]);
@@ -755,7 +764,7 @@ fn what_is_meant_as_an_audit_event_is_marked_wherever_it_goes() {
 fn mixpanel_is_told_when_and_by_whom_and_what_it_would_refuse_goes_as_text() {
     let read = |content: &[u8]| -> Value {
         let record = Record {
-            audit: Some(Verdict::Event),
+            audit: audited(Verdict::Event),
             ..record(Stream::Stdout, 7, content)
         };
         serde_json::from_str(&text(
@@ -797,7 +806,7 @@ fn mixpanel_is_told_when_and_by_whom_and_what_it_would_refuse_goes_as_text() {
     assert_eq!(deep["details"], r#"{"a":{"b":{"c":1}}}"#);
 
     let faulty = Record {
-        audit: Some(Verdict::Faulty(Fault::Missing(Member::Actor))),
+        audit: audited(Verdict::Faulty(Fault::Missing(Member::Actor))),
         ..record(Stream::Stdout, 3, br#"{"audit":1,"event":"ModelCreated"}"#)
     };
     let told: Value = serde_json::from_str(&text(
@@ -829,7 +838,7 @@ fn what_a_user_has_chosen_forges_no_message_of_syslog_and_leaves_room_for_the_te
             *form = syslog_form(longest);
         }
         let event = Record {
-            audit: Some(Verdict::Event),
+            audit: audited(Verdict::Event),
             ..record(Stream::Stdout, 0, content.as_bytes())
         };
         text(&format, Parse::Json, &[("tracker", event)])

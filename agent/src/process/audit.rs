@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use katonic_log_config::audit::Link;
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,8 +12,8 @@ use crate::{
     timestamp::{TimeParser, Timestamp},
 };
 
-/// The version of the contract that is understood.
-const VERSION: &str = "1";
+/// The version of the contract that is understood, as JSON may have the number.
+const VERSIONS: [&str; 2] = ["1", "1.0"];
 
 /// Without it a line is no audit event.
 const MARKER: &[u8] = b"\"audit\"";
@@ -61,6 +62,15 @@ pub enum Verdict {
     Faulty(Fault),
 }
 
+/// A record that an audit policy takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Audited {
+    /// What it is.
+    pub verdict: Verdict,
+    /// Its place among all those of its container.
+    pub link: Link,
+}
+
 /// Why what is meant as an audit event is none.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
@@ -93,6 +103,8 @@ pub enum Member {
     Target,
     /// The project of the target.
     Project,
+    /// Whatever else is known.
+    Details,
 }
 
 impl Fault {
@@ -115,6 +127,7 @@ impl Fault {
             Self::Invalid(Member::Actor) => "invalid actor",
             Self::Invalid(Member::Target) => "invalid target",
             Self::Invalid(Member::Project) => "invalid project",
+            Self::Missing(Member::Details) | Self::Invalid(Member::Details) => "invalid details",
         }
     }
 }
@@ -168,7 +181,7 @@ pub fn read<'a>(record: &Record<'a>) -> Line<'a> {
         // The word stands somewhere inside.
         return Line::Other;
     };
-    if version.get() != VERSION {
+    if !VERSIONS.contains(&version.get()) {
         return Line::Faulty(Fault::Version);
     }
     match event(&members) {
@@ -188,9 +201,13 @@ fn event<'a>(members: &Members<'a>) -> Result<Event<'a>, Fault> {
     let time = required(members.time, Member::Time, 35)?;
     let time = TimeParser::default().parse(time.as_bytes());
     let time = time.ok_or(Fault::Invalid(Member::Time))?;
+    let details = members.details.map(RawValue::get);
+    if details.is_some_and(|details| !details.starts_with('{')) {
+        return Err(Fault::Invalid(Member::Details));
+    }
     Ok(Event {
         time,
-        details: members.details.map(RawValue::get),
+        details,
         name,
         id: required(members.id, Member::Id, LONGEST_ID)?,
         actor: required(members.actor, Member::Actor, LONGEST)?,
@@ -321,6 +338,8 @@ mod tests {
             ),
             ("project", json!(""), Fault::Missing(Member::Project)),
             ("project", json!({}), Fault::Invalid(Member::Project)),
+            ("details", json!("all"), Fault::Invalid(Member::Details)),
+            ("details", json!([1]), Fault::Invalid(Member::Details)),
         ] {
             let mut event = good();
             event[member] = value;

@@ -14,6 +14,7 @@ use super::{
     rate_limit::Passed,
     redact::{With, redact},
     sample::Share,
+    trail::Memory,
 };
 use crate::{
     assemble::{Record, Taken},
@@ -102,6 +103,8 @@ struct Passage<'a> {
     outcome: Result<Record<'a>, Kind>,
     /// How many rate limits it has passed.
     limits: usize,
+    /// What it is to an audit policy; none: nothing was asked of it.
+    verdict: Option<Verdict>,
 }
 
 impl Filters {
@@ -163,10 +166,12 @@ impl Ready {
         })
     }
 
-    /// Whether it depends on earlier records what becomes of one.
-    pub fn has_rate_limits(&self) -> bool {
+    /// Whether it depends on earlier records what becomes of one, or where it stands.
+    pub fn remembers(&self) -> bool {
         let steps = &self.processing.filters.steps;
-        steps.iter().any(|step| matches!(step, Step::RateLimit(_)))
+        steps
+            .iter()
+            .any(|step| matches!(step, Step::Audit(_) | Step::RateLimit(_)))
     }
 }
 
@@ -176,27 +181,41 @@ impl Sieve<'_> {
         &mut self,
         record: &Record<'_>,
         id: RecordId,
-        passed: &mut Passed,
+        memory: &mut Memory,
         take: impl FnOnce(&Record<'_>) -> Taken,
     ) -> Taken {
         if self.bytes >= self.most {
             return Taken::No;
         }
-        let Passage { outcome, limits } = pass(
+        let Passage {
+            outcome,
+            limits,
+            verdict,
+        } = pass(
             self.steps,
             self.keys,
             record,
             id,
-            passed,
+            &memory.limits,
             &mut *self.scratch,
         );
+        let Memory {
+            limits: passed,
+            trail,
+        } = memory;
         let Timestamp { seconds, .. } = record.time;
         match outcome {
-            Ok(left) => {
+            Ok(mut left) => {
+                left.audit = verdict.map(|verdict| trail.audited(&left, id, verdict));
                 let taken = take(&left);
                 // Otherwise it comes again, and counts then.
                 if taken == Taken::Yes && limits > 0 {
                     passed.add(limits, seconds);
+                }
+                if taken == Taken::Yes
+                    && let Some(audited) = left.audit
+                {
+                    trail.add(&left, audited);
                 }
                 if taken == Taken::Yes
                     && let Some(fault) = left.fault()
@@ -288,17 +307,15 @@ fn pass<'a>(
             return Passage {
                 outcome: Err(kind),
                 limits,
+                verdict,
             };
         }
     }
     let content = if redacted { &text[..] } else { record.content };
     Passage {
-        outcome: Ok(Record {
-            content,
-            audit: verdict,
-            ..*record
-        }),
+        outcome: Ok(Record { content, ..*record }),
         limits,
+        verdict,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     assemble::FileNumber,
     cursor::{FileKey, Place},
     files::LogFile,
-    process::rate_limit::Passed,
+    process::trail::Memory,
 };
 
 /// Records of a container that its policy no longer takes, and that were not acknowledged.
@@ -58,7 +58,7 @@ impl Route {
             ready: &self.for_counting(),
             filtered: false,
             id: |_: &FileKey| 0,
-            passed: |_: &str| Passed::default(),
+            passed: |_: &str| Memory::default(),
             until: None,
         };
         for_each_unsent(&tracks, &view, |file, _| {

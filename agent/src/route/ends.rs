@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::track::End;
-use crate::process::{audit::Fault, filter::Dropped, rate_limit::Passed};
+use crate::process::{audit::Fault, filter::Dropped, trail::Memory};
 
 /// How far each file is settled, and how many records are delivered, once a batch is acknowledged.
 ///
@@ -20,8 +20,8 @@ pub struct Ends {
     pub(super) dropped: Dropped,
     /// How many of the records are meant as audit events and are none, by reason.
     pub(super) faults: BTreeMap<Fault, u64>,
-    /// What has passed the rate limits of the containers that were read, if there are limits.
-    pub(super) passed: Vec<(Arc<str>, Passed)>,
+    /// What is remembered of the containers that were read, if anything is.
+    pub(super) passed: Vec<(Arc<str>, Memory)>,
     pub(super) places: Vec<End>,
 }
 
@@ -45,7 +45,7 @@ impl Ends {
     pub fn limited(&self) -> impl Iterator<Item = (&str, bool)> {
         self.passed
             .iter()
-            .map(|(container, passed)| (&**container, passed.is_exceeded()))
+            .map(|(container, memory)| (&**container, memory.limits.is_exceeded()))
     }
 
     /// Settles with these what was read after them and needs no answer of its own.

@@ -12,7 +12,7 @@ use crate::{
         Ready,
         filter::{RecordId, Sieve},
         multiline::Joining,
-        rate_limit::Passed,
+        trail::Memory,
     },
     reader::{AtEnd, Reached, Reader},
     sink::packing::Packing,
@@ -29,8 +29,8 @@ pub(super) struct Making<'a> {
     pub(super) joining: Option<Joining<'a>>,
     buffer: &'a mut Vec<u8>,
     sieve: Option<Sieve<'a>>,
-    has_rate_limits: bool,
-    passed: Vec<(Arc<str>, Passed)>,
+    remembers: bool,
+    passed: Vec<(Arc<str>, Memory)>,
     pack: Pack<'a>,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Making<'a> {
             joining: ready.joining(),
             buffer,
             sieve: ready.sieve(scratch, MOST_DROPPED),
-            has_rate_limits: ready.has_rate_limits(),
+            remembers: ready.remembers(),
             passed: Vec::new(),
             pack: Pack {
                 packer,
@@ -94,7 +94,7 @@ impl<'a> Making<'a> {
         content: &Content,
         at_end: AtEnd,
         heads: impl Fn(FileNumber) -> &'h FileHeads,
-        (container, passing): (&Arc<str>, &mut Passed),
+        (container, passing): (&Arc<str>, &mut Memory),
     ) -> io::Result<Reached> {
         let Self {
             joining,
@@ -116,7 +116,7 @@ impl<'a> Making<'a> {
             };
             sieve.offer(record, id, passing, |record| pack.add(heads, record))
         });
-        if self.has_rate_limits {
+        if self.remembers {
             self.passed.retain(|(known, _)| known != container);
             self.passed.push((Arc::clone(container), passing.clone()));
         }

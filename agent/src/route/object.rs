@@ -9,7 +9,7 @@ use std::{
 
 use katonic_log_config::{ArchiveLayout, ObjectStorage, Target};
 
-use super::{Filled, Making, Route, Source, Track, Trouble, file_id, order, settle};
+use super::{Filled, Making, Route, Source, Track, Trouble, file_id, memories, order, settle};
 use crate::{
     archive::{
         key,
@@ -19,7 +19,7 @@ use crate::{
     assemble::FileNumber,
     batch::{Body, Limits, Spill, Spilled},
     cursor::{FileKey, Place, Position, Progress},
-    process::Ready,
+    process::{Ready, trail::Trail},
 };
 
 /// Which file is to be archived next.
@@ -272,10 +272,20 @@ impl Route {
             dropped: made.dropped,
             lost: made.lost,
             settles: made.settles.clone(),
-            run: run.with_object(addition, sha256, Spot { file, offset: next }),
+            run: Run {
+                trail: self.trail_of(&run.container),
+                ..run.with_object(addition, sha256, Spot { file, offset: next })
+            },
             before: self.progress(),
             locked: None,
         }
+    }
+
+    /// The audit events of a container, with those that were read for the next object; none where there are none.
+    fn trail_of(&self, container: &str) -> Option<Trail> {
+        let passing = self.passing.borrow();
+        let memory = passing.get(container)?;
+        (!memory.trail.is_empty()).then(|| memory.trail.clone())
     }
 
     /// Whether it gets nothing but what other sinks have left.
@@ -290,6 +300,9 @@ impl Route {
         self.counts.set(progress.counts);
         self.parked.replace(progress.files.into_iter().collect());
         self.ledger.replace(progress.ledger);
+        let passed = memories(progress.trails);
+        self.passing.replace(passed.clone());
+        self.passed.replace(passed);
     }
 
     /// How many objects the store has acknowledged.
@@ -315,6 +328,12 @@ impl Route {
             let mut ledger = self.ledger.borrow_mut();
             ledger.objects = header.number;
             ledger.put(header.run.clone());
+        }
+        if let Some(trail) = &header.run.trail {
+            // It may have been written down before this route began to read.
+            let mut passing = self.passing.borrow_mut();
+            let memory = passing.entry(Arc::clone(&header.run.container));
+            memory.or_default().trail.clone_from(trail);
         }
         let gone = (header.dropped, header.lost);
         self.settle_files(&header.settles, header.records, gone, again);

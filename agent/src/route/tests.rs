@@ -1,5 +1,6 @@
 //! A route over log files that are written, rotated and compressed while batches wait, are refused or are forgotten.
 
+mod audit;
 mod processing;
 
 use std::{
@@ -187,6 +188,8 @@ struct Agent {
     route: Route,
     waiting: VecDeque<(Vec<Value>, Ends)>,
     acknowledged: [Vec<String>; 2],
+    /// The same records as they came.
+    records: Vec<Value>,
     /// What each record said, by its id.
     said: HashMap<String, String>,
     policy: Policy,
@@ -199,6 +202,7 @@ impl Agent {
             route: route(policy.clone(), Progress::default()),
             waiting: VecDeque::new(),
             acknowledged: Default::default(),
+            records: Vec::new(),
             said: HashMap::new(),
             policy,
         };
@@ -231,9 +235,12 @@ impl Agent {
             (Some(body), _) => {
                 let records = unpack(&body);
                 for record in &records {
-                    let text = |name: &str| record[name].as_str().unwrap().to_owned();
-                    let before = self.said.insert(text("record_id"), text("message"));
-                    assert!(before.is_none_or(|before| before == text("message")));
+                    let id = record["record_id"].as_str().unwrap().to_owned();
+                    // With its place among audit events, if it is one.
+                    let said = ["message", "sequence", "chain"].map(|name| &record[name]);
+                    let said = format!("{said:?}");
+                    let before = self.said.insert(id, said.clone());
+                    assert!(before.is_none_or(|before| before == said));
                 }
                 self.waiting.push_back((records, ends));
             }
@@ -250,6 +257,7 @@ impl Agent {
             let stream = usize::from(record["stream"] == "stderr");
             let message = record["message"].as_str().unwrap();
             self.acknowledged[stream].push(message.to_owned());
+            self.records.push(record);
         }
         self.route.delivered(&ends);
     }

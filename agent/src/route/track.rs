@@ -21,7 +21,7 @@ use crate::{
         Ready,
         filter::{RecordId, Scratch},
         multiline::{Joining, Multiline},
-        rate_limit::Passed,
+        trail::Memory,
     },
     reader::{AtEnd, ReadAt, Reader},
 };
@@ -308,7 +308,7 @@ pub(super) struct View<'a, I, P> {
     pub(super) filtered: bool,
     /// Gives the number of a file in the ids of its records.
     pub(super) id: I,
-    /// Gives what has passed the rate limits of a container.
+    /// Gives what is remembered of a container.
     pub(super) passed: P,
     /// When to stop, wherever that is.
     pub(super) until: Option<Instant>,
@@ -339,7 +339,7 @@ impl<F: ReadAt> ReadAt for Timed<'_, F> {
 /// read any more, which is at least one.
 pub(super) fn for_each_unsent(
     tracks: &[Track],
-    view: &View<'_, impl Fn(&FileKey) -> u64, impl Fn(&str) -> Passed>,
+    view: &View<'_, impl Fn(&FileKey) -> u64, impl Fn(&str) -> Memory>,
     mut each: impl FnMut(FileNumber, Option<&Record<'_>>),
 ) -> Unshown {
     let mut rest = Vec::new();
@@ -349,7 +349,7 @@ pub(super) fn for_each_unsent(
         .then(|| view.ready.sieve(&mut scratch, usize::MAX))
         .flatten();
     let mut ids: HashMap<FileNumber, u64> = HashMap::new();
-    let mut limited: (&str, Passed) = Default::default();
+    let mut limited: (&str, Memory) = Default::default();
     let joining = view.ready.joining();
     let mut buffer = Vec::new();
     let mut begun = None;

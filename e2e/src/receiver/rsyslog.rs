@@ -204,6 +204,11 @@ impl Rsyslog {
         Ok(said)
     }
 
+    /// The file in which it keeps what came, a JSON object for each message.
+    pub fn file(&self) -> PathBuf {
+        self.path("taken")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -1,6 +1,7 @@
 //! The agent's archive in a real store of objects, and in Google's and Azure's as they document themselves: each line is in it
 //! exactly once, and what holds it up is told.
 
+mod audit;
 mod azure;
 mod cloud;
 mod exactly_once;

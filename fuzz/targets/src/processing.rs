@@ -9,7 +9,7 @@ use katonic_log_agent::{
         Processing,
         filter::{RecordId, Scratch},
         multiline::Joiner,
-        rate_limit::Passed,
+        trail::Memory,
     },
     timestamp::Timestamp,
 };
@@ -120,7 +120,7 @@ pub fn filters(bytes: &[u8]) {
     };
     let mut left = Vec::new();
     let id = RecordId { file: 0, offset: 0 };
-    let taken = sieve.offer(&record, id, &mut Passed::default(), |record| {
+    let taken = sieve.offer(&record, id, &mut Memory::default(), |record| {
         left = record.content.to_vec();
         Taken::Yes
     });

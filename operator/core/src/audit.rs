@@ -8,12 +8,14 @@
 
 mod candidate;
 mod event;
+mod events;
 mod policy;
 mod status;
 mod tracker;
 
 pub use candidate::Candidate;
 pub use event::{EventName, InvalidEventName, Vocabulary};
+pub use events::due;
 pub use policy::{Policy, validate};
 pub use status::{Facts, summarize};
 pub use tracker::{InvalidTrackerName, Plan, Told, TrackerName, config_map, plan};

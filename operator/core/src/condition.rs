@@ -23,6 +23,8 @@ pub enum Type {
     RetentionEnforced,
     /// The event tracker is told which audit events to write.
     TrackerConfigured,
+    /// The event tracker has written audit events. `Ready` does not depend on it.
+    EventsSeen,
     /// It is in force.
     Ready,
     /// The operator is at it, or waits for something that may come by itself. Only while true (kstatus).
@@ -42,6 +44,7 @@ impl Type {
             Self::Delivering => "Delivering",
             Self::RetentionEnforced => "RetentionEnforced",
             Self::TrackerConfigured => "TrackerConfigured",
+            Self::EventsSeen => "EventsSeen",
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
@@ -170,6 +173,14 @@ pub enum Reason {
     Configured,
     /// The event tracker's ConfigMap could not be written.
     TrackerNotWritten,
+    /// There have been audit events.
+    EventsSeen,
+    /// There have been some, and lines that are meant as such and are none.
+    EventsFaulty,
+    /// There has been none, and it is early.
+    NoEventsYet,
+    /// There has been none for a while.
+    NoEventsSeen,
     /// The user has suspended the policy.
     Suspended,
     /// Everything holds.
@@ -239,6 +250,10 @@ impl Reason {
             Self::ClockSkewed => "ClockSkewed",
             Self::Configured => "Configured",
             Self::TrackerNotWritten => "TrackerNotWritten",
+            Self::EventsSeen => "EventsSeen",
+            Self::EventsFaulty => "EventsFaulty",
+            Self::NoEventsYet => "NoEventsYet",
+            Self::NoEventsSeen => "NoEventsSeen",
             Self::Suspended => "Suspended",
             Self::InForce => "InForce",
         }

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use katonic_log_config::report::{PolicyReport, Report, SinkReport};
+use katonic_log_config::report::{AuditReport, PolicyReport, Report, SinkReport};
 
 use crate::reporting::interval;
 
@@ -20,7 +20,7 @@ mod unidentified;
 
 use losses::Ledger;
 pub use losses::{Losses, PodLosses, Unreported};
-pub use survey::{Asked, Delivery, Failing, PlanePods, Refusing, SinkDelivery, Survey};
+pub use survey::{Asked, Delivery, Events, Failing, PlanePods, Refusing, SinkDelivery, Survey};
 use unidentified::Register;
 pub use unidentified::Unidentified;
 
@@ -121,9 +121,10 @@ impl Fleet {
             .sort_by(|one, other| one.uid.cmp(&other.uid));
         let before = self.seen.remove(&pod.uid);
         let is_news = report.last
-            || before
-                .as_ref()
-                .is_none_or(|before| is_news(&before.report, &report));
+            || before.as_ref().is_none_or(|before| {
+                has_newer_event((&before.report, before.at), (&report, now))
+                    || is_news(&before.report, &report)
+            });
         // What an agent has done before there was anybody to tell is no news, but its first words are.
         let began = self.began.unwrap_or(now);
         let listened = now.duration_since(began).as_secs();
@@ -208,6 +209,25 @@ fn sinks(report: &Report) -> impl Iterator<Item = (Route, &SinkReport)> {
     })
 }
 
+/// When the newest audit event was written that a sink has, as a report of this time says.
+fn last_event(sink: &SinkReport, at: Timestamp) -> Option<Timestamp> {
+    let age = sink.audit.as_ref()?.last_event?;
+    Some(survey::seconds_before(at, age))
+}
+
+/// Whether there has been an audit event between two reports.
+fn has_newer_event(before: (&Report, Timestamp), after: (&Report, Timestamp)) -> bool {
+    let newest = |(report, at): (&Report, Timestamp)| {
+        let events = sinks(report).filter_map(|(_, sink)| last_event(sink, at));
+        events.max()
+    };
+    match (newest(before), newest(after)) {
+        // Ages are in whole seconds.
+        (Some(before), Some(after)) => after.duration_since(before) > SignedDuration::from_secs(2),
+        (before, after) => before.is_none() && after.is_some(),
+    }
+}
+
 /// Whether a status may tell of one report what it does not tell of the one before.
 fn is_news(before: &Report, after: &Report) -> bool {
     let without_figures = |report: &Report| {
@@ -228,6 +248,11 @@ fn is_news(before: &Report, after: &Report) -> bool {
                 lost: sink.lost,
                 lag: u64::from(survey::is_backlog(sink.lag)),
                 unidentified: sink.unidentified,
+                // Of when the last event was it is asked with the time of the report.
+                audit: sink.audit.take().map(|audit| AuditReport {
+                    last_event: audit.last_event.map(|_| 0),
+                    ..audit
+                }),
                 ..SinkReport::default()
             };
         }

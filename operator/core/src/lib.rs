@@ -44,6 +44,7 @@ pub mod sidecar;
 pub mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trail;
 pub mod trial;
 pub mod way;
 pub mod webhook;

@@ -343,6 +343,7 @@ impl Publisher {
                 },
             };
             let status = audit::summarize(&candidate, facts, seconds);
+            due = due.into_iter().chain(audit::due(&status, seconds)).min();
             if let Some(reason) = unready_because(&status.conditions) {
                 unready.insert(candidate.name.clone(), reason);
             }

@@ -13,7 +13,7 @@ use super::{Failure, archived::Since, show::Form};
 use crate::access::ClusterArgs;
 
 /// How far the clocks of a node and of the store may differ: S3 refuses what is further off.
-const SKEW: SignedDuration = SignedDuration::from_mins(15);
+pub const SKEW: SignedDuration = SignedDuration::from_mins(15);
 
 /// What the command says of itself.
 pub const ABOUT: &str = "\
@@ -208,7 +208,11 @@ fn pattern(text: &str) -> Result<ContainerPattern, String> {
     ContainerPattern::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
-fn when(text: &str) -> Result<When, String> {
+/// Reads a time, or how long ago.
+///
+/// # Errors
+/// When it is neither.
+pub fn when(text: &str) -> Result<When, String> {
     if let Ok(time) = text.parse() {
         return Ok(When::At(time));
     }
@@ -225,12 +229,12 @@ fn when(text: &str) -> Result<When, String> {
 
 impl StoreArgs {
     /// Whether the archive is another one than the installation's.
-    pub(super) fn is_spelled_out(&self) -> bool {
+    pub fn is_spelled_out(&self) -> bool {
         self.bucket.is_some() || self.gcs_bucket.is_some() || self.azure_container.is_some()
     }
 
     /// The archive that is spelled out, if one is.
-    pub(super) fn location(&self) -> Option<Result<Location, Unlocated>> {
+    pub fn location(&self) -> Option<Result<Location, Unlocated>> {
         let (endpoint, prefix) = (self.endpoint.clone(), self.prefix.clone());
         if let Some(bucket) = &self.bucket {
             let region = self.region.clone();
@@ -247,7 +251,7 @@ impl StoreArgs {
 
 impl When {
     /// From which time on that is.
-    pub(super) fn since(self, now: Timestamp) -> Since {
+    pub fn since(self, now: Timestamp) -> Since {
         let lines = match self {
             Self::At(time) => time,
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),

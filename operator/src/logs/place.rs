@@ -18,7 +18,7 @@ use kube::{Api, Client};
 
 use super::{
     Failure, Reader,
-    args::{KindArg, LogsArgs, Place},
+    args::{KindArg, LogsArgs, Place, StoreArgs},
     running::Pods,
     show::say,
     store::{Credentials, Store, Way, needs},
@@ -105,6 +105,20 @@ async fn store(
         Err(error) => return Err(error.into()),
     };
     let namespace = &args.cluster.namespace;
+    let store = open(store, namespace, client, (location, reach)).await?;
+    Ok(Some(store))
+}
+
+/// A store as a reader has it.
+///
+/// # Errors
+/// When it cannot be reached as it is described, or what opens it is missing.
+pub async fn open(
+    store: &StoreArgs,
+    namespace: &str,
+    client: Option<&Client>,
+    (location, reach): (Location, Reach),
+) -> Result<Store, Failure> {
     let credentials = match (&store.credentials_secret, client) {
         (Some(name), Some(client)) => {
             let secret = secret(client, namespace, name).await?.ok_or_else(|| {
@@ -137,7 +151,7 @@ async fn store(
         },
         authorities,
     };
-    Ok(Some(Store::new(location, credentials, &way)?))
+    Ok(Store::new(location, credentials, &way)?)
 }
 
 /// The credentials without which the installation's store is not reached.

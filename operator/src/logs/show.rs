@@ -61,7 +61,15 @@ impl Output {
     /// Shows how far it has come of so many bytes where somebody sees that, and does not see the lines themselves.
     pub fn new(bytes: u64, form: Form) -> Self {
         let is_terminal = io::stdout().is_terminal();
-        let is_seen = io::stderr().is_terminal() && !is_terminal;
+        Self::seen(bytes, form, io::stderr().is_terminal() && !is_terminal)
+    }
+
+    /// The same where no line is shown before the end.
+    pub fn of_result(bytes: u64) -> Self {
+        Self::seen(bytes, Form::Text, io::stderr().is_terminal())
+    }
+
+    fn seen(bytes: u64, form: Form, is_seen: bool) -> Self {
         let bar = is_seen.then(|| {
             let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
             if let Ok(style) =
@@ -73,7 +81,7 @@ impl Output {
         });
         Self {
             stdout: BufWriter::with_capacity(128 << 10, io::stdout()),
-            terminal: is_terminal.then_some(form),
+            terminal: io::stdout().is_terminal().then_some(form),
             bar,
             lines: 0,
         }
@@ -94,6 +102,11 @@ impl Output {
             Form::Json => terminal::json(&lines),
         };
         Ok(self.stdout.write_all(shown.as_bytes())?)
+    }
+
+    /// A line was read that is not shown.
+    pub fn pass(&mut self) {
+        self.lines += 1;
     }
 
     /// Makes seen what was written.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::bundle::hex;
+use crate::{audit::Link, bundle::hex};
 
 /// Version of the form of a completeness record. Additions do not raise it.
 pub const FORMAT: u32 = 1;
@@ -60,6 +60,9 @@ pub struct Completeness {
     pub last: Spot,
     /// See [`chain`].
     pub sha256_chain: String,
+    /// Of audit events: the place of the last one in the container's stream of them, which goes on with its next run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Link>,
 }
 
 /// The chain after one more object: SHA-256 over the chain before it and the SHA-256 of the object as it is stored, both

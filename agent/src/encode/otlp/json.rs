@@ -3,13 +3,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Attribute, RECORD_ID, SCOPE, STREAM, nanos, resource};
+use super::{Attribute, RECORD_ID, SCOPE, STREAM, nanos, of_audit, resource};
 use crate::{
     assemble::Record,
     batch::Frame,
     cri::Stream,
     encode::{
-        FAULT, Origin,
+        Origin,
         content::Content,
         json::{inside, write_escaped},
     },
@@ -30,13 +30,7 @@ pub(in crate::encode) const FRAME: Frame = Frame {
 pub(in crate::encode) fn group(origin: &Origin<'_>) -> Vec<u8> {
     let attributes: Vec<Value> = resource(origin)
         .into_iter()
-        .map(|(name, value)| {
-            let value = match value {
-                Attribute::Text(text) => json!({"stringValue": text}),
-                Attribute::Number(number) => json!({"intValue": number.to_string()}),
-            };
-            json!({"key": name, "value": value})
-        })
+        .map(|(name, value)| attribute(&name, &value))
         .collect();
     let mut group = Map::new();
     group.insert("resource".into(), json!({"attributes": attributes}));
@@ -47,6 +41,14 @@ pub(in crate::encode) fn group(origin: &Origin<'_>) -> Vec<u8> {
     bytes.extend_from_slice(scope.to_string().as_bytes());
     bytes.extend_from_slice(br#","logRecords":["#);
     bytes
+}
+
+fn attribute(name: &str, value: &Attribute<'_>) -> Value {
+    let value = match value {
+        Attribute::Text(text) => json!({"stringValue": text}),
+        Attribute::Number(number) => json!({"intValue": number.to_string()}),
+    };
+    json!({"key": name, "value": value})
 }
 
 /// What the records of one stream of a file have in common.
@@ -82,14 +84,12 @@ impl Head {
         write_decimal(out, nanos(now));
         out.extend_from_slice(&self.before_offset);
         write_decimal(out, record.offset);
-        if let Some(fault) = record.fault() {
-            let attribute = json!({"key": FAULT, "value": {"stringValue": fault.as_str()}});
-            out.extend_from_slice(br#""}},"#);
-            out.extend_from_slice(attribute.to_string().as_bytes());
-            out.extend_from_slice(br#"],"body":"#);
-        } else {
-            out.extend_from_slice(br#""}}],"body":"#);
+        out.extend_from_slice(br#""}}"#);
+        for (name, value) in of_audit(record) {
+            out.push(b',');
+            out.extend_from_slice(attribute(name, &value).to_string().as_bytes());
         }
+        out.extend_from_slice(br#"],"body":"#);
         match content {
             Content::Text(text, marker) => {
                 out.extend_from_slice(br#"{"stringValue":""#);

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::{Attribute, RECORD_ID, STREAM, nanos, resource};
+use super::{Attribute, RECORD_ID, STREAM, nanos, of_audit, resource};
 use crate::{
     assemble::Record,
     batch::{Counted, Frame},
     cri::Stream,
     encode::{
-        FAULT, Origin,
+        Origin,
         content::{Content, REPLACEMENT, utf8_length},
     },
     timestamp::{Timestamp, write_decimal},
@@ -84,16 +84,7 @@ pub(in crate::encode) fn group(origin: &Origin<'_>) -> Vec<u8> {
     let mut group = Vec::new();
     write_nested(RESOURCE, &mut group, |out| {
         for (name, value) in resource(origin) {
-            write_nested(RESOURCE_ATTRIBUTES, out, |out| {
-                write_string(KEY, &name, out);
-                write_nested(VALUE, out, |out| match value {
-                    Attribute::Text(text) => write_string(STRING, text, out),
-                    Attribute::Number(number) => {
-                        write_key(INT, Wire::Varint, out);
-                        write_varint(number.into(), out);
-                    }
-                });
-            });
+            write_attribute(RESOURCE_ATTRIBUTES, &name, &value, out);
         }
     });
     group
@@ -142,14 +133,24 @@ impl Head {
                     });
                 });
             });
-            if let Some(fault) = record.fault() {
-                write_nested(ATTRIBUTES, out, |out| {
-                    write_string(KEY, FAULT, out);
-                    write_nested(VALUE, out, |out| write_string(STRING, fault.as_str(), out));
-                });
+            for (name, value) in of_audit(record) {
+                write_attribute(ATTRIBUTES, name, &value, out);
             }
         });
     }
+}
+
+fn write_attribute(field: u8, name: &str, value: &Attribute<'_>, out: &mut Vec<u8>) {
+    write_nested(field, out, |out| {
+        write_string(KEY, name, out);
+        write_nested(VALUE, out, |out| match value {
+            Attribute::Text(text) => write_string(STRING, text, out),
+            Attribute::Number(number) => {
+                write_key(INT, Wire::Varint, out);
+                write_varint(*number, out);
+            }
+        });
+    });
 }
 
 fn write_body(content: &Content<'_>, out: &mut Vec<u8>) {

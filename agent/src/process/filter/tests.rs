@@ -78,7 +78,7 @@ fn filter(filters: Vec<Filter>, contents: &[&[u8]]) -> (Vec<Vec<u8>>, Dropped) {
     let mut scratch = Scratch::default();
     let mut sieve = ready.sieve(&mut scratch, usize::MAX).unwrap();
     let mut out = Vec::new();
-    let mut passed = Passed::default();
+    let mut passed = Memory::default();
     for (offset, content) in (0..).zip(contents) {
         let id = RecordId { file: 7, offset };
         let taken = sieve.offer(&record(1, offset, content), id, &mut passed, |left| {
@@ -223,7 +223,7 @@ fn a_rate_limit_counts_what_was_taken_by_the_seconds_of_the_log() {
     let ready = ready(vec![Filter::Drop(pattern("noise")), limit(2)]);
     let mut scratch = Scratch::default();
     let mut sieve = ready.sieve(&mut scratch, usize::MAX).unwrap();
-    let mut passed = Passed::default();
+    let mut passed = Memory::default();
     let mut offer = |second, content: &[u8], taken| {
         let mut offered = false;
         let record = record(second, 0, content);
@@ -261,7 +261,7 @@ fn others_have_their_turn_when_very_much_is_dropped() {
     let mut sieve = ready.sieve(&mut scratch, 10).unwrap();
     let mut taken = 0;
     let id = RecordId { file: 0, offset: 0 };
-    while sieve.offer(&record(1, 0, b"xxxx"), id, &mut Passed::default(), |_| {
+    while sieve.offer(&record(1, 0, b"xxxx"), id, &mut Memory::default(), |_| {
         Taken::Yes
     }) == Taken::Yes
     {

@@ -1,9 +1,9 @@
 //! The status of an audit policy, from what is so.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use katonic_logging_crds::AuditPolicyStatus;
 
-use super::{Candidate, Plan, Policy, event::joined};
+use super::{Candidate, Plan, Policy, event::joined, events};
 use crate::{
     condition::{Answer, Reason, State, Type, progress},
     installation::Installation,
@@ -50,6 +50,13 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
         sinks = shipped.sinks;
     }
     let ready = ready(candidate, facts, &questions, shipped_ready.as_ref());
+    let delivery = facts.shipping.delivery.filter(|_| {
+        let is_suspended = policy.is_some_and(|policy| policy.suspend);
+        shipped_ready.is_some() && !is_suspended
+    });
+    let last_event_time = events::last(candidate, delivery);
+    // Whether there are events is the platform's affair: it makes nothing ready or not.
+    questions.extend(delivery.map(|delivery| events::seen(candidate, delivery, now)));
     let progress = progress(&ready);
     let previous = candidate.status.as_ref();
     let previous = previous.map_or(&[][..], |status| &status.conditions);
@@ -90,6 +97,7 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
         retention: log.map(|log| log.retention().to_string()),
         sink_count: usable.map(|_| count(sinks.len())),
         delivering: summary(&sinks),
+        last_event_time: last_event_time.map(Time),
         sinks,
     }
 }

@@ -10,7 +10,7 @@ use katonic_log_config::report::{PolicyReport, RefusedReason, SinkReport, SinkSt
 use katonic_logging_crds::{Plane, SinkStatus};
 
 use super::{
-    Fleet, Losses, Route, Seen, Unidentified,
+    Fleet, Losses, Route, Seen, Unidentified, last_event,
     losses::{Told, Unreported},
     policy_of,
 };
@@ -94,6 +94,21 @@ pub struct Delivery {
     pub is_learning: bool,
     /// Its sinks, by name.
     pub sinks: BTreeMap<String, SinkDelivery>,
+    /// The audit events that its agents have seen.
+    pub events: Events,
+}
+
+/// The audit events that agents have seen.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Events {
+    /// Agents that tell of events: older ones do not.
+    pub agents: usize,
+    /// When the newest was written.
+    pub last: Option<Timestamp>,
+    /// Lines that are meant as events and are not as the contract has them, in pods that still run.
+    pub faulty: u64,
+    /// Why not, of most of them in one pod.
+    pub fault: Option<String>,
 }
 
 /// Agents that do not run a policy as it is told, for one reason.
@@ -424,6 +439,7 @@ impl Delivery {
             // Its sinks may be others.
             return None;
         }
+        self.events.hear(report, seen.at);
         let passed = now.duration_since(seen.at).max(SignedDuration::ZERO);
         let mut next = None;
         for sink in &report.sinks {
@@ -453,6 +469,20 @@ impl Delivery {
             self.current += 1;
         }
         is_current
+    }
+}
+
+impl Events {
+    /// Adds what the agent of one pod says. Each sink gets the same lines, and some are behind.
+    fn hear(&mut self, report: &PolicyReport, at: Timestamp) {
+        let audits = || report.sinks.iter().filter_map(|sink| sink.audit.as_ref());
+        self.agents += usize::from(audits().next().is_some());
+        let last = report.sinks.iter().filter_map(|sink| last_event(sink, at));
+        self.last = self.last.max(last.max());
+        if let Some(most) = audits().max_by_key(|audit| audit.faulty) {
+            self.faulty = self.faulty.saturating_add(most.faulty);
+            self.fault = self.fault.take().or_else(|| most.fault.clone());
+        }
     }
 }
 
@@ -518,6 +548,6 @@ fn whole(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-fn seconds_before(time: Timestamp, age: u64) -> Timestamp {
+pub(super) fn seconds_before(time: Timestamp, age: u64) -> Timestamp {
     time.saturating_sub(seconds(age)).unwrap_or(Timestamp::MIN)
 }

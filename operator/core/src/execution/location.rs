@@ -197,6 +197,11 @@ impl Location {
         self.prefix.join(&subject.folder())
     }
 
+    /// What the keys of audit events begin with: ends in `/`.
+    pub fn of_audit(&self) -> String {
+        self.prefix.join("audit/")
+    }
+
     /// The name below the prefix that a key has.
     pub fn name<'k>(&self, key: &'k str) -> Option<&'k str> {
         if self.prefix.is_empty() {

@@ -478,6 +478,7 @@ pub(crate) mod tests {
             sha256_chain: ranges.iter().fold(String::new(), |before, range| {
                 chain(&before, &content(range.number).sha256)
             }),
+            audit: None,
         }
     }
 
