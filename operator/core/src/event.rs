@@ -242,6 +242,7 @@ mod tests {
                 pods: Vec::new(),
                 more_pods: 0,
             }),
+            unidentified: None,
             retention: None,
         }]
     }

@@ -315,7 +315,7 @@ fn unreported(candidate: &Candidate, name: &str, losses: &Losses) -> String {
         "{} pods ended without a last report while sink {name} had not acknowledged all of their lines, {}{more}, and nobody knows whether those arrived; when you have seen to it: `{}`",
         losses.unreported,
         pods.join(", "),
-        acknowledge(candidate, losses)
+        acknowledge(candidate, losses.last)
     )
 }
 
