@@ -263,6 +263,7 @@ mod tests {
                 message: None,
                 delivery: None,
                 losses: Some(losses),
+                unidentified: None,
                 retention: None,
             };
             let asked = Asked {
