@@ -23,8 +23,9 @@ async fn a_pod_without_an_execution_is_told_until_somebody_has_seen_it_although_
     let report = json!({"agent": "0.1.0", "uptime": 1, "last": true, "policies": [
         {"uid": uid, "sinks": [{"name": "splunk", "state": "Delivering", "unidentified": true}]},
     ]});
-    let sent = reporter.send(Some(&token), report.to_string().as_bytes());
-    assert_eq!(sent.await.unwrap().interval(), 60);
+    let report = report.to_string();
+    let sent = reporter.send(Some(&token), report.as_bytes()).await;
+    assert_eq!(sent.unwrap().interval(), 60);
     let status = async || {
         let policy = policies.get("logs").await?;
         anyhow::Ok(policy.status.unwrap_or_default())
@@ -48,8 +49,9 @@ async fn a_pod_without_an_execution_is_told_until_somebody_has_seen_it_although_
     let seen =
         json!({"metadata": {"annotations": {"logging.katonic.ai/acknowledge-losses": last}}});
     let seen = Patch::Merge(seen);
-    let seen = policies.patch("logs", &PatchParams::default(), &seen);
-    seen.await.unwrap();
+    let parameters = PatchParams::default();
+    let patched = policies.patch("logs", &parameters, &seen).await;
+    patched.unwrap();
     eventually("it is not told any more", SOON, async || {
         let status = status().await?;
         Ok(status.sinks[0].unidentified.is_none().then_some(()))
