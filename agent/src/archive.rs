@@ -218,7 +218,7 @@ impl Archive {
             self.shared.dirty.set(true);
             return;
         };
-        if run.objects == 0 && run.folder.starts_with("unidentified/") {
+        if run.objects == 0 && run.is_unidentified() {
             self.tell_unidentified(&run);
         }
         let lock = lock_of(archive);

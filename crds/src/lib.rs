@@ -32,6 +32,6 @@ pub use sink::{
     SyslogTransport,
 };
 pub use status::{
-    LoggingPolicyStatus, PodCount, PodLosses, PodsByReason, SinkDelivery, SinkLosses,
-    SinkRetention, SinkStatus,
+    LoggingPolicyStatus, PodCount, PodLosses, PodName, PodsByReason, SinkDelivery, SinkLosses,
+    SinkRetention, SinkStatus, UnidentifiedPods,
 };

@@ -96,6 +96,9 @@ pub struct SinkStatus {
     /// What the sink has not got, until somebody has acknowledged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub losses: Option<SinkLosses>,
+    /// Pods whose execution nobody knows: their logs are archived below `unidentified/`, until somebody has acknowledged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unidentified: Option<UnidentifiedPods>,
     /// How long the logs are kept where this sink puts them, and who sees to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<SinkRetention>,
@@ -152,6 +155,31 @@ pub struct PodLosses {
     pub rejected: i64,
 }
 
+/// Pods of executions that have neither the label with the execution's id nor a name that says it. The annotation
+/// `logging.katonic.ai/acknowledge-losses` with the value of `last` ends it.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnidentifiedPods {
+    /// How many.
+    pub count: i64,
+    /// When the operator last heard of one.
+    pub last: Time,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
+    pub pods: Vec<PodName>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
@@ -163,7 +191,7 @@ fn is_zero(number: &i64) -> bool {
 pub struct SinkRetention {
     /// `Enforced`: the store keeps them for as long as the policy asks. `ProviderManaged`: whoever runs the sink decides.
     /// `Drifted`: the store keeps them for another time, and `message` says what to do. `Unsupported`: nobody sees to it.
-    /// `Unknown`: the store has not been asked yet, or could not be.
+    /// `Unknown`: the store has not been asked yet, could not be, or nobody may ask it.
     pub state: String,
     /// One word: why.
     pub reason: String,

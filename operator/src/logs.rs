@@ -39,6 +39,10 @@ enum Failure {
     Unreadable(String),
     #[error("--follow reads pods: remove it, or --from archive")]
     NothingToFollow,
+    #[error(
+        "no cluster is asked which namespace the compute plane is: write --unidentified <namespace>/<pod>"
+    )]
+    NoNamespace,
 }
 
 /// Shows what was asked for. The exit code is told in the help of the command.
@@ -47,7 +51,7 @@ pub async fn run(args: LogsArgs) -> ExitCode {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
         // What was not read is not proven.
         Err(Failure::Output(show::Error::Closed)) => ExitCode::from(Verdict::Open.exit_code()),
-        Err(failure @ Failure::NothingToFollow) => {
+        Err(failure @ (Failure::NothingToFollow | Failure::NoNamespace)) => {
             say(&failure.to_string());
             ExitCode::from(2)
         }

@@ -139,6 +139,9 @@ pub struct SinkReport {
     /// Records that the policy's fallback has instead.
     #[serde(skip_serializing_if = "is_zero")]
     pub fallback: u64,
+    /// Whether it archives logs of an execution whose id nobody knows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unidentified: bool,
 }
 
 /// How a sink is doing, in one word.

@@ -147,5 +147,6 @@ fn sink_report(route: &Route, now: Instant, last: bool) -> SinkReport {
         lost,
         last_loss: last_loss.map(age),
         fallback,
+        unidentified: route.is_unidentified(),
     }
 }

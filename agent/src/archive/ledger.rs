@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use katonic_log_config::archive::{Completeness, FORMAT, chain};
+use katonic_log_config::archive::{Completeness, FORMAT, Folder, Top, chain};
 use serde::{Deserialize, Serialize};
 
 pub use katonic_log_config::archive::Spot;
@@ -150,6 +150,17 @@ impl Run {
             followed: false,
             recorded: false,
         }
+    }
+
+    /// Whether it is of an execution whose id was not known when its first object was cut.
+    pub fn is_unidentified(&self) -> bool {
+        matches!(
+            Folder::parse(&self.folder),
+            Some(Folder {
+                top: Top::Unidentified(_),
+                ..
+            })
+        )
     }
 
     /// With what was read and is in no object.

@@ -216,6 +216,13 @@ impl Route {
         is_archive && !self.is_fallback()
     }
 
+    /// Whether it has archived logs of an execution whose id nobody knows.
+    pub fn is_unidentified(&self) -> bool {
+        let ledger = self.ledger.borrow();
+        let mut runs = ledger.runs.iter();
+        self.keeps_runs() && runs.any(Run::is_unidentified)
+    }
+
     /// Of how many runs it has begun to read and archived nothing yet.
     pub fn begun(&self) -> usize {
         self.ledger.borrow().starts.len()

@@ -6,6 +6,7 @@ mod cloud;
 mod faults;
 mod read;
 mod rights;
+mod unidentified;
 
 use std::process::Stdio;
 

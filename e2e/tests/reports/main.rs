@@ -12,6 +12,7 @@ mod leaders;
 mod reporter;
 mod service;
 mod tokens;
+mod unidentified;
 
 use std::net::SocketAddr;
 

@@ -7,7 +7,7 @@
 //!
 //! The fleet is what this instance was told since it leads; a new one knows nothing and says so until it does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_log_config::report::{PolicyReport, Report, SinkReport};
@@ -16,10 +16,13 @@ use crate::reporting::interval;
 
 mod losses;
 mod survey;
+mod unidentified;
 
 use losses::Ledger;
 pub use losses::{Losses, PodLosses};
 pub use survey::{Asked, Delivery, Failing, PlanePods, Refusing, SinkDelivery, Survey};
+use unidentified::Register;
+pub use unidentified::Unidentified;
 
 /// A pod, as its token says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -40,6 +43,8 @@ struct Seen {
     report: Report,
     /// Losses and rejections of it that are in the ledger.
     entered: BTreeMap<Route, (u64, u64)>,
+    /// Sinks that archive its logs without the id of an execution, as the register has it.
+    registered: BTreeSet<Route>,
 }
 
 /// A sink of a policy.
@@ -100,6 +105,7 @@ pub struct Fleet {
     seen: HashMap<String, Seen>,
     totals: BTreeMap<Route, Totals>,
     ledger: Ledger,
+    register: Register,
     /// When each sink was last seen to fail.
     failed: BTreeMap<Route, Timestamp>,
     /// When this instance was first asked what it knows.
@@ -141,7 +147,8 @@ impl Fleet {
                 .or_default()
                 .add_since(now, counted);
         }
-        let entered = before.map(|before| before.entered).unwrap_or_default();
+        let known = before.map(|before| (before.entered, before.registered));
+        let (entered, registered) = known.unwrap_or_default();
         self.seen.insert(
             pod.uid.clone(),
             Seen {
@@ -149,6 +156,7 @@ impl Fleet {
                 at: now,
                 report,
                 entered,
+                registered,
             },
         );
         is_news
@@ -219,6 +227,7 @@ fn is_news(before: &Report, after: &Report) -> bool {
                 rejected: sink.rejected,
                 lost: sink.lost,
                 lag: u64::from(survey::is_backlog(sink.lag)),
+                unidentified: sink.unidentified,
                 ..SinkReport::default()
             };
         }

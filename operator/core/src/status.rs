@@ -7,14 +7,16 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use katonic_log_config::layout;
-use katonic_logging_crds::{LoggingPolicyStatus, Plane, PodCount, Rollout, SinkLosses, SinkStatus};
+use katonic_logging_crds::{
+    LoggingPolicyStatus, Plane, PodCount, Rollout, SinkLosses, SinkStatus, UnidentifiedPods,
+};
 
 use crate::{
     bundle::{PolicyOutcome, SinkOutcome},
     candidate::Candidate,
     condition::{Answer, Reason, State, Type, progress},
     coverage::Coverage,
-    delivery::{Delivery, Losses},
+    delivery::{Delivery, Losses, Unidentified},
     installation::Problem,
     names,
     plan::{Plan, PlanePlan, PlaneState},
@@ -104,6 +106,8 @@ pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>) -> Answers {
             let known = reported.sinks.get(&sink.name);
             let losses = known.and_then(|sink| sink.losses.as_ref());
             sink.losses = losses.map(Losses::status);
+            let unidentified = known.and_then(|sink| sink.unidentified.as_ref());
+            sink.unidentified = unidentified.map(Unidentified::status);
         }
     }
     let questions = match &candidate.policy {
@@ -239,7 +243,7 @@ fn without_reports(parts: Parts<'_>) {
         .conditions
         .retain(|condition| !reported.contains(&condition.type_.as_str()));
     for sink in &mut *parts.sinks {
-        (sink.delivery, sink.losses) = (None, None);
+        (sink.delivery, sink.losses, sink.unidentified) = (None, None, None);
     }
     without_figures(parts);
 }
@@ -272,6 +276,13 @@ fn without_figures(parts: Parts<'_>) {
             delivery.message = None;
         }
         // Whether there are any is no figure.
+        if let Some(unidentified) = &mut sink.unidentified {
+            *unidentified = UnidentifiedPods {
+                count: unidentified.count.min(1),
+                last: Time(Timestamp::UNIX_EPOCH),
+                pods: Vec::new(),
+            };
+        }
         if let Some(losses) = &mut sink.losses {
             *losses = SinkLosses {
                 lost: losses.lost.min(1),
@@ -672,6 +683,7 @@ fn sinks(policy: &Policy, reached: &[Reached<'_>], facts: Facts<'_>) -> Vec<Sink
             message: (!messages.is_empty()).then(|| messages.join("; ")),
             delivery: None,
             losses: None,
+            unidentified: None,
             retention: None,
         }
     };

@@ -7,9 +7,9 @@ use katonic_log_config::{
     AzureAccount, AzureContainer, BucketName, ContainerPattern, Endpoint, GcsBucketName, KeyPrefix,
     Region,
 };
-use katonic_logging_core::execution::{Location, location::Unlocated};
+use katonic_logging_core::execution::{Location, Subject, location::Unlocated};
 
-use super::{archived::Since, show::Form};
+use super::{Failure, archived::Since, show::Form};
 use crate::access::ClusterArgs;
 
 /// How far the clocks of a node and of the store may differ: S3 refuses what is further off.
@@ -46,6 +46,7 @@ Exit codes:
 Examples:
   katonic-logging logs 63d16b3ebe3729589c5bd9d8
   katonic-logging logs 63d16b3ebe3729589c5bd9d8 --follow
+  katonic-logging logs --unidentified run-without-a-label
   katonic-logging logs 63d16b3ebe3729589c5bd9d8 --since 2h -o json | jq -r .message
   katonic-logging logs 63d16b3ebe3729589c5bd9d8 --bucket platform-logs --endpoint https://minio.example.com:9000 --prefix platform
   katonic-logging logs 63d16b3ebe3729589c5bd9d8 --gcs-bucket platform-logs --prefix platform
@@ -55,8 +56,11 @@ Examples:
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogsArgs {
     /// Id of the execution.
-    #[arg(value_name = "EXECUTION ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub execution: String,
+    #[arg(value_name = "EXECUTION ID", required_unless_present = "unidentified", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub execution: Option<String>,
+    /// Instead of an execution, a pod whose execution nobody knows; its namespace is that of the compute plane unless it is named.
+    #[arg(long, value_name = "[NAMESPACE/]POD", conflicts_with = "execution", value_parser = PodArg::parse)]
+    pub unidentified: Option<PodArg>,
     /// Only pods of this kind; where the kind of a pod is not known, it is left out, and that is said.
     #[arg(long, value_enum)]
     pub kind: Option<KindArg>,
@@ -123,6 +127,48 @@ pub struct StoreArgs {
     /// and `AZURE_CLIENT_SECRET`.
     #[arg(long, value_name = "NAME")]
     pub credentials_secret: Option<String>,
+}
+
+/// A pod by name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PodArg {
+    namespace: Option<String>,
+    name: String,
+}
+
+impl PodArg {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        let is_name = |text: &str| !text.is_empty() && !text.contains('/');
+        if is_name(name) && namespace.is_none_or(is_name) {
+            Ok(Self {
+                namespace: namespace.map(str::to_owned),
+                name: name.to_owned(),
+            })
+        } else {
+            Err("write the name of a pod, or its namespace, `/` and its name")
+        }
+    }
+}
+
+impl LogsArgs {
+    /// Whose log is read; `compute` is the namespace of the compute plane, where a cluster was asked.
+    pub(super) fn subject(&self, compute: Option<&String>) -> Result<Subject, Failure> {
+        let pod = match (&self.execution, &self.unidentified) {
+            (Some(id), _) => return Ok(Subject::Execution(id.clone())),
+            (None, Some(pod)) => pod,
+            // The command line has one of both.
+            (None, None) => return Err(Failure::NoNamespace),
+        };
+        let namespace = pod.namespace.as_ref().or(compute);
+        Ok(Subject::Pod {
+            namespace: namespace.ok_or(Failure::NoNamespace)?.clone(),
+            pod: pod.name.clone(),
+        })
+    }
 }
 
 /// The platform's kinds of executions.

@@ -48,6 +48,8 @@ pub async fn reader(args: &LogsArgs, now: Timestamp) -> Result<Reader, Failure> 
         }
         _ => None,
     };
+    let namespace = installation.as_ref().map(|known| &known.compute_namespace);
+    let subject = args.subject(namespace)?;
     let kind = args
         .kind
         .map(|kind| (kind.into(), args.workload_type_label.clone()));
@@ -62,7 +64,7 @@ pub async fn reader(args: &LogsArgs, now: Timestamp) -> Result<Reader, Failure> 
                 client,
                 cluster,
                 installation,
-                &args.execution,
+                subject.clone(),
                 args.container.clone(),
                 kind.clone(),
             )
@@ -71,7 +73,7 @@ pub async fn reader(args: &LogsArgs, now: Timestamp) -> Result<Reader, Failure> 
         _ => None,
     };
     Ok(Reader {
-        id: args.execution.clone(),
+        subject,
         form: args.output,
         since: args.since.map(|since| since.since(now)),
         kind,

@@ -11,7 +11,9 @@ use katonic_log_config::{
     ContainerPattern,
     archive::{Completeness, RunName},
 };
-use katonic_logging_core::execution::{Catalogue, Container, Kind, Run, catalogue::Object};
+use katonic_logging_core::execution::{
+    Catalogue, Container, Kind, Run, Subject, catalogue::Object,
+};
 
 use super::{
     Failure,
@@ -31,7 +33,7 @@ const MANY: usize = 8;
 /// What is read, and where.
 #[derive(Debug)]
 pub struct Reader {
-    pub id: String,
+    pub subject: Subject,
     pub form: Form,
     pub since: Option<Since>,
     pub kind: Option<(Kind, String)>,
@@ -71,15 +73,19 @@ impl Reader {
         let mut places = Vec::new();
         if let Some(store) = &self.store {
             let location = &store.location;
-            let prefix = location.of_execution(&self.id);
+            let prefix = location.keys_of(&self.subject);
             places.push(format!("below {prefix} in {}", location.bucket));
         }
         if let Some(pods) = &self.pods {
             places.push(format!("among the pods of namespace {}", pods.namespace()));
         }
+        let what = match self.subject {
+            Subject::Execution(_) => "id",
+            Subject::Pod { .. } => "name of the pod, and its namespace",
+        };
         format!(
-            "nothing found of execution {} {}: check the id, and --kind and --container",
-            self.id,
+            "nothing found of {} {}: check the {what}, and --kind and --container",
+            self.subject,
             places.join(" and ")
         )
     }
@@ -100,9 +106,10 @@ impl Reader {
             return Ok(catalogue);
         };
         let location = &store.location;
-        let mut listed = store.list(&location.of_execution(&self.id));
+        let mut listed = store.list(&location.keys_of(&self.subject));
         while let Some(object) = listed.try_next().await? {
-            if let Some(name) = location.name(&object.key) {
+            let name = location.name(&object.key);
+            if let Some(name) = name.filter(|name| self.subject.has(name)) {
                 catalogue.add(name, object.size, object.stored);
             }
         }

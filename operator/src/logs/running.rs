@@ -10,7 +10,7 @@ use k8s_openapi::{
 use katonic_log_config::{ContainerPattern, Execution};
 use katonic_logging_core::{
     Installation,
-    execution::{Container, Kind, container},
+    execution::{Container, Kind, Subject, container},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -33,7 +33,7 @@ pub struct Pods {
     logs: Client,
     namespace: String,
     execution: Execution,
-    id: String,
+    subject: Subject,
     users: Vec<ContainerPattern>,
     containers: Vec<ContainerPattern>,
     kind: Option<(Kind, String)>,
@@ -44,13 +44,13 @@ impl Debug for Pods {
         formatter
             .debug_struct("Pods")
             .field("namespace", &self.namespace)
-            .field("id", &self.id)
+            .field("subject", &self.subject)
             .finish_non_exhaustive()
     }
 }
 
 impl Pods {
-    /// The pods of this execution, as the installation tells them.
+    /// The pods of this execution, or the pod, as the installation tells them.
     ///
     /// # Errors
     /// When no cluster is configured.
@@ -58,7 +58,7 @@ impl Pods {
         client: Client,
         cluster: &ClusterArgs,
         installation: &Installation,
-        id: &str,
+        subject: Subject,
         containers: Vec<ContainerPattern>,
         kind: Option<(Kind, String)>,
     ) -> Result<Self, Error> {
@@ -70,7 +70,7 @@ impl Pods {
                 Some(&installation.execution_id_label),
                 &installation.execution_id_patterns,
             ),
-            id: id.to_owned(),
+            subject,
             users: installation.user_containers.iter().cloned().collect(),
             containers,
             kind,
@@ -122,11 +122,11 @@ impl Pods {
 
     /// Whether a pod with this name and these labels belongs to the execution, and is of the kind that is asked for.
     pub fn is_of_execution(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
-        let is_of_id = self
-            .execution
-            .id(name, labels)
-            .is_some_and(|id| id == self.id);
-        is_of_id
+        let is_ours = match &self.subject {
+            Subject::Execution(id) => self.execution.id(name, labels).as_ref() == Some(id),
+            Subject::Pod { namespace, pod } => *namespace == self.namespace && pod == name,
+        };
+        is_ours
             && self.kind.as_ref().is_none_or(|(kind, label)| {
                 Kind::of(labels.get(label).map(String::as_str), name) == Some(*kind)
             })

@@ -385,7 +385,7 @@ impl Reader {
                 let record = Live {
                     time: &line.written,
                     container: &container.name,
-                    execution_id: &self.id,
+                    execution_id: self.subject.execution_id(),
                     namespace: self.namespace(),
                     pod: &container.pod,
                     pod_uid: &container.pod_uid,

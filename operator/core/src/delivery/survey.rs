@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_log_config::report::{PolicyReport, RefusedReason, SinkReport, SinkState};
 use katonic_logging_crds::{Plane, SinkStatus};
 
-use super::{Fleet, Losses, Route, Seen, losses::Told, policy_of};
+use super::{Fleet, Losses, Route, Seen, Unidentified, losses::Told, policy_of};
 use crate::{candidate::Candidate, coverage::Index};
 
 /// How long an agent has for its first report after it was started.
@@ -118,6 +118,8 @@ pub struct SinkDelivery {
     pub lag_pod: Option<String>,
     /// What it has not got and nobody has acknowledged.
     pub losses: Option<Losses>,
+    /// Pods whose logs it has without the id of an execution, and nobody has acknowledged it.
+    pub unidentified: Option<Unidentified>,
 }
 
 /// Agents for which a sink fails in the same way.
@@ -236,8 +238,13 @@ impl Fleet {
             let told = policy.told.iter();
             let told = told.filter_map(|sink| Some((sink.name.as_str(), sink.losses.as_ref()?)));
             self.ledger.open(policy.uid, told);
+            let told = policy.told.iter();
+            let told =
+                told.filter_map(|sink| Some((sink.name.as_str(), sink.unidentified.as_ref()?)));
+            self.register.open(policy.uid, told);
             if let Some(until) = policy.acknowledged {
                 self.ledger.acknowledge(policy.uid, until);
+                self.register.acknowledge(policy.uid, until);
             }
             acknowledged.insert(policy.uid, policy.acknowledged);
         }
@@ -249,6 +256,13 @@ impl Fleet {
                 let Some(acknowledged) = acknowledged.get(route.policy.as_str()) else {
                     continue;
                 };
+                if sink.unidentified && seen.registered.insert(route.clone()) {
+                    // A pod that was there when somebody acknowledged is told again to no next leader.
+                    let is_seen = acknowledged.is_some_and(|until| process <= until);
+                    if !is_seen {
+                        self.register.enter(&route, &seen.pod, now);
+                    }
+                }
                 if counts == (0, 0) || known == Some(counts) {
                     continue;
                 }
@@ -286,6 +300,7 @@ impl Fleet {
         self.totals.retain(|route, _| is_there(&route.policy));
         self.failed.retain(|route, _| is_there(&route.policy));
         self.ledger.retain(is_there);
+        self.register.retain(is_there);
     }
 
     /// Adds what is remembered of each sink.
@@ -295,7 +310,9 @@ impl Fleet {
             policy.name.clone_into(&mut delivery.policy);
             let sinks = &mut delivery.sinks;
             // Also those of which no agent that is left can tell.
-            for told in policy.told.iter().filter(|told| told.losses.is_some()) {
+            let is_remembered =
+                |told: &&SinkStatus| told.losses.is_some() || told.unidentified.is_some();
+            for told in policy.told.iter().filter(is_remembered) {
                 sinks.entry(told.name.clone()).or_default();
             }
             let mut dues = Vec::new();
@@ -305,6 +322,7 @@ impl Fleet {
                     sink: name.clone(),
                 };
                 sink.losses = self.ledger.of(&route).cloned();
+                sink.unidentified = self.register.of(&route).cloned();
                 if !sink.failing.is_empty() {
                     self.failed.insert(route, now);
                 } else if let Some(failed) = self.failed.get(&route) {

@@ -85,6 +85,7 @@ impl Cluster {
     /// The losses as the next leader finds them.
     fn remember(&mut self, delivery: &Delivery) {
         let losses = delivery.sinks.get("splunk");
+        let unidentified = losses.and_then(|sink| sink.unidentified.as_ref());
         let losses = losses.and_then(|sink| sink.losses.as_ref());
         let mut status = self.policy.status.take().unwrap_or_default();
         status.sinks = vec![SinkStatus {
@@ -95,6 +96,7 @@ impl Cluster {
             message: None,
             delivery: None,
             losses: losses.map(Losses::status),
+            unidentified: unidentified.map(Unidentified::status),
             retention: None,
         }];
         self.policy.status = Some(status);
@@ -190,6 +192,61 @@ fn a_sink_that_comes_and_goes_is_told_of_once() {
     let (delivery, _) = cluster.survey(&mut fleet, 1040);
     assert!(!delivery.sinks["splunk"].was_failing);
     assert_eq!(delivery.sinks["splunk"].acknowledging, 1);
+}
+
+#[test]
+fn pods_whose_execution_nobody_knows_are_counted_and_outlive_their_agents() {
+    let mut cluster = Cluster::new(&[("a", 0), ("b", 0)]);
+    let mut fleet = Fleet::default();
+    let unidentified = |delivery: &Delivery| {
+        let sink = delivery.sinks.get("splunk")?;
+        let pods = sink.unidentified.as_ref()?;
+        Some((pods.count(), pods.last.as_second()))
+    };
+    let told = |is: bool| {
+        let sink = SinkReport {
+            unidentified: is,
+            ..sink(SinkState::Delivering)
+        };
+        report("new", sink)
+    };
+    fleet.take(token_of("a"), told(false), at(1000));
+    assert_eq!(unidentified(&cluster.survey(&mut fleet, 1001).0), None);
+    assert!(
+        fleet.take(token_of("a"), told(true), at(1002)),
+        "it is news"
+    );
+    assert!(!fleet.take(token_of("a"), told(true), at(1003)));
+    let (delivery, _) = cluster.survey(&mut fleet, 1004);
+    assert_eq!(unidentified(&delivery), Some((1, 1004)));
+    // A short Job: its agent says so with its last words.
+    let mut last = told(true);
+    last.last = true;
+    fleet.take(token_of("b"), last, at(1010));
+    cluster.survey(&mut fleet, 1010);
+    let (delivery, _) = cluster.survey(&mut fleet, 1011);
+    assert_eq!(unidentified(&delivery), Some((2, 1010)));
+    let pods = delivery.sinks["splunk"].unidentified.as_ref().unwrap();
+    assert_eq!(
+        pods.pods.first(),
+        Some(&(NAMESPACE.to_owned(), "a".to_owned()))
+    );
+    // The next leader reads it from the status, and counts no pod that is named there twice.
+    cluster.remember(&delivery);
+    let mut next = Fleet::default();
+    assert_eq!(
+        unidentified(&cluster.survey(&mut next, 1020).0),
+        Some((2, 1010))
+    );
+    next.take(token_of("a"), told(true), at(1021));
+    assert_eq!(
+        unidentified(&cluster.survey(&mut next, 1022).0),
+        Some((2, 1010))
+    );
+    // Until somebody has seen it.
+    cluster.policy.losses_acknowledged = Some(at(1010));
+    assert_eq!(unidentified(&cluster.survey(&mut next, 1023).0), None);
+    assert_eq!(unidentified(&cluster.survey(&mut fleet, 1023).0), None);
 }
 
 #[test]

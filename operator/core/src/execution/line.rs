@@ -109,8 +109,9 @@ pub struct Live<'a> {
     pub time: &'a str,
     /// Name of the container.
     pub container: &'a str,
-    /// The execution.
-    pub execution_id: &'a str,
+    /// The execution, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_id: Option<&'a str>,
     /// Namespace of the pod.
     pub namespace: &'a str,
     /// Name of the pod.

@@ -4,9 +4,10 @@ use std::fmt;
 
 use katonic_log_config::{
     AzureAccount, AzureContainer, BucketName, Connection, Endpoint, GcsBucketName, KeyPrefix,
-    Region, Store, archive::escaped, endpoint::InvalidEndpoint,
+    Region, Store, endpoint::InvalidEndpoint,
 };
 
+use super::Subject;
 use crate::{
     installation::LogStore,
     policy::{
@@ -191,9 +192,9 @@ impl Location {
         }
     }
 
-    /// What the keys of an execution begin with: ends in `/`.
-    pub fn of_execution(&self, id: &str) -> String {
-        self.prefix.join(&format!("executions/{}/", escaped(id)))
+    /// What the keys of an execution, or of pods without one, begin with: ends in `/`.
+    pub fn keys_of(&self, subject: &Subject) -> String {
+        self.prefix.join(&subject.folder())
     }
 
     /// The name below the prefix that a key has.
@@ -339,7 +340,10 @@ mod tests {
             location.endpoint.uri(),
             "https://s3.eu-central-1.amazonaws.com"
         );
-        assert_eq!(location.of_execution("a/b"), "executions/a!2Fb/");
+        assert_eq!(
+            location.keys_of(&Subject::Execution("a/b".into())),
+            "executions/a!2Fb/"
+        );
         assert_eq!(location.name("executions/x"), Some("executions/x"));
         let endpoint = Endpoint::try_from("http://minio:9000".to_owned()).unwrap();
         let prefix = KeyPrefix::try_from("a/b".to_owned()).unwrap();
@@ -347,7 +351,10 @@ mod tests {
         assert!(
             matches!(&location.bucket, Bucket::S3 { region, .. } if region.as_str() == "us-east-1")
         );
-        assert_eq!(location.of_execution("63d1"), "a/b/executions/63d1/");
+        assert_eq!(
+            location.keys_of(&Subject::Execution("63d1".into())),
+            "a/b/executions/63d1/"
+        );
         assert_eq!(location.name("a/b/executions/x"), Some("executions/x"));
         assert_eq!(location.name("a/bc/executions/x"), None);
         assert_eq!(
@@ -379,7 +386,10 @@ mod tests {
             location.bucket.to_string(),
             "container `logs` of the storage account `platformlogs`"
         );
-        assert_eq!(location.of_execution("63d1"), "a/b/executions/63d1/");
+        assert_eq!(
+            location.keys_of(&Subject::Execution("63d1".into())),
+            "a/b/executions/63d1/"
+        );
         assert_eq!(azure("a./b"), Err(Unlocated::Dot));
     }
 
@@ -404,7 +414,10 @@ mod tests {
         let (location, reach) = Location::of(&LogStore::Gcs(google.into())).unwrap();
         assert_eq!(location.bucket.to_string(), "bucket `platform-logs`");
         assert_eq!(location.endpoint.uri(), "https://storage.googleapis.com");
-        assert_eq!(location.of_execution("63d1"), "platform/executions/63d1/");
+        assert_eq!(
+            location.keys_of(&Subject::Execution("63d1".into())),
+            "platform/executions/63d1/"
+        );
         assert!(reach.connection.proxy.is_some() && reach.needs.sources.is_empty());
         let (location, reach) = Location::of(&LogStore::Azure(azure.into())).unwrap();
         assert_eq!(

@@ -52,6 +52,7 @@ fn with_status(name: &str, reason: &str, message: &str) -> LoggingPolicy {
             reason: "Configured".into(),
             message: None,
             retention: None,
+            unidentified: None,
             delivery: Some(SinkDelivery {
                 state: "Unreachable".into(),
                 message: Some("sink splunk is not reachable for 1 of 2 agents".into()),

@@ -57,6 +57,7 @@ fn known(mut policy: LoggingPolicy, kept: &str, location: &str) -> LoggingPolicy
             message: None,
             delivery: None,
             losses: None,
+            unidentified: None,
             retention: Some(SinkRetention {
                 state: "Enforced".into(),
                 reason: "Enforced".into(),

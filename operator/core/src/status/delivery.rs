@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use katonic_log_config::{
     layout,
     report::{RefusedReason, SinkState},
@@ -12,7 +12,7 @@ use katonic_logging_crds::{SinkDelivery as SinkDeliveryStatus, SinkStatus};
 use crate::{
     candidate::{Candidate, Kind},
     condition::{Answer, Reason, State, Type},
-    delivery::{Delivery, Losses, PodLosses, SinkDelivery},
+    delivery::{Delivery, Losses, PodLosses, SinkDelivery, Unidentified},
     names,
     policy::Policy,
 };
@@ -119,6 +119,12 @@ pub(super) fn delivering(
         let losses = sink.losses.as_ref().filter(|losses| losses.lost == 0)?;
         Some(self::rejected(candidate, name, losses))
     });
+    let unidentified = sentences(&|name, sink| {
+        let pods = sink.unidentified.as_ref()?;
+        Some(self::unidentified(candidate, name, pods))
+    });
+    // What is told although it keeps nobody from being ready.
+    let told: Vec<String> = rejected.into_iter().chain(unidentified).collect();
     let worst = of_policy()
         .filter_map(|name| known(name)?.worst())
         .max_by_key(|(state, failing)| (failing.agents, Reverse(*state)));
@@ -130,7 +136,7 @@ pub(super) fn delivering(
         (!failing.is_empty()).then_some(Reason::Backlogged)
     };
     if let Some(reason) = reason {
-        let all = lost.into_iter().chain(failing).chain(rejected);
+        let all = lost.into_iter().chain(failing).chain(told);
         return Answer::no(type_, reason, all.collect::<Vec<_>>().join("; "));
     }
     let before = failed_before(candidate);
@@ -139,8 +145,8 @@ pub(super) fn delivering(
     {
         return Answer::no(type_, reason, message);
     }
-    let refused = rejected.iter().map(|one| format!("; {one}"));
-    let refused: String = refused.collect();
+    let told = told.iter().map(|one| format!("; {one}"));
+    let told: String = told.collect();
     if delivery.silent > 0 && delivery.silent == delivery.agents {
         let nothing = "nobody knows whether logs arrive";
         return silent(type_, delivery, nothing);
@@ -151,10 +157,10 @@ pub(super) fn delivering(
         .map(|sink| sink.name.as_str())
         .collect();
     if quiet.is_empty() {
-        let message = format!("every sink acknowledges what it is sent{refused}");
+        let message = format!("every sink acknowledges what it is sent{told}");
         Answer::yes(type_, Reason::Acknowledged, message)
     } else {
-        let message = format!("nothing was sent to {} yet{refused}", quiet.join(", "));
+        let message = format!("nothing was sent to {} yet{told}", quiet.join(", "));
         Answer::yes(type_, Reason::NothingSent, message)
     }
 }
@@ -223,7 +229,21 @@ fn lost(candidate: &Candidate, name: &str, losses: &Losses) -> String {
         } else {
             String::new()
         },
-        acknowledge(candidate, losses)
+        acknowledge(candidate, losses.last)
+    )
+}
+
+fn unidentified(candidate: &Candidate, name: &str, pods: &Unidentified) -> String {
+    let (namespace, pod) = pods.pods.first().cloned().unwrap_or_default();
+    let count = pods.count();
+    let (what, their) = if count == 1 {
+        ("pod", "its")
+    } else {
+        ("pods", "their")
+    };
+    format!(
+        "sink {name} has logs of {count} {what} whose execution nobody knows below unidentified/, {namespace}/{pod} for example: give such pods the label that logging.executionIdLabel of the installation names, or let one of logging.executionIdPatterns find the id in {their} names; `katonic-logging logs --unidentified {namespace}/{pod}` reads them; when you have seen to it: `{}`",
+        acknowledge(candidate, pods.last),
     )
 }
 
@@ -234,7 +254,7 @@ fn rejected(candidate: &Candidate, name: &str, losses: &Losses) -> String {
         losses.rejected,
         pods(losses, |pod| pod.rejected),
         why.map(|why| format!(" ({why})")).unwrap_or_default(),
-        acknowledge(candidate, losses)
+        acknowledge(candidate, losses.last)
     )
 }
 
@@ -250,16 +270,15 @@ fn pods(losses: &Losses, of: impl Fn(&PodLosses) -> u64) -> String {
     format!("{}{more}", named.join(", "))
 }
 
-fn acknowledge(candidate: &Candidate, losses: &Losses) -> String {
+fn acknowledge(candidate: &Candidate, last: Timestamp) -> String {
     let resource = match candidate.kind {
         Kind::Logging => "lp",
         Kind::Audit => "ap",
     };
     format!(
-        "kubectl annotate --overwrite {resource} {} {}={}",
+        "kubectl annotate --overwrite {resource} {} {}={last}",
         candidate.owner().name,
         names::ACKNOWLEDGE_LOSSES_ANNOTATION,
-        losses.last
     )
 }
 

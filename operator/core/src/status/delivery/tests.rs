@@ -70,6 +70,7 @@ fn told(candidate: &Candidate, delivery: &Delivery) -> (SinkStatus, Answer) {
         message: None,
         delivery: of_sink(candidate, policy, delivery, "splunk"),
         losses: None,
+        unidentified: None,
         retention: None,
     };
     let answer = delivering(candidate, policy, delivery, std::slice::from_ref(&sink));
@@ -294,6 +295,29 @@ fn where_all_agents_are_silent_nobody_knows() {
         (answer.state, answer.reason),
         (State::Unknown, Reason::AgentsSilent)
     );
+}
+
+#[test]
+fn pods_whose_execution_nobody_knows_are_told_with_what_to_do_and_keep_nobody_from_being_ready() {
+    let mut delivery = delivery(2, acknowledging());
+    let sink = delivery.sinks.get_mut("splunk").unwrap();
+    sink.unidentified = Some(Unidentified {
+        pods: [("compute".to_owned(), "odd-1".to_owned())].into(),
+        more_pods: 2,
+        last: Timestamp::UNIX_EPOCH,
+    });
+    let (_, answer) = told(&candidate(), &delivery);
+    assert_eq!(
+        (answer.state, answer.reason),
+        (State::True, Reason::Acknowledged)
+    );
+    for says in [
+        "sink splunk has logs of 3 pods whose execution nobody knows below unidentified/, compute/odd-1 for example: give such pods the label that logging.executionIdLabel",
+        "`katonic-logging logs --unidentified compute/odd-1` reads them",
+        "logging.katonic.ai/acknowledge-losses=1970-01-01T00:00:00Z`",
+    ] {
+        assert!(answer.message.contains(says), "{}", answer.message);
+    }
 }
 
 #[test]

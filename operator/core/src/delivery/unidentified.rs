@@ -1,0 +1,122 @@
+//! Pods whose execution nobody knows, so that their logs are archived where no one looks for them: remembered until an
+//! administrator has seen it, whoever leads and whatever became of the pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use katonic_logging_crds::{PodName, UnidentifiedPods};
+
+use super::{Pod, Route};
+
+/// So many pods are named; of more it is only told how many there are.
+const NAMED: usize = 10;
+
+/// Pods whose logs one sink archives without the id of an execution.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unidentified {
+    /// The first pods: namespace and name.
+    pub pods: BTreeSet<(String, String)>,
+    /// How many more there are.
+    pub more_pods: u64,
+    /// When the operator was last told of any, in whole seconds.
+    pub last: Timestamp,
+}
+
+impl Unidentified {
+    /// How many pods.
+    pub fn count(&self) -> u64 {
+        self.more_pods.saturating_add(self.pods.len() as u64)
+    }
+
+    /// As a status tells them.
+    pub fn status(&self) -> UnidentifiedPods {
+        let pods = self.pods.iter().map(|(namespace, name)| PodName {
+            namespace: namespace.clone(),
+            name: name.clone(),
+        });
+        UnidentifiedPods {
+            count: i64::try_from(self.count()).unwrap_or(i64::MAX),
+            last: Time(self.last),
+            pods: pods.collect(),
+        }
+    }
+
+    /// As a status has told them.
+    fn read(status: &UnidentifiedPods) -> Self {
+        let pods = status.pods.iter().take(NAMED);
+        let pods: BTreeSet<_> = pods
+            .map(|pod| (pod.namespace.clone(), pod.name.clone()))
+            .collect();
+        let count = u64::try_from(status.count).unwrap_or_default();
+        Self {
+            more_pods: count.saturating_sub(pods.len() as u64),
+            pods,
+            last: status.last.0,
+        }
+    }
+}
+
+/// What an instance knows of such pods: what the statuses said when it began, and what it was told since.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Register {
+    /// Policies whose statuses have been read, by UID.
+    opened: BTreeSet<String>,
+    entries: BTreeMap<Route, Unidentified>,
+}
+
+impl Register {
+    /// Reads the status of a policy, once.
+    pub(super) fn open<'a>(
+        &mut self,
+        policy: &str,
+        told: impl IntoIterator<Item = (&'a str, &'a UnidentifiedPods)>,
+    ) {
+        if !self.opened.insert(policy.to_owned()) {
+            return;
+        }
+        for (sink, pods) in told {
+            let route = Route {
+                policy: policy.to_owned(),
+                sink: sink.to_owned(),
+            };
+            self.entries.insert(route, Unidentified::read(pods));
+        }
+    }
+
+    /// Forgets policies that are gone.
+    pub(super) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.opened.retain(|policy| is_there(policy));
+        self.entries.retain(|route, _| is_there(&route.policy));
+    }
+
+    /// An administrator has seen what was told until then.
+    pub(super) fn acknowledge(&mut self, policy: &str, until: Timestamp) {
+        self.entries
+            .retain(|route, pods| route.policy != policy || pods.last > until);
+    }
+
+    /// Enters a pod, of which each instance is told once.
+    pub(super) fn enter(&mut self, route: &Route, pod: &Pod, now: Timestamp) {
+        let pods = self.entries.entry(route.clone());
+        let pods = pods.or_insert_with(|| Unidentified {
+            pods: BTreeSet::new(),
+            more_pods: 0,
+            last: now,
+        });
+        let name = (pod.namespace.clone(), pod.name.clone());
+        if pods.pods.contains(&name) {
+            return;
+        }
+        pods.last = pods.last.max(now);
+        if pods.pods.len() < NAMED {
+            pods.pods.insert(name);
+        } else {
+            pods.more_pods = pods.more_pods.saturating_add(1);
+        }
+    }
+
+    /// Those of a sink.
+    pub(super) fn of(&self, route: &Route) -> Option<&Unidentified> {
+        self.entries.get(route)
+    }
+}
