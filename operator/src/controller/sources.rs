@@ -463,9 +463,9 @@ impl PlaneSources {
             Agent::Present(form) => Some(form.fingerprint().clone()),
             Agent::Missing | Agent::Refused(_) => None,
         };
-        let of_plane = |source: &PlaneSource| {
+        let of_plane = |source: &PlaneSource| -> BTreeSet<Fingerprint> {
             let agents = |pods: &BTreeMap<_, _>| pods.values().filter_map(agent).collect();
-            source.pods.with(agents).unwrap_or_else(BTreeSet::new)
+            source.pods.with(agents).unwrap_or_default()
         };
         self.planes.values().flat_map(of_plane).collect()
     }
