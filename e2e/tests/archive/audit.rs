@@ -272,7 +272,10 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
         "{said:?}"
     );
     let keys = store.minio.keys(BUCKET, "logs/audit/").await?;
-    let objects: Vec<&String> = keys.iter().filter(|key| key.ends_with(".gz")).collect();
+    let objects: Vec<&String> = keys
+        .iter()
+        .filter(|key| key.ends_with("ndjson.gz"))
+        .collect();
     ensure!(objects.len() > 3, "{keys:?}");
     let original = Opened::of(&store.minio, objects[1]).await?;
     let number = |line: &str| -> Result<u64> {

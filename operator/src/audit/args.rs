@@ -82,7 +82,7 @@ pub struct RecordArgs {
     /// Only events that were written before this time.
     #[arg(long, value_name = "TIME", value_parser = when)]
     pub to: Option<When>,
-    /// The AuditPolicy whose record it is.
+    /// The `AuditPolicy` whose record it is.
     #[arg(long, value_name = "NAME", conflicts_with = "named")]
     pub policy: Option<String>,
     /// The sink of the policy, where several are archives.

@@ -113,12 +113,12 @@ impl List {
             } else if !std::mem::replace(&mut is_open[index], true) {
                 self.open += 1;
             }
-            let head = self.next(source).await?;
+            let next = self.next(source).await?;
             self.output.progress(source.take_fetched());
-            match head {
-                Some(head) if !self.query.window.is_before(head.time) => {
-                    heap.push(Reverse((head.time, index)));
-                    heads[index] = Some(head);
+            match next {
+                Some(record) if !self.query.window.is_before(record.time) => {
+                    heap.push(Reverse((record.time, index)));
+                    heads[index] = Some(record);
                 }
                 _ => {
                     source.stop();

@@ -43,12 +43,11 @@ async fn of_policies(args: &RecordArgs, client: &Client) -> Result<(Location, Re
     let listed = access::list(&policies, &ListParams::default()).await;
     let listed = listed.map_err(|error| access::Error::read("the audit policies", &error))?;
     let place = trail::place(&listed, args.policy.as_deref(), args.sink.as_deref())?;
-    let store = match place.store {
-        Some(store) => store,
-        None => {
-            let namespace = &args.cluster.namespace;
-            access::installation(client, namespace).await?.log_store
-        }
+    let store = if let Some(store) = place.store {
+        store
+    } else {
+        let namespace = &args.cluster.namespace;
+        access::installation(client, namespace).await?.log_store
     };
     Ok(Location::of(&store)?)
 }

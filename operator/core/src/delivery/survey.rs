@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use katonic_log_config::report::{PolicyReport, RefusedReason, SinkReport, SinkState};
+use katonic_log_config::report::{PolicyReport, RefusedReason, SinkReport, SinkState, shortened};
 use katonic_logging_crds::{Plane, SinkStatus};
 
 use super::{
@@ -481,7 +481,10 @@ impl Events {
         self.last = self.last.max(last.max());
         if let Some(most) = audits().max_by_key(|audit| audit.faulty) {
             self.faulty = self.faulty.saturating_add(most.faulty);
-            self.fault = self.fault.take().or_else(|| most.fault.clone());
+            self.fault = self
+                .fault
+                .take()
+                .or_else(|| most.fault.as_deref().map(shortened));
         }
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::audit::Fingerprint;
 use serde_json::Value;
 
-use super::{Entry, query::Window};
+use super::{Entry, finding::shown, query::Window};
 
 /// How deep the id of a record may stand in an export: below `result`, `properties`, `fields` or `attributes`, most often.
 const LEVELS: usize = 3;
@@ -159,7 +159,7 @@ impl Few {
     fn add(&mut self, id: &str) {
         self.count += 1;
         if self.told.len() < TOLD {
-            self.told.push(id.chars().take(80).collect());
+            self.told.push(shown(id));
         }
     }
 }

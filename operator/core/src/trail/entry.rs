@@ -99,14 +99,14 @@ impl<'a> Entry<'a> {
         let stored: Stored<'a> =
             serde_json::from_slice(line).map_err(|error| InvalidRecord::Json(error.to_string()))?;
         // A place that cannot be read is none.
-        let link = stored.sequence.zip(stored.chain);
-        let link = link.and_then(|(sequence, chain)| Link::read(sequence, &chain).ok());
+        let place = stored.sequence.zip(stored.chain);
+        let place = place.and_then(|(sequence, chain)| Link::read(sequence, &chain).ok());
         Ok(Self {
             time,
             id: stored.record_id,
             origin: [stored.namespace, stored.pod, stored.container],
             restart: stored.restart,
-            link: link.filter(|link| link.sequence > 0),
+            link: place.filter(|link| link.sequence > 0),
             fault: stored.audit_fault,
             text: message,
         })
@@ -147,23 +147,23 @@ pub(super) mod tests {
             r#"{{"audit":1,"event":"ModelCreated","time":"2026-11-30T09:12:44Z","id":"e-{number}","actor":"ada","target":"model-{number}"}}"#
         );
         let id = format!("f00d-{}", number * 100);
-        let link = before.next(&id, &Fingerprint::of(&event));
+        let place = before.next(&id, &Fingerprint::of(&event));
         let line = format!(
             r#"{{"time":"2026-11-30T09:12:{:02}.5Z","namespace":"platform","pod":"tracker-1","container":"event-tracker","restart":0,"labels":{{"fields":"x"}},"record_id":"{id}","sequence":{},"chain":"{}","fields":{event}}}"#,
             number % 60,
-            link.sequence,
-            link.chain()
+            place.sequence,
+            place.chain()
         );
-        (line, link)
+        (line, place)
     }
 
     /// The first so many records of a container.
     pub fn lines(count: u64) -> Vec<String> {
         let mut before = Link::default();
         let one = |number| {
-            let (line, link) = line(number, before);
-            before = link;
-            line
+            let (record, next) = line(number, before);
+            before = next;
+            record
         };
         (1..=count).map(one).collect()
     }

@@ -9,6 +9,15 @@ use crate::execution::summary::Grouped;
 /// So many are told one by one; of more the number is.
 const TOLD: usize = 100;
 
+/// Most characters of an id that are shown.
+const LONGEST: usize = 80;
+
+/// An id as it is shown: whoever has written to a record, or to a copy, must not forge a line of what is said of it.
+pub(super) fn shown(id: &str) -> String {
+    let tame = |one: char| if one.is_control() { '\u{fffd}' } else { one };
+    id.chars().take(LONGEST).map(tame).collect()
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Finding {

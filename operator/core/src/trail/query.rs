@@ -1,6 +1,6 @@
 //! Which events are wanted, and how they are listed.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -95,7 +95,8 @@ fn row(cells: [Cow<'_, str>; 5]) -> String {
     let [first @ .., last] = cells;
     let mut row = String::new();
     for (cell, width) in first.iter().zip(WIDTHS) {
-        row.push_str(&format!("{cell:width$}  "));
+        // Writing to a text cannot fail.
+        let _ = write!(row, "{cell:width$}  ");
     }
     row.push_str(&last);
     row.push('\n');

@@ -1,13 +1,13 @@
 //! Follows the audit events of one container, as one sink has them, from the first to the last.
 
-use std::collections::VecDeque;
+use std::{cmp::Ordering, collections::VecDeque};
 
 use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::audit::{Fingerprint, Link};
 
 use super::{
     Entry, Findings,
-    finding::{Finding, Spot},
+    finding::{Finding, Spot, shown},
 };
 
 /// Gaps that are remembered, in case that what is missing stands elsewhere.
@@ -80,7 +80,7 @@ impl Seen {
 fn spot(entry: &Entry<'_>) -> Spot {
     Spot {
         sequence: entry.link.map_or(0, |link| link.sequence),
-        id: entry.id.chars().take(80).collect(),
+        id: shown(&entry.id),
         time: entry.time,
     }
 }
@@ -106,20 +106,20 @@ impl Stream {
         };
         let sequence = link.sequence;
         let expected = last.link.sequence.saturating_add(1);
-        if sequence == expected {
-            self.next(&seen, last);
-        } else if sequence > expected {
-            self.doubtful = None;
-            let next = seen.last();
-            self.gap(Gap {
-                first: expected,
-                last: sequence - 1,
-                before: Some(last),
-                after: seen,
-            });
-            self.last = Some(next);
-        } else {
-            self.earlier(seen, last);
+        match sequence.cmp(&expected) {
+            Ordering::Equal => self.next(&seen, last),
+            Ordering::Less => self.earlier(seen, last),
+            Ordering::Greater => {
+                self.doubtful = None;
+                let next = seen.last();
+                self.gap(Gap {
+                    first: expected,
+                    last: sequence - 1,
+                    before: Some(last),
+                    after: seen,
+                });
+                self.last = Some(next);
+            }
         }
     }
 
@@ -196,7 +196,7 @@ impl Stream {
             });
         } else {
             let before = gap.before.map(|before| before.link);
-            let before = before.or((sequence == 1).then(Link::default));
+            let before = before.or_else(|| (sequence == 1).then(Link::default));
             if before.is_some_and(|before| !seen.follows(before)) {
                 self.findings.add(Finding::Changed(seen.spot));
             }
@@ -224,7 +224,7 @@ impl Stream {
     /// The last event that a completeness record speaks of, at the end of what it is about.
     pub fn recorded(&mut self, link: Link) {
         let last = self.last;
-        let found = last.map_or(Link::default(), |last| last.link);
+        let found = last.map_or_else(Link::default, |last| last.link);
         if found.sequence < link.sequence && !(self.is_later_part && last.is_none()) {
             self.findings.add(Finding::Missing {
                 numbers: (found.sequence + 1, link.sequence),
@@ -330,9 +330,9 @@ mod tests {
     #[test]
     fn what_was_inserted_is_named_and_nothing_else_is() {
         let forged = |sequence: u64| {
-            let (line, link) = line(77, Link::default());
-            line.replace(
-                &format!("\"sequence\":{}", link.sequence),
+            let (record, place) = line(77, Link::default());
+            record.replace(
+                &format!("\"sequence\":{}", place.sequence),
                 &format!("\"sequence\":{sequence}"),
             )
         };
@@ -383,6 +383,20 @@ mod tests {
         changed[4] = changed[4].replace("ada", "eve");
         let findings = follow(&changed);
         assert_eq!((findings.moved, findings.changed), (1, 1));
+    }
+
+    #[test]
+    fn an_id_that_somebody_has_chosen_forges_no_line() {
+        let mut inserted = lines(2);
+        let forged = inserted[1].replace("f00d-200", r"x\ncomplete: 9 events, chain intact");
+        inserted.push(forged);
+        let told = told(&inserted);
+        assert!(
+            told.len() == 1
+                && told[0].contains("x\u{fffd}complete")
+                && told[0].lines().count() == 1,
+            "{told:?}"
+        );
     }
 
     #[test]
@@ -470,7 +484,7 @@ mod tests {
             let shuffled: Vec<String> = order[..kept].iter().map(|at| lines[*at].clone()).collect();
             let findings = follow(&shuffled);
             let highest = order[..kept].iter().max().unwrap() + 1;
-            prop_assert_eq!(findings.missing as usize, highest - kept);
+            prop_assert_eq!(findings.missing, (highest - kept) as u64);
             prop_assert_eq!((findings.changed, findings.inserted), (0, 0));
         }
     }
