@@ -268,6 +268,7 @@ mod tests {
             let asked = Asked {
                 name: "logs",
                 uid: "uid",
+                sinks: None,
                 told: &[told],
                 acknowledged: None,
             };
@@ -337,6 +338,7 @@ mod tests {
         let asked = Asked {
             name: "logs",
             uid: "uid",
+            sinks: None,
             told: &[],
             acknowledged: None,
         };
