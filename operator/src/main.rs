@@ -7,21 +7,15 @@ use clap::Parser;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
     args::{Args, Command},
-    controller, inject, logs, status, telemetry, webhook,
+    controller, doctor, inject, logs, status, telemetry, webhook,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
         Command::Controller(args) => serve(controller::run(*args)),
         Command::Webhook(args) => serve(webhook::run(args)),
-        Command::Status(args) => {
-            choose_crypto()?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("failed to start the runtime")?;
-            Ok(runtime.block_on(status::run(args)))
-        }
+        Command::Status(args) => ask(status::run(args)),
+        Command::Doctor(args) => ask(doctor::run(args)),
         Command::Logs(args) => {
             choose_crypto()?;
             // Objects are fetched while others are unpacked.
@@ -44,6 +38,16 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Asks a cluster for something, and shows it.
+fn ask(question: impl Future<Output = ExitCode>) -> anyhow::Result<ExitCode> {
+    choose_crypto()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    Ok(runtime.block_on(question))
 }
 
 /// Runs what runs until it is told to stop.
