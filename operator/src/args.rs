@@ -11,6 +11,7 @@ use katonic_logging_core::{external::External, names, webhook::configuration::Re
 use crate::{
     access::ClusterArgs,
     audit::{self, AuditArgs},
+    doctor,
     inject::{self, InjectArgs},
     logs::{self, LogsArgs},
 };
@@ -32,6 +33,9 @@ pub enum Command {
     /// Shows the policies, their sinks and their pods.
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
+    /// Looks through the installation as a support engineer would, and says of each thing whether it is well, and what to do.
+    #[command(long_about = doctor::ABOUT, after_help = doctor::HELP)]
+    Doctor(DoctorArgs),
     /// Shows the log of an execution, from the archive and from its running pods, and whether it is complete.
     #[command(long_about = logs::ABOUT, after_help = logs::HELP)]
     Logs(Box<LogsArgs>),
@@ -54,6 +58,7 @@ Exit codes:
   2  the command line is wrong
   3  the cluster could not be asked, or has no such policy
 
+With --watch it runs until it is interrupted, or until nobody reads any more.
 Colours appear on a terminal only, and not where NO_COLOR is set.";
 
 /// What is shown, and of which cluster.
@@ -64,6 +69,20 @@ pub struct StatusArgs {
     /// List the selected pods that lack the log agent or have an older one, each with what mends it.
     #[arg(long)]
     pub pods: bool,
+    /// Show it again whenever something changes: on a terminal the whole of it, else one line for each change.
+    #[arg(short, long, conflicts_with = "pods")]
+    pub watch: bool,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[expect(missing_docs, reason = "its flags stand here, not itself")]
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Which installation is looked through.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DoctorArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

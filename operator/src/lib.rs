@@ -7,6 +7,7 @@ mod bucket;
 pub mod cache;
 mod claim;
 pub mod controller;
+pub mod doctor;
 pub mod health;
 mod https;
 pub mod inject;

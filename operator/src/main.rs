@@ -7,21 +7,15 @@ use clap::Parser;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
     args::{Args, Command},
-    audit, controller, inject, logs, status, telemetry, webhook,
+    audit, controller, doctor, inject, logs, status, telemetry, webhook,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
         Command::Controller(args) => serve(controller::run(*args)),
         Command::Webhook(args) => serve(webhook::run(args)),
-        Command::Status(args) => {
-            choose_crypto()?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("failed to start the runtime")?;
-            Ok(runtime.block_on(status::run(args)))
-        }
+        Command::Status(args) => ask(status::run(args)),
+        Command::Doctor(args) => ask(doctor::run(args)),
         Command::Logs(args) => read(logs::run(*args)),
         Command::Audit(args) => read(audit::run(*args)),
         Command::Inject(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
@@ -48,6 +42,16 @@ fn read(reading: impl Future<Output = ExitCode>) -> anyhow::Result<ExitCode> {
     // A stream that nobody reads any more must not hold up the end.
     runtime.shutdown_background();
     Ok(code)
+}
+
+/// Asks a cluster for something, and shows it.
+fn ask(question: impl Future<Output = ExitCode>) -> anyhow::Result<ExitCode> {
+    choose_crypto()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    Ok(runtime.block_on(question))
 }
 
 /// Runs what runs until it is told to stop.

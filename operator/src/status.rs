@@ -15,19 +15,23 @@ use katonic_logging_core::{
     Candidate,
     coverage::{Expected, Owner, Parent, Pod, State, WorkloadKind},
     overview::{
-        Judged, Overview, PodView, PolicyView,
+        Judged, Overview, PodView,
         text::{Palette, text},
         uncovered,
     },
     restart::{Id, Obstacle},
     sidecar::Sidecar,
 };
-use katonic_logging_crds::{LoggingPolicy, Plane};
+use katonic_logging_crds::Plane;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::ListParams,
-    core::{DeserializeGuard, NamespaceResourceScope},
+    Api, Client, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope,
 };
+use serde::Serialize;
+
+mod policies;
+mod watch;
+
+pub(crate) use policies::Policies;
 
 use crate::{
     access::{self, Patience, list},
@@ -40,7 +44,7 @@ use crate::{
 
 /// Why there is nothing to show, with what to do.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(crate) enum Error {
     #[error(transparent)]
     Access(#[from] access::Error),
     #[error(
@@ -57,90 +61,112 @@ enum Error {
     Output(String),
 }
 
+impl Error {
+    fn output(error: &dyn std::error::Error) -> Self {
+        Self::Output(chain(error))
+    }
+}
+
 /// Shows what was asked for. The exit code is told in the help of the command.
 pub async fn run(args: StatusArgs) -> ExitCode {
-    let shown = match overview(&args).await {
-        Ok(overview) => {
-            let is_ready = overview
-                .policies
-                .iter()
-                .all(|policy| policy.ready == Some(true));
-            write(&overview, args.output).map(|()| is_ready)
-        }
-        Err(error) => Err(error),
+    let shown = if args.watch {
+        follow(&args).await.map(|()| true)
+    } else {
+        show(&args).await
     };
     match shown {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // Without a stderr there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "katonic-logging: {error}");
+            complain(&error.to_string());
             ExitCode::from(3)
         }
     }
 }
 
-fn write(overview: &Overview, output: Output) -> Result<(), Error> {
-    let failed = |error: &dyn std::error::Error| Error::Output(chain(error));
-    let rendered = match output {
-        Output::Text => {
-            let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            let palette = if std::io::stdout().is_terminal() && !no_color {
-                Palette::Colour
-            } else {
-                Palette::Plain
-            };
-            text(overview, palette, Timestamp::now())
-        }
-        Output::Json => serde_json::to_string_pretty(overview)
-            .map(|json| json + "\n")
-            .map_err(|error| failed(&error))?,
-        Output::Yaml => serde_saphyr::to_string(overview).map_err(|error| failed(&error))?,
-    };
-    match std::io::stdout().lock().write_all(rendered.as_bytes()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|error| failed(&error)),
+async fn follow(args: &StatusArgs) -> Result<(), Error> {
+    let client = access::connect(&args.cluster, Patience::OfLogs).await?;
+    // What is wrong with the question is said at once.
+    let policies = Policies::read(&client).await?.named(&args.policies)?;
+    if let Some(why) = &policies.without_audit {
+        complain(&format!("audit policies are not shown: {why}"));
     }
+    watch::watch(&client, &args.policies, args.output).await
+}
+
+/// Shows it once: whether every policy is ready.
+async fn show(args: &StatusArgs) -> Result<bool, Error> {
+    let overview = overview(args).await?;
+    let mut policies = overview.policies.iter();
+    let is_ready = policies.all(|policy| policy.ready == Some(true));
+    let rendered = render(&overview, args.output, |overview| {
+        text(overview, palette(), Timestamp::now())
+    })?;
+    print(&rendered)?;
+    Ok(is_ready)
+}
+
+/// A thing in the form that was asked for.
+pub(crate) fn render<T: Serialize>(
+    thing: &T,
+    output: Output,
+    text: impl FnOnce(&T) -> String,
+) -> Result<String, Error> {
+    match output {
+        Output::Text => Ok(text(thing)),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(thing);
+            json.map(|json| json + "\n")
+                .map_err(|error| Error::output(&error))
+        }
+        Output::Yaml => serde_saphyr::to_string(thing).map_err(|error| Error::output(&error)),
+    }
+}
+
+/// Colours on a terminal only, and not where somebody wants none.
+pub(crate) fn palette() -> Palette {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !no_color {
+        Palette::Colour
+    } else {
+        Palette::Plain
+    }
+}
+
+/// Whether anybody still reads what is printed.
+pub(crate) fn print(rendered: &str) -> Result<bool, Error> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(rendered.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Ok(()) => Ok(true),
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::output(&error)),
+    }
+}
+
+/// Says what is wrong; without a stderr there is nobody to tell.
+pub(crate) fn complain(what: &str) {
+    let _ = writeln!(std::io::stderr(), "katonic-logging: {what}");
 }
 
 async fn overview(args: &StatusArgs) -> Result<Overview, Error> {
     let client = access::connect(&args.cluster, Patience::OfAnswers).await?;
-    let mut candidates = policies(&client).await?;
-    if let Some(missing) = args
-        .policies
-        .iter()
-        .find(|name| !candidates.iter().any(|candidate| candidate.name == **name))
-    {
-        return Err(Error::NoPolicy(missing.clone()));
-    }
-    if !args.policies.is_empty() {
-        candidates.retain(|candidate| args.policies.contains(&candidate.name));
+    let policies = Policies::read(&client).await?.named(&args.policies)?;
+    if let Some(why) = &policies.without_audit {
+        complain(&format!("audit policies are not shown: {why}"));
     }
     let pods = if args.pods {
-        Some(pods(&client, &candidates, &args.cluster.namespace).await?)
+        Some(pods(&client, &policies.logging, &args.cluster.namespace).await?)
     } else {
         None
     };
     Ok(Overview {
-        policies: candidates.iter().map(PolicyView::of).collect(),
+        policies: policies.views(),
         pods,
     })
-}
-
-async fn policies(client: &Client) -> Result<Vec<Candidate>, Error> {
-    let api: Api<DeserializeGuard<LoggingPolicy>> = Api::all(client.clone());
-    let listed = list(&api, &ListParams::default()).await;
-    let read = listed.map_err(|error| match error {
-        // The group is not served: its definition is missing.
-        kube::Error::Api(status) if status.code == 404 => Error::NotInstalled,
-        error => access::Error::read("LoggingPolicies", &error).into(),
-    })?;
-    let candidate = |DeserializeGuard(policy)| match policy {
-        Ok(policy) => Candidate::readable(&policy),
-        Err(invalid) => Candidate::unreadable(&invalid.metadata, invalid.error),
-    };
-    Ok(read.into_iter().map(candidate).collect())
 }
 
 async fn pods(

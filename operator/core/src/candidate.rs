@@ -6,6 +6,7 @@ use k8s_openapi::{
 };
 use katonic_logging_crds::{AuditPolicy, LoggingPolicy, LoggingPolicyStatus};
 use kube_core::Resource;
+use serde::Serialize;
 
 use crate::{
     installation::Installation,
@@ -15,11 +16,13 @@ use crate::{
 };
 
 /// What kind of resource ships logs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub enum Kind {
     /// A `LoggingPolicy`.
+    #[serde(rename = "LoggingPolicy")]
     Logging,
     /// An `AuditPolicy` with sinks.
+    #[serde(rename = "AuditPolicy")]
     Audit,
 }
 

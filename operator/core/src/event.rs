@@ -66,13 +66,13 @@ fn sinks_that(
 
 /// The first time that a sink acknowledges anything, in the policy's present form.
 fn first_delivery(before: &[SinkStatus], after: &[SinkStatus]) -> Option<Event> {
-    let delivers = |delivery: &SinkDelivery| {
+    let is_known = |delivery: &SinkDelivery| {
         delivery.first.is_some() || delivery.state == SinkState::Delivering.as_str()
     };
     // A status of a version that remembers no first time tells of none.
     let was_told = |name: &str| {
         let known = before.iter().find(|sink| sink.name == name);
-        known.is_some_and(|sink| sink.delivery.as_ref().is_some_and(delivers))
+        known.is_some_and(|sink| sink.delivery.as_ref().is_some_and(is_known))
     };
     let is_first = |sink: &&SinkStatus| {
         let delivery = sink.delivery.as_ref();

@@ -22,6 +22,7 @@ pub mod condition;
 pub mod coverage;
 pub mod credential;
 pub mod delivery;
+pub mod diagnosis;
 pub mod digest;
 pub mod event;
 pub mod execution;

@@ -5,16 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use katonic_log_config::layout;
-use katonic_logging_crds::{
-    LoggingPolicyStatus, Plane, PodCount, SinkDelivery, SinkLosses, SinkRetention, SinkStatus,
-};
+use katonic_logging_crds::{Plane, PodCount, SinkDelivery, SinkLosses, SinkRetention, SinkStatus};
 use serde::Serialize;
 
 use crate::{
-    Candidate, Installation,
+    Candidate, Installation, audit,
     bundle::selection,
+    candidate::Kind,
     condition,
     coverage::{
         Agent, Expected, Owner, Parent, Pod, State, Trouble, Workload, restart_command, takes,
@@ -25,6 +24,8 @@ use crate::{
     sidecar::Form,
 };
 
+pub mod change;
+pub mod mend;
 pub mod text;
 
 /// Everything that was asked for.
@@ -42,6 +43,8 @@ pub struct Overview {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyView {
+    /// What it is.
+    pub kind: Kind,
     /// Its name.
     pub name: String,
     /// When it was created.
@@ -54,6 +57,12 @@ pub struct PolicyView {
     pub planes: Option<String>,
     /// What the operator says of it.
     pub conditions: Vec<ConditionView>,
+    /// How long its sinks are to keep what they are sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<String>,
+    /// The audit events that it enables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
     /// Its sinks.
     pub sinks: Vec<SinkStatus>,
     /// Its pods.
@@ -76,6 +85,9 @@ pub struct ConditionView {
     pub message: String,
     /// Since when it is so.
     pub since: Timestamp,
+    /// What to do about it, where it is not as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
 }
 
 /// A pod that lacks the agent, or has an older one.
@@ -127,32 +139,74 @@ impl PolicyView {
     /// A policy as its status tells it.
     pub fn of(candidate: &Candidate) -> Self {
         let status = candidate.status.clone().unwrap_or_default();
-        let LoggingPolicyStatus {
-            observed_generation,
+        let parts = Parts {
+            generation: (candidate.generation, status.observed_generation),
+            conditions: status.conditions,
+            sinks: status.sinks,
+        };
+        Self {
+            created: candidate.created,
+            planes: status.planes,
+            retention: status.retention,
+            pods: status.pods,
+            ..Self::read(Kind::Logging, &candidate.name, parts)
+        }
+    }
+
+    /// An audit policy as its status tells it.
+    pub fn of_audit(candidate: &audit::Candidate, created: Option<Timestamp>) -> Self {
+        let status = candidate.status.clone().unwrap_or_default();
+        let parts = Parts {
+            generation: (candidate.generation, status.observed_generation),
+            conditions: status.conditions,
+            sinks: status.sinks,
+        };
+        Self {
+            created,
+            retention: status.retention,
+            events: status.events,
+            pods: status.pods,
+            ..Self::read(Kind::Audit, &candidate.name, parts)
+        }
+    }
+
+    /// What it is called among policies of both kinds.
+    pub fn title(&self) -> String {
+        match self.kind {
+            Kind::Logging => self.name.clone(),
+            Kind::Audit => format!("audit/{}", self.name),
+        }
+    }
+
+    /// What both kinds have.
+    fn read(kind: Kind, name: &str, parts: Parts) -> Self {
+        let Parts {
+            generation: (generation, observed),
             conditions,
-            planes,
-            pods,
             sinks,
-            ..
-        } = status;
-        let is_current = observed_generation == Some(candidate.generation);
+        } = parts;
+        let is_current = observed == Some(generation);
         let ready = conditions
             .iter()
             .find(|condition| is_current && condition.type_ == "Ready")
             .map(|condition| condition.status == "True");
-        let view =
-            |condition: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| ConditionView {
-                type_: condition.type_,
-                status: condition.status,
-                reason: condition.reason,
-                message: printable(&condition.message),
-                since: condition.last_transition_time.0,
-            };
+        let view = |condition: Condition| ConditionView {
+            type_: condition.type_,
+            status: condition.status,
+            reason: condition.reason,
+            message: printable(&condition.message),
+            since: condition.last_transition_time.0,
+            mend: None,
+        };
         Self {
-            name: candidate.name.clone(),
-            created: candidate.created,
+            kind,
+            name: name.to_owned(),
+            created: None,
             ready,
-            planes,
+            planes: None,
+            retention: None,
+            events: Vec::new(),
+            pods: None,
             conditions: conditions.into_iter().map(view).collect(),
             sinks: sinks
                 .into_iter()
@@ -173,9 +227,36 @@ impl PolicyView {
                     ..sink
                 })
                 .collect(),
-            pods,
         }
     }
+
+    /// With what to do about each condition that is not as it should be.
+    #[must_use]
+    pub fn mended(mut self) -> Self {
+        let is_bad = |condition: &ConditionView| {
+            let question = condition.type_.as_str();
+            // The conjunction, and how far it is, repeat what another one says.
+            let repeats = ["Ready", "Reconciling", "Stalled"].contains(&question);
+            !repeats && condition.status != "True" && condition.reason != "Suspended"
+        };
+        let bad = self
+            .conditions
+            .iter()
+            .map(|one| is_bad(one).then(|| mend::of(&self, &one.reason)));
+        let mends: Vec<Option<String>> = bad.collect();
+        for (condition, mend) in self.conditions.iter_mut().zip(mends) {
+            condition.mend = mend;
+        }
+        self
+    }
+}
+
+/// What the statuses of both kinds have.
+struct Parts {
+    /// Of the policy, and of the status.
+    generation: (i64, Option<i64>),
+    conditions: Vec<Condition>,
+    sinks: Vec<SinkStatus>,
 }
 
 /// Words of others as one line: what would move a terminal's cursor or hide text in it is left out.
@@ -302,7 +383,7 @@ pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
                 Some(why) => (UNKNOWN, (None, Some(why.to_owned()))),
                 None => (
                     state.as_str(),
-                    mend(namespace, name, pod, state, &owner, judged.obstacles),
+                    mend_pod(namespace, name, pod, state, &owner, judged.obstacles),
                 ),
             };
             views.push(PodView {
@@ -322,7 +403,7 @@ pub fn uncovered(candidates: &[Candidate], judged: Judged<'_>) -> Vec<PodView> {
 }
 
 /// What gives a pod the agent that new pods get.
-fn mend(
+fn mend_pod(
     namespace: &str,
     name: &str,
     pod: &Pod,

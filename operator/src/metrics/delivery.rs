@@ -269,6 +269,7 @@ mod tests {
             let asked = Asked {
                 name: "logs",
                 uid: "uid",
+                sinks: None,
                 told: &[told],
                 acknowledged: None,
             };
@@ -338,6 +339,7 @@ mod tests {
         let asked = Asked {
             name: "logs",
             uid: "uid",
+            sinks: None,
             told: &[],
             acknowledged: None,
         };

@@ -51,7 +51,7 @@ pub enum Binary {
     MinioUser,
     /// Checks and tests the rules of alerts. No part of a cluster.
     Promtool,
-    /// Reads PromQL and says what it asks for.
+    /// Reads `PromQL` and says what it asks for.
     Promql,
 }
 

@@ -1,7 +1,7 @@
 //! How each policy is doing over all of its pods.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -167,17 +167,36 @@ pub struct Asked<'a> {
     pub name: &'a str,
     /// Its UID.
     pub uid: &'a str,
+    /// The names of its sinks; none where nobody can say. What an agent says of others is passed over: names are an administrator's,
+    /// and no pod makes up more of them.
+    pub sinks: Option<BTreeSet<&'a str>>,
     /// What its status tells of its sinks.
     pub told: &'a [SinkStatus],
     /// Until when an administrator has acknowledged its losses.
     pub acknowledged: Option<Timestamp>,
 }
 
+impl Asked<'_> {
+    /// Whether it has a sink of this name.
+    fn has(&self, sink: &str) -> bool {
+        self.sinks.as_ref().is_none_or(|sinks| sinks.contains(sink))
+    }
+}
+
 impl<'a> Asked<'a> {
     /// A policy as the cluster has it.
     pub fn of(candidate: &'a Candidate) -> Self {
         let status = candidate.status.as_ref();
+        let policy = candidate.policy.as_ref().ok();
+        let sinks = policy.map(|policy| {
+            let sinks = policy.sinks.iter();
+            let sinks = sinks.map(|sink| sink.config.name.as_str());
+            let of_installation = policy.of_installation.iter();
+            let of_installation = of_installation.map(|sink| sink.name.as_str());
+            sinks.chain(of_installation).collect()
+        });
         Self {
+            sinks,
             name: &candidate.name,
             uid: &candidate.uid,
             told: status.map_or(&[], |status| &status.sinks),
@@ -259,7 +278,7 @@ impl Fleet {
 
     /// Enters losses into the ledger.
     fn enter(&mut self, policies: &[Asked<'_>], now: Timestamp) {
-        let mut acknowledged = HashMap::new();
+        let mut asked = HashMap::new();
         for policy in policies {
             let told = policy.told.iter();
             let told = told.filter_map(|sink| Some((sink.name.as_str(), sink.losses.as_ref()?)));
@@ -272,19 +291,20 @@ impl Fleet {
                 self.ledger.acknowledge(policy.uid, until);
                 self.register.acknowledge(policy.uid, until);
             }
-            acknowledged.insert(policy.uid, policy.acknowledged);
+            asked.insert(policy.uid, policy);
         }
         for seen in self.seen.values_mut() {
             let process = seconds_before(seen.at, seen.report.uptime);
             for (route, sink) in super::sinks(&seen.report) {
                 let counts = (sink.lost, sink.rejected);
                 let known = seen.entered.get(&route).copied();
-                let Some(acknowledged) = acknowledged.get(route.policy.as_str()) else {
+                let asked = asked.get(route.policy.as_str());
+                let Some(asked) = asked.filter(|asked| asked.has(&route.sink)) else {
                     continue;
                 };
                 if sink.unidentified && seen.registered.insert(route.clone()) {
                     // A pod that was there when somebody acknowledged is told again to no next leader.
-                    let is_seen = acknowledged.is_some_and(|until| process <= until);
+                    let is_seen = asked.acknowledged.is_some_and(|until| process <= until);
                     if !is_seen {
                         self.register.enter(&route, &seen.pod, now);
                     }
@@ -298,7 +318,7 @@ impl Fleet {
                     latest: sink
                         .last_loss
                         .map_or(process, |age| seconds_before(seen.at, age)),
-                    acknowledged: *acknowledged,
+                    acknowledged: asked.acknowledged,
                     rejection: sink.rejection.as_deref(),
                     now,
                 };
@@ -317,8 +337,12 @@ impl Fleet {
     ) -> Option<Timestamp> {
         let is_live = |uid: &str| planes.values().any(|plane| plane.live.contains(uid));
         let is_listed = |namespace: &str| planes.values().any(|plane| plane.namespace == namespace);
-        let asked: HashSet<&str> = policies.iter().map(|policy| policy.uid).collect();
-        let is_there = |policy: &str| asked.contains(policy);
+        let asked: HashMap<&str, &Asked<'_>> =
+            policies.iter().map(|policy| (policy.uid, policy)).collect();
+        let is_there = |route: &Route| {
+            let policy = asked.get(route.policy.as_str());
+            policy.is_some_and(|policy| policy.has(&route.sink))
+        };
         let mut next: Option<Timestamp> = None;
         let ledger = &mut self.ledger;
         self.seen.retain(|uid, seen| {
@@ -337,7 +361,7 @@ impl Fleet {
             // In a namespace that is no plane any more nobody knows whether it has ended.
             if is_listed(&seen.pod.namespace) {
                 for (route, sink) in super::sinks(&seen.report) {
-                    if sink.pending > 0 && is_there(&route.policy) {
+                    if sink.pending > 0 && is_there(&route) {
                         let unreported = Unreported {
                             pending: sink.pending,
                             heard: whole(seen.at),
@@ -348,10 +372,11 @@ impl Fleet {
             }
             false
         });
-        self.totals.retain(|route, _| is_there(&route.policy));
-        self.failed.retain(|route, _| is_there(&route.policy));
-        self.ledger.retain(is_there);
-        self.register.retain(is_there);
+        self.totals.retain(|route, _| is_there(route));
+        self.failed.retain(|route, _| is_there(route));
+        let is_policy = |policy: &str| asked.contains_key(policy);
+        self.ledger.retain(is_policy, is_there);
+        self.register.retain(is_policy, is_there);
         next
     }
 
@@ -361,6 +386,7 @@ impl Fleet {
             let delivery = survey.at(policy.uid);
             policy.name.clone_into(&mut delivery.policy);
             let sinks = &mut delivery.sinks;
+            sinks.retain(|name, _| policy.has(name));
             // Also those of which no agent that is left can tell.
             for sink in self.ledger.sinks(policy.uid) {
                 sinks.entry(sink.to_owned()).or_default();

@@ -481,6 +481,29 @@ fn a_thousand_pods_that_end_without_a_word_are_counted_and_ten_are_named() {
 }
 
 #[test]
+fn no_agent_makes_up_sinks() {
+    let cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    let mut said = report("new", pending(1));
+    said.policies[0].sinks = ["splunk", "made-up"]
+        .map(|name| SinkReport {
+            name: name.into(),
+            lost: 5,
+            delivered: 7,
+            ..pending(1)
+        })
+        .into();
+    fleet.take(token_of("a"), said.clone(), at(1000));
+    fleet.take(token_of("gone"), said, at(1000));
+    for second in [1001, 1030] {
+        let (delivery, _) = cluster.survey(&mut fleet, second);
+        assert_eq!(delivery.sinks.keys().collect::<Vec<_>>(), ["splunk"]);
+        let known = fleet.totals().keys().map(|route| route.sink.as_str());
+        assert_eq!(known.collect::<Vec<_>>(), ["splunk"]);
+    }
+}
+
+#[test]
 fn pods_of_a_namespace_that_is_no_plane_any_more_have_not_ended() {
     let cluster = Cluster::new(&[]);
     let mut fleet = Fleet::default();

@@ -83,10 +83,14 @@ impl Register {
         }
     }
 
-    /// Forgets policies that are gone.
-    pub(super) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.opened.retain(|policy| is_there(policy));
-        self.entries.retain(|route, _| is_there(&route.policy));
+    /// Forgets policies that are gone, and sinks.
+    pub(super) fn retain(
+        &mut self,
+        is_policy: impl Fn(&str) -> bool,
+        is_sink: impl Fn(&Route) -> bool,
+    ) {
+        self.opened.retain(|policy| is_policy(policy));
+        self.entries.retain(|route, _| is_sink(route));
     }
 
     /// An administrator has seen what was told until then.

@@ -1,7 +1,7 @@
 //! What a person sees.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use katonic_logging_crds::{LoggingPolicy, PodsByReason};
+use katonic_logging_crds::{LoggingPolicy, LoggingPolicyStatus, PodsByReason};
 
 use super::{
     text::{Palette, text},

@@ -17,7 +17,7 @@ pub enum Palette {
 }
 
 #[derive(Clone, Copy)]
-enum Tone {
+pub(crate) enum Tone {
     Good,
     Bad,
     Open,
@@ -25,7 +25,7 @@ enum Tone {
 }
 
 impl Palette {
-    fn paint(self, tone: Tone, text: &str) -> String {
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
             Tone::Bad => "31",
@@ -65,7 +65,7 @@ fn policy(text: &mut String, view: &PolicyView, palette: Palette, now: Timestamp
         None => (Tone::Open, "not seen by the operator yet"),
     };
     let mut heading = vec![
-        palette.paint(Tone::Heading, &view.name),
+        palette.paint(Tone::Heading, &view.title()),
         palette.paint(tone, ready),
     ];
     heading.extend(view.planes.clone());
@@ -98,12 +98,19 @@ fn policy(text: &mut String, view: &PolicyView, palette: Palette, now: Timestamp
             },
         )
         .collect();
-    for (row, tone) in columns(&conditions).into_iter().zip(tones) {
+    let rows = columns(&conditions).into_iter().zip(tones);
+    for ((row, tone), condition) in rows.zip(&view.conditions) {
         let [type_, status, rest @ ..] = &row[..] else {
             continue;
         };
         let status = palette.paint(tone, status);
         line(text, &format!("  {type_}{status}{}", rest.concat()));
+        if let Some(mend) = &condition.mend {
+            line(text, &format!("    → {mend}"));
+        }
+    }
+    if !view.events.is_empty() {
+        line(text, &format!("  audit events: {}", view.events.join(", ")));
     }
     sinks(text, &view.sinks, palette);
     let uncovered = view.pods.iter().flat_map(|pods| &pods.uncovered);
@@ -124,7 +131,11 @@ fn sinks(text: &mut String, sinks: &[SinkStatus], palette: Palette) {
         let delivery = sink.delivery.as_ref();
         let state = delivery.map_or(&sink.reason, |delivery| &delivery.state);
         let losses = sink.losses.as_ref().map(|losses| {
-            let figures = [(losses.lost, "lost"), (losses.rejected, "rejected")];
+            let figures = [
+                (losses.lost, "lost"),
+                (losses.rejected, "rejected"),
+                (losses.unreported, "pods unreported"),
+            ];
             let told = figures.iter().filter(|(records, _)| *records > 0);
             let told: Vec<String> = told
                 .map(|(records, what)| format!("{records} {what}"))
@@ -202,7 +213,7 @@ fn line(text: &mut String, line: &str) {
 }
 
 /// Pads all cells but the last of each row, so that they stand below each other.
-fn columns(rows: &[Vec<String>]) -> Vec<Vec<String>> {
+pub(crate) fn columns(rows: &[Vec<String>]) -> Vec<Vec<String>> {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
