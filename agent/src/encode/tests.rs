@@ -668,9 +668,9 @@ fn a_compressed_body_holds_the_same() {
 }
 
 /// The place of a record that is the fourth.
-fn audited(verdict: Verdict) -> Option<Audited> {
+fn audited(verdict: Verdict) -> Audited {
     let link = Link::read(4, &"0123456789abcdef".repeat(4)).unwrap();
-    Some(Audited { verdict, link })
+    Audited { verdict, link }
 }
 
 const EVENT: &[u8] = br#"{"audit":1,"event":"ModelCreated","time":"2026-11-30T09:12:44Z","id":"e-1","actor":"ada \"A\" [x]","target":"churn","project":"forecast"}"#;
@@ -678,7 +678,7 @@ const EVENT: &[u8] = br#"{"audit":1,"event":"ModelCreated","time":"2026-11-30T09
 #[test]
 fn an_audit_event_says_by_syslog_who_did_what() {
     let event = Record {
-        audit: audited(Verdict::Event),
+        audit: Some(audited(Verdict::Event)),
         ..record(Stream::Stdout, 0, EVENT)
     };
     let text = text(&syslog(), Parse::Text, &[("tracker", event)]);
@@ -698,7 +698,7 @@ fn an_audit_event_says_by_syslog_who_did_what() {
 #[test]
 fn what_is_meant_as_an_audit_event_is_marked_wherever_it_goes() {
     let faulty = Record {
-        audit: audited(Verdict::Faulty(Fault::Missing(Member::Actor))),
+        audit: Some(audited(Verdict::Faulty(Fault::Missing(Member::Actor)))),
         ..record(Stream::Stdout, 3, br#"{"audit":1,"event":"ModelCreated"}"#)
     };
     for (format, mark) in [
@@ -764,7 +764,7 @@ fn what_is_meant_as_an_audit_event_is_marked_wherever_it_goes() {
 fn mixpanel_is_told_when_and_by_whom_and_what_it_would_refuse_goes_as_text() {
     let read = |content: &[u8]| -> Value {
         let record = Record {
-            audit: audited(Verdict::Event),
+            audit: Some(audited(Verdict::Event)),
             ..record(Stream::Stdout, 7, content)
         };
         serde_json::from_str(&text(
@@ -806,7 +806,7 @@ fn mixpanel_is_told_when_and_by_whom_and_what_it_would_refuse_goes_as_text() {
     assert_eq!(deep["details"], r#"{"a":{"b":{"c":1}}}"#);
 
     let faulty = Record {
-        audit: audited(Verdict::Faulty(Fault::Missing(Member::Actor))),
+        audit: Some(audited(Verdict::Faulty(Fault::Missing(Member::Actor)))),
         ..record(Stream::Stdout, 3, br#"{"audit":1,"event":"ModelCreated"}"#)
     };
     let told: Value = serde_json::from_str(&text(
@@ -838,7 +838,7 @@ fn what_a_user_has_chosen_forges_no_message_of_syslog_and_leaves_room_for_the_te
             *form = syslog_form(longest);
         }
         let event = Record {
-            audit: audited(Verdict::Event),
+            audit: Some(audited(Verdict::Event)),
             ..record(Stream::Stdout, 0, content.as_bytes())
         };
         text(&format, Parse::Json, &[("tracker", event)])

@@ -224,6 +224,12 @@ async fn the_chain_goes_on_over_ends_of_the_agent_restarts_of_the_tracker_and_an
     Ok(())
 }
 
+/// The number of a record's event.
+fn number(line: &str) -> Result<u64> {
+    let record: Value = serde_json::from_str(line)?;
+    record["sequence"].as_u64().context("no sequence")
+}
+
 /// An object of the record, as its lines.
 struct Opened {
     key: String,
@@ -278,10 +284,6 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
         .collect();
     ensure!(objects.len() > 3, "{keys:?}");
     let original = Opened::of(&store.minio, objects[1]).await?;
-    let number = |line: &str| -> Result<u64> {
-        let record: Value = serde_json::from_str(line)?;
-        record["sequence"].as_u64().context("no sequence")
-    };
     let third = number(&original.lines[2])?;
     let id: Value = serde_json::from_str(&original.lines[2])?;
     let id = id["record_id"].as_str().context("no id")?.to_owned();
