@@ -145,7 +145,8 @@ fn assert_ask_for_what_there_is(expressions: &[String]) {
         let mut known = BTreeSet::from(of_targets.clone());
         for selector in &read.selectors {
             let labels = metrics.get(&selector.metric);
-            let labels = labels.unwrap_or_else(|| panic!("{}: {text}", selector.metric));
+            assert!(labels.is_some(), "{}: {text}", selector.metric);
+            let labels = labels.unwrap();
             known.extend(labels.iter().cloned());
             for label in &selector.labels {
                 let is_there = labels.contains(label) || of_targets.contains(label);

@@ -11,6 +11,7 @@ mod audit;
 mod change;
 mod claim;
 mod credential;
+mod doctor;
 mod drift;
 mod election;
 mod injection;

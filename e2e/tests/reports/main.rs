@@ -7,6 +7,7 @@
 
 mod bodies;
 mod certificates;
+mod events;
 mod floods;
 mod leaders;
 mod reporter;
