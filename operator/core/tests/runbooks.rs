@@ -19,7 +19,7 @@ fn reasons() -> BTreeSet<String> {
 }
 
 /// Questions and states, and reasons of what is as it should be.
-const NOTHING_TO_DO: [&str; 26] = [
+const NOTHING_TO_DO: [&str; 28] = [
     "Accepted",
     "SecretsResolved",
     "Injected",
@@ -27,6 +27,8 @@ const NOTHING_TO_DO: [&str; 26] = [
     "Delivering",
     "RetentionEnforced",
     "TrackerConfigured",
+    "EventsSeen",
+    "NoEventsYet",
     "Ready",
     "Reconciling",
     "Stalled",
