@@ -417,37 +417,10 @@ impl Route {
             let unsent = unsent.get(&track.file.number).copied();
             self.note_lost(source, &track.file.key, unsent.unwrap_or_default());
         }
-        if let Some(away) = &mut *self.away.borrow_mut() {
-            let missed = away.missed(&files).into_iter();
-            let is_wanted = |missed: &Trouble| policy.takes(&labels, &missed.file().container);
-            losses.gone.extend(missed.filter(is_wanted));
-        }
-        if files.are_complete() {
-            let was_away = self.away.take().is_some();
-            parked.retain(|key, place| {
-                let is_there = files.find(key).is_some();
-                if !is_there && let Some(position) = self.position_in_object(key) {
-                    place.position = position;
-                }
-                let is_wanted = || policy.takes(&labels, &key.container);
-                match place.declined {
-                    _ if is_there => {}
-                    Some(declined) => dropped += declined,
-                    None if !place.has_more() => {
-                        if was_away && may_have_grown(key, place, &files) && is_wanted() {
-                            losses.gone.push(Trouble::new(key, Kind::Unseen));
-                        }
-                    }
-                    None if is_wanted() => {
-                        let kind = Kind::Gone(place.unread());
-                        losses.gone.push(Trouble::new(key, kind));
-                    }
-                    // It was not counted and cannot be: it is at least one.
-                    None => dropped += 1,
-                }
-                is_there
-            });
-        }
+        let is_wanted = |file: &FileKey| policy.takes(&labels, &file.container);
+        let unwanted;
+        (losses.gone, unwanted) = self.miss(&files, &mut parked, is_wanted);
+        dropped += unwanted;
         for gone in &losses.gone {
             for file in gone.files() {
                 self.note_lost(source, &file, 1);
@@ -464,6 +437,48 @@ impl Route {
             counts.dropped += dropped;
         });
         losses
+    }
+
+    /// Forgets files that are gone; gives those of which something was wanted and not read, and how many records nobody wants
+    /// any more.
+    fn miss(
+        &self,
+        files: &Files,
+        parked: &mut HashMap<FileKey, Place>,
+        is_wanted: impl Fn(&FileKey) -> bool,
+    ) -> (Vec<Trouble>, u64) {
+        let mut gone = Vec::new();
+        if let Some(away) = &mut *self.away.borrow_mut() {
+            let missed = away.missed(files).into_iter();
+            gone.extend(missed.filter(|missed| is_wanted(missed.file())));
+        }
+        let mut unwanted = 0;
+        if !files.are_complete() {
+            return (gone, unwanted);
+        }
+        let was_away = self.away.take().is_some();
+        parked.retain(|key, place| {
+            let is_there = files.find(key).is_some();
+            if !is_there && let Some(position) = self.position_in_object(key) {
+                place.position = position;
+            }
+            match place.declined {
+                _ if is_there => {}
+                Some(declined) => unwanted += declined,
+                None if !place.has_more() => {
+                    if was_away && may_have_grown(key, place, files) && is_wanted(key) {
+                        gone.push(Trouble::new(key, Kind::Unseen));
+                    }
+                }
+                None if is_wanted(key) => {
+                    gone.push(Trouble::new(key, Kind::Gone(place.unread())));
+                }
+                // It was not counted and cannot be: it is at least one.
+                None => unwanted += 1,
+            }
+            is_there
+        });
+        (gone, unwanted)
     }
 
     /// Whether it holds a file that is given up.

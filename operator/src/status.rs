@@ -155,14 +155,14 @@ pub(crate) fn complain(what: &str) {
 async fn overview(args: &StatusArgs) -> Result<Overview, Error> {
     let client = access::connect(&args.cluster, Patience::OfAnswers).await?;
     let policies = Policies::read(&client).await?.named(&args.policies)?;
-    if let Some(why) = &policies.without_audit {
-        complain(&format!("audit policies are not shown: {why}"));
-    }
     let pods = if args.pods {
         Some(pods(&client, &policies.logging, &args.cluster.namespace).await?)
     } else {
         None
     };
+    if let Some(why) = &policies.without_audit {
+        complain(&format!("audit policies are not shown: {why}"));
+    }
     Ok(Overview {
         policies: policies.views(),
         pods,

@@ -100,7 +100,7 @@ impl Way {
 /// Who takes the lines.
 enum Server {
     Played(Receiver),
-    Rsyslog(Rsyslog),
+    Rsyslog(Box<Rsyslog>),
 }
 
 impl Server {
@@ -165,7 +165,7 @@ impl Scene {
         };
         let sink = policy::syslog("syslog", rsyslog.tcp(), SyslogTransport::Tcp)?;
         let pod = mounted(vec![sink], &[])?;
-        Ok(Some(Self::of(pod, Server::Rsyslog(rsyslog))))
+        Ok(Some(Self::of(pod, Server::Rsyslog(Box::new(rsyslog)))))
     }
 
     fn of(pod: Pod, server: Server) -> Self {
