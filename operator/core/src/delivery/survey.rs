@@ -388,12 +388,9 @@ impl Fleet {
             let sinks = &mut delivery.sinks;
             sinks.retain(|name, _| policy.has(name));
             // Also those of which no agent that is left can tell.
-            for sink in self.ledger.sinks(policy.uid) {
+            let remembered = self.ledger.sinks(policy.uid);
+            for sink in remembered.chain(self.register.sinks(policy.uid)) {
                 sinks.entry(sink.to_owned()).or_default();
-            }
-            let is_remembered = |told: &&SinkStatus| told.unidentified.is_some();
-            for told in policy.told.iter().filter(is_remembered) {
-                sinks.entry(told.name.clone()).or_default();
             }
             let mut dues = Vec::new();
             for (name, sink) in sinks {

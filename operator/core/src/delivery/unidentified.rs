@@ -83,6 +83,17 @@ impl Register {
         }
     }
 
+    /// The sinks of a policy that have such pods.
+    pub(super) fn sinks<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a str> {
+        let first = Route {
+            policy: policy.to_owned(),
+            sink: String::new(),
+        };
+        let routes = self.entries.range(first..).map(|(route, _)| route);
+        let of_policy = routes.take_while(move |route| route.policy == policy);
+        of_policy.map(|route| route.sink.as_str())
+    }
+
     /// Forgets policies that are gone, and sinks.
     pub(super) fn retain(
         &mut self,
