@@ -118,6 +118,8 @@ async fn applying_a_policy_switches_the_tracker_on_and_deleting_the_last_switche
             "SINKS",
             "RETENTION",
             "TRACKER",
+            "LAST",
+            "EVENT",
             "DELIVERING",
             "READY",
             "REASON",

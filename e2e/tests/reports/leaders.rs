@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
+use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::report::SinkState;
 use katonic_logging_core::names;
 use katonic_logging_crds::LoggingPolicy;
@@ -66,8 +67,8 @@ async fn a_leader_that_is_killed_under_load_is_followed_by_one_writer_and_no_sta
         address: _,
     } = world;
     let log = || std::fs::read_to_string(installed.cluster.audit_log().unwrap()).unwrap();
-    let before = log().lines().count();
     operator.kill().await.unwrap();
+    let killed = Timestamp::now();
     let policies = installed.policies();
     eventually("the second one acts", NEXT_LEADS, async || {
         // Whoever answers or not: agents report all the time, and pods and policies come and go.
@@ -99,8 +100,15 @@ async fn a_leader_that_is_killed_under_load_is_followed_by_one_writer_and_no_sta
     // Nothing but the lease is written before the lease is taken.
     let user = "system:serviceaccount:katonic-logging:katonic-logging";
     let log = log();
-    let entries = log.lines().skip(before);
+    let entries = log.lines();
     let entries = entries.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // What the first one had sent may be answered after its end.
+    let is_later = |entry: &Value| {
+        let received = entry["requestReceivedTimestamp"].as_str();
+        let received: Option<Timestamp> = received.and_then(|time| time.parse().ok());
+        received.is_some_and(|received| received >= killed)
+    };
+    let entries = entries.filter(is_later);
     let reads = ["get", "list", "watch"].map(Value::from);
     let writes: Vec<(String, String)> = entries
         .filter(|entry| entry["stage"] == "ResponseComplete" && entry["user"]["username"] == user)
