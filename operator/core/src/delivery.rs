@@ -15,11 +15,13 @@ use katonic_log_config::report::{AuditReport, PolicyReport, Report, SinkReport};
 use crate::reporting::interval;
 
 mod losses;
+mod remembered;
 mod survey;
 mod unidentified;
 
 use losses::Ledger;
 pub use losses::{Losses, PodLosses, Unreported};
+use remembered::Remembered;
 pub use survey::{Asked, Delivery, Events, Failing, PlanePods, Refusing, SinkDelivery, Survey};
 use unidentified::Register;
 pub use unidentified::Unidentified;

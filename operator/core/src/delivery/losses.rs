@@ -1,11 +1,11 @@
 //! What sinks have lost and refused: remembered until an administrator has seen it, whoever leads and whatever became of the pods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use katonic_logging_crds::{PodLosses as PodLossesStatus, SinkLosses};
 
-use super::{Pod, Route, grown};
+use super::{Pod, Remembered, Route, grown, remembered};
 
 /// So many pods are named; of more it is only told how many there are.
 const NAMED: usize = 10;
@@ -127,54 +127,21 @@ pub(super) struct Told<'a> {
     pub(super) now: Timestamp,
 }
 
-/// What an instance knows of losses: what the statuses said when it began, and what it was told since.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ledger {
-    /// Policies whose statuses have been read, by UID.
-    opened: BTreeSet<String>,
-    entries: BTreeMap<Route, Losses>,
+/// What sinks have not got.
+pub(super) type Ledger = Remembered<Losses>;
+
+impl remembered::Told for Losses {
+    fn last(&self) -> Timestamp {
+        self.last
+    }
 }
 
 impl Ledger {
-    /// Reads the status of a policy, once.
-    pub(super) fn open<'a>(
-        &mut self,
-        policy: &str,
-        told: impl IntoIterator<Item = (&'a str, &'a SinkLosses)>,
-    ) {
-        if !self.opened.insert(policy.to_owned()) {
-            return;
-        }
-        for (sink, losses) in told {
-            let route = Route {
-                policy: policy.to_owned(),
-                sink: sink.to_owned(),
-            };
-            self.entries.insert(route, Losses::read(losses));
-        }
-    }
-
-    /// Forgets policies that are gone, and sinks.
-    pub(super) fn retain(
-        &mut self,
-        is_policy: impl Fn(&str) -> bool,
-        is_sink: impl Fn(&Route) -> bool,
-    ) {
-        self.opened.retain(|policy| is_policy(policy));
-        self.entries.retain(|route, _| is_sink(route));
-    }
-
-    /// An administrator has seen what was told until then.
-    pub(super) fn acknowledge(&mut self, policy: &str, until: Timestamp) {
-        self.entries
-            .retain(|route, losses| route.policy != policy || losses.last > until);
-    }
-
     /// Enters what a pod has lost and what was refused of it.
     pub(super) fn enter(&mut self, route: &Route, pod: &Pod, told: &Told<'_>) {
         let name = (pod.namespace.clone(), pod.name.clone());
         let of_status = || {
-            let pod = self.entries.get(route)?.pods.get(&name)?;
+            let pod = self.of(route)?.pods.get(&name)?;
             Some((pod.lost, pod.rejected)).filter(|counts| *counts != (0, 0))
         };
         let (counts, known) = (told.counts, told.known);
@@ -189,7 +156,7 @@ impl Ledger {
         if lost == 0 && rejected == 0 {
             return;
         }
-        let entry = self.entries.entry(route.clone());
+        let entry = self.entry(route);
         let losses = entry.or_insert_with(|| Losses::none(told.now));
         losses.lost = losses.lost.saturating_add(lost);
         losses.rejected = losses.rejected.saturating_add(rejected);
@@ -221,7 +188,7 @@ impl Ledger {
         unreported: Unreported,
         now: Timestamp,
     ) {
-        let entry = self.entries.entry(route.clone());
+        let entry = self.entry(route);
         let losses = entry.or_insert_with(|| Losses::none(now));
         losses.unreported = losses.unreported.saturating_add(1);
         losses.last = losses.last.max(now);
@@ -239,21 +206,5 @@ impl Ledger {
             }
             None => losses.more_pods += 1,
         }
-    }
-
-    /// The sinks of a policy that have not got everything.
-    pub(super) fn sinks<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a str> {
-        let first = Route {
-            policy: policy.to_owned(),
-            sink: String::new(),
-        };
-        let routes = self.entries.range(first..).map(|(route, _)| route);
-        let of_policy = routes.take_while(move |route| route.policy == policy);
-        of_policy.map(|route| route.sink.as_str())
-    }
-
-    /// What a sink has not got.
-    pub(super) fn of(&self, route: &Route) -> Option<&Losses> {
-        self.entries.get(route)
     }
 }

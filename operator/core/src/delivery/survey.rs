@@ -281,11 +281,13 @@ impl Fleet {
         let mut asked = HashMap::new();
         for policy in policies {
             let told = policy.told.iter();
-            let told = told.filter_map(|sink| Some((sink.name.as_str(), sink.losses.as_ref()?)));
+            let told =
+                told.filter_map(|sink| Some((&*sink.name, Losses::read(sink.losses.as_ref()?))));
             self.ledger.open(policy.uid, told);
             let told = policy.told.iter();
-            let told =
-                told.filter_map(|sink| Some((sink.name.as_str(), sink.unidentified.as_ref()?)));
+            let told = told.filter_map(|sink| {
+                Some((&*sink.name, Unidentified::read(sink.unidentified.as_ref()?)))
+            });
             self.register.open(policy.uid, told);
             if let Some(until) = policy.acknowledged {
                 self.ledger.acknowledge(policy.uid, until);

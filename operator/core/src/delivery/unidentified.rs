@@ -1,12 +1,12 @@
 //! Pods whose execution nobody knows, so that their logs are archived where no one looks for them: remembered until an
 //! administrator has seen it, whoever leads and whatever became of the pods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use katonic_logging_crds::{PodName, UnidentifiedPods};
 
-use super::{Pod, Route};
+use super::{Pod, Remembered, Route, remembered};
 
 /// So many pods are named; of more it is only told how many there are.
 const NAMED: usize = 10;
@@ -42,7 +42,7 @@ impl Unidentified {
     }
 
     /// As a status has told them.
-    fn read(status: &UnidentifiedPods) -> Self {
+    pub(super) fn read(status: &UnidentifiedPods) -> Self {
         let pods = status.pods.iter().take(NAMED);
         let pods: BTreeSet<_> = pods
             .map(|pod| (pod.namespace.clone(), pod.name.clone()))
@@ -56,63 +56,19 @@ impl Unidentified {
     }
 }
 
-/// What an instance knows of such pods: what the statuses said when it began, and what it was told since.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Register {
-    /// Policies whose statuses have been read, by UID.
-    opened: BTreeSet<String>,
-    entries: BTreeMap<Route, Unidentified>,
+/// Such pods of each sink.
+pub(super) type Register = Remembered<Unidentified>;
+
+impl remembered::Told for Unidentified {
+    fn last(&self) -> Timestamp {
+        self.last
+    }
 }
 
 impl Register {
-    /// Reads the status of a policy, once.
-    pub(super) fn open<'a>(
-        &mut self,
-        policy: &str,
-        told: impl IntoIterator<Item = (&'a str, &'a UnidentifiedPods)>,
-    ) {
-        if !self.opened.insert(policy.to_owned()) {
-            return;
-        }
-        for (sink, pods) in told {
-            let route = Route {
-                policy: policy.to_owned(),
-                sink: sink.to_owned(),
-            };
-            self.entries.insert(route, Unidentified::read(pods));
-        }
-    }
-
-    /// The sinks of a policy that have such pods.
-    pub(super) fn sinks<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a str> {
-        let first = Route {
-            policy: policy.to_owned(),
-            sink: String::new(),
-        };
-        let routes = self.entries.range(first..).map(|(route, _)| route);
-        let of_policy = routes.take_while(move |route| route.policy == policy);
-        of_policy.map(|route| route.sink.as_str())
-    }
-
-    /// Forgets policies that are gone, and sinks.
-    pub(super) fn retain(
-        &mut self,
-        is_policy: impl Fn(&str) -> bool,
-        is_sink: impl Fn(&Route) -> bool,
-    ) {
-        self.opened.retain(|policy| is_policy(policy));
-        self.entries.retain(|route, _| is_sink(route));
-    }
-
-    /// An administrator has seen what was told until then.
-    pub(super) fn acknowledge(&mut self, policy: &str, until: Timestamp) {
-        self.entries
-            .retain(|route, pods| route.policy != policy || pods.last > until);
-    }
-
     /// Enters a pod, of which each instance is told once.
     pub(super) fn enter(&mut self, route: &Route, pod: &Pod, now: Timestamp) {
-        let pods = self.entries.entry(route.clone());
+        let pods = self.entry(route);
         let pods = pods.or_insert_with(|| Unidentified {
             pods: BTreeSet::new(),
             more_pods: 0,
@@ -128,10 +84,5 @@ impl Register {
         } else {
             pods.more_pods = pods.more_pods.saturating_add(1);
         }
-    }
-
-    /// Those of a sink.
-    pub(super) fn of(&self, route: &Route) -> Option<&Unidentified> {
-        self.entries.get(route)
     }
 }
