@@ -1,7 +1,8 @@
 //! However the owner of a cluster ends, and even if its supervisor is killed: nothing of the run remains.
 
 use std::{
-    fs,
+    fmt::Display,
+    fs::{self, File},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -92,12 +93,20 @@ async fn gone(directory: &Path, networks: &[PathBuf]) -> Result<()> {
     .await
 }
 
+/// A process's network, held open: the kernel gives the number of one that is gone to the next that somebody makes.
+fn hold_network(process: impl Display) -> Result<(PathBuf, File)> {
+    let path = format!("/proc/{process}/ns/net");
+    let held = File::open(&path)?;
+    Ok((fs::read_link(path)?, held))
+}
+
 /// The owner in a process of its own, so that it can be killed.
 struct Owner {
     process: Child,
     directory: PathBuf,
     supervisor: i32,
     networks: Vec<PathBuf>,
+    _held: File,
 }
 
 impl Owner {
@@ -123,7 +132,7 @@ impl Owner {
             .context("a kubeconfig without a folder")?
             .to_owned();
         let supervisor = fs::read_to_string(directory.join("supervisor.pid"))?.parse()?;
-        let network = fs::read_link(format!("/proc/{supervisor}/ns/net"))?;
+        let (network, held) = hold_network(supervisor)?;
         let mine = fs::read_link("/proc/self/ns/net")?;
         let networks = if network == mine {
             Vec::new()
@@ -138,6 +147,7 @@ impl Owner {
             directory,
             supervisor,
             networks,
+            _held: held,
         })
     }
 
@@ -179,7 +189,7 @@ async fn nothing_remains_of_a_cluster_that_is_dropped() {
         return;
     };
     let directory = cluster.directory().unwrap().to_owned();
-    let network = fs::read_link(format!("/proc/{}/ns/net", cluster.supervisor().unwrap())).unwrap();
+    let (network, _held) = hold_network(cluster.supervisor().unwrap()).unwrap();
     let networks = [network];
     let sleeper = Process::new("sleeper", Path::new("/bin/sleep")).with(["1000"]);
     cluster.spawn(&sleeper).unwrap();
