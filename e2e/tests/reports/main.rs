@@ -10,7 +10,6 @@ mod certificates;
 mod events;
 mod floods;
 mod leaders;
-mod reporter;
 mod service;
 mod tokens;
 mod unidentified;
@@ -26,12 +25,11 @@ use katonic_logging_e2e::{
     cluster::{Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, SOON, splunk_policy},
+    simulated::reporter::{self, Reporter},
     webhook::Address,
 };
 use kube::{Api, ResourceExt as _, api::PostParams};
 use serde_json::json;
-
-use reporter::Reporter;
 
 /// A cluster with a policy, and an operator that is reported to at an address of this machine.
 struct World {
