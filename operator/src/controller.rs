@@ -464,6 +464,7 @@ impl Controller {
             self.reports.reporting(),
         )
         .await;
+        census::expect(&self.reports, &self.sources);
         let circumstances = planes.circumstances();
         let mut checked = Checked::default();
         if !observed.candidates.is_empty() {

@@ -228,6 +228,8 @@ impl Fleet {
     ) -> Survey {
         let now = whole(now);
         let began = *self.began.get_or_insert(now);
+        self.attribute(planes);
+        self.count();
         self.enter(policies, now);
         let mut survey = Survey::default();
         if let Some(due) = self.forget(planes, policies, now) {
@@ -244,6 +246,10 @@ impl Fleet {
                     && now < after(seen.at, silent_after)
                 {
                     survey.again_at(after(seen.at, silent_after));
+                    if seen.report.last {
+                        // It is about to end.
+                        continue;
+                    }
                     for uid in uids {
                         let wanted = plane.revisions.get(&**uid).copied();
                         let due = survey
@@ -304,6 +310,9 @@ impl Fleet {
                 let Some(asked) = asked.filter(|asked| asked.has(&route.sink)) else {
                     continue;
                 };
+                if !seen.taken_by.contains(route.policy.as_str()) {
+                    continue;
+                }
                 if sink.unidentified && seen.registered.insert(route.clone()) {
                     // A pod that was there when somebody acknowledged is told again to no next leader.
                     let is_seen = asked.acknowledged.is_some_and(|until| process <= until);
@@ -346,30 +355,30 @@ impl Fleet {
             policy.is_some_and(|policy| policy.has(&route.sink))
         };
         let mut next: Option<Timestamp> = None;
-        let ledger = &mut self.ledger;
+        let (ledger, ended) = (&mut self.ledger, &mut self.ended);
         self.seen.retain(|uid, seen| {
-            if seen.report.last {
-                return false;
-            }
             if is_live(uid) {
                 return true;
             }
             // Its agent may be faster than the watch of the pods.
             let known = after(seen.at, FIRST_REPORT);
-            if now < known {
+            if now < known && !(seen.report.last && seen.facts.is_some()) {
                 next = Some(next.map_or(known, |next| next.min(known)));
                 return true;
             }
-            // In a namespace that is no plane any more nobody knows whether it has ended.
-            if is_listed(&seen.pod.namespace) {
-                for (route, sink) in super::sinks(&seen.report) {
-                    if sink.pending > 0 && is_there(&route) {
-                        let unreported = Unreported {
-                            pending: sink.pending,
-                            heard: whole(seen.at),
-                        };
-                        ledger.enter_unreported(&route, &seen.pod, unreported, now);
-                    }
+            // In a namespace that is no plane any more nobody knows whether it has ended, and of a pod that no watch has told of neither.
+            if !is_listed(&seen.pod.namespace) || seen.facts.is_none() {
+                return false;
+            }
+            ended.insert(uid, now);
+            for (route, sink) in super::sinks(&seen.report) {
+                let is_taken = seen.taken_by.contains(route.policy.as_str());
+                if !seen.report.last && sink.pending > 0 && is_taken && is_there(&route) {
+                    let unreported = Unreported {
+                        pending: sink.pending,
+                        heard: whole(seen.at),
+                    };
+                    ledger.enter_unreported(&route, &seen.pod, unreported, now);
                 }
             }
             false

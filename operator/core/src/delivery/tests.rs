@@ -1,3 +1,5 @@
+mod attackers;
+
 use std::sync::Arc;
 
 use katonic_log_config::report::{PolicyReport, Refused, RefusedReason, SinkState};
@@ -34,6 +36,18 @@ fn report(revision: &str, sink: SinkReport) -> Report {
             sinks: vec![sink],
         }],
         ..Report::default()
+    }
+}
+
+impl Fleet {
+    /// Takes what a pod says that the watch knows, and that the policy takes.
+    fn told(&mut self, pod: Pod, report: Report, now: Timestamp) -> bool {
+        let facts = coverage::Pod {
+            uid: pod.uid.clone(),
+            containers: vec!["web".into()],
+            ..coverage::Pod::default()
+        };
+        self.take(pod, Some(Arc::new(facts)), report, now)
     }
 }
 
@@ -113,15 +127,15 @@ fn an_agent_is_counted_by_the_revision_that_it_runs() {
     let cluster = Cluster::new(&[("a", 0), ("b", 0), ("c", 0), ("d", 0), ("late", 990)]);
     let mut fleet = Fleet::default();
     let delivering = || sink(SinkState::Delivering);
-    assert!(fleet.take(token_of("a"), report("new", delivering()), at(1000)));
-    fleet.take(token_of("b"), report("old", delivering()), at(1000));
-    fleet.take(token_of("c"), Report::default(), at(1000));
+    assert!(fleet.told(token_of("a"), report("new", delivering()), at(1000)));
+    fleet.told(token_of("b"), report("old", delivering()), at(1000));
+    fleet.told(token_of("c"), Report::default(), at(1000));
     let mut refusing = report("old", delivering());
     refusing.policies[0].refused = Some(Refused {
         reason: RefusedReason::NoRoom,
         message: "no room".into(),
     });
-    fleet.take(token_of("d"), refusing, at(1000));
+    fleet.told(token_of("d"), refusing, at(1000));
     let (delivery, due) = cluster.survey(&mut fleet, 1001);
     assert_eq!(
         (delivery.agents, delivery.current, delivery.outdated),
@@ -145,7 +159,7 @@ fn an_agent_is_counted_by_the_revision_that_it_runs() {
 fn who_says_nothing_is_silent_and_at_first_only_unknown() {
     let cluster = Cluster::new(&[("a", 0), ("b", 0)]);
     let mut fleet = Fleet::default();
-    fleet.take(
+    fleet.told(
         token_of("a"),
         report("new", sink(SinkState::Unknown)),
         at(1000),
@@ -174,14 +188,14 @@ fn a_sink_that_comes_and_goes_is_told_of_once() {
         message: Some("refused".into()),
         ..sink(SinkState::Unreachable)
     };
-    fleet.take(token_of("a"), report("new", failing(5)), at(1000));
+    fleet.told(token_of("a"), report("new", failing(5)), at(1000));
     let (delivery, due) = cluster.survey(&mut fleet, 1001);
     assert!(delivery.sinks["splunk"].failing.is_empty(), "not for long");
     assert_eq!(due, Some(at(1010)));
     let (delivery, _) = cluster.survey(&mut fleet, 1010);
     let told = &delivery.sinks["splunk"].failing[&SinkState::Unreachable];
     assert_eq!((told.agents, told.message.as_str()), (1, "refused"));
-    fleet.take(
+    fleet.told(
         token_of("a"),
         report("new", sink(SinkState::Delivering)),
         at(1011),
@@ -210,19 +224,19 @@ fn pods_whose_execution_nobody_knows_are_counted_and_outlive_their_agents() {
         };
         report("new", sink)
     };
-    fleet.take(token_of("a"), told(false), at(1000));
+    fleet.told(token_of("a"), told(false), at(1000));
     assert_eq!(unidentified(&cluster.survey(&mut fleet, 1001).0), None);
     assert!(
-        fleet.take(token_of("a"), told(true), at(1002)),
+        fleet.told(token_of("a"), told(true), at(1002)),
         "it is news"
     );
-    assert!(!fleet.take(token_of("a"), told(true), at(1003)));
+    assert!(!fleet.told(token_of("a"), told(true), at(1003)));
     let (delivery, _) = cluster.survey(&mut fleet, 1004);
     assert_eq!(unidentified(&delivery), Some((1, 1004)));
     // A short Job: its agent says so with its last words.
     let mut last = told(true);
     last.last = true;
-    fleet.take(token_of("b"), last, at(1010));
+    fleet.told(token_of("b"), last, at(1010));
     cluster.survey(&mut fleet, 1010);
     let (delivery, _) = cluster.survey(&mut fleet, 1011);
     assert_eq!(unidentified(&delivery), Some((2, 1010)));
@@ -238,7 +252,7 @@ fn pods_whose_execution_nobody_knows_are_counted_and_outlive_their_agents() {
         unidentified(&cluster.survey(&mut next, 1020).0),
         Some((2, 1010))
     );
-    next.take(token_of("a"), told(true), at(1021));
+    next.told(token_of("a"), told(true), at(1021));
     assert_eq!(
         unidentified(&cluster.survey(&mut next, 1022).0),
         Some((2, 1010))
@@ -262,22 +276,22 @@ fn losses_are_added_up_over_pods_and_outlive_them() {
         };
         report("new", sink)
     };
-    fleet.take(token_of("a"), lost(0, 0), at(1000));
+    fleet.told(token_of("a"), lost(0, 0), at(1000));
     let (delivery, _) = cluster.survey(&mut fleet, 1000);
     assert_eq!(losses(&delivery), None);
-    fleet.take(token_of("a"), lost(5, 0), at(1001));
-    fleet.take(token_of("b"), lost(2, 3), at(1001));
+    fleet.told(token_of("a"), lost(5, 0), at(1001));
+    fleet.told(token_of("b"), lost(2, 3), at(1001));
     let (delivery, _) = cluster.survey(&mut fleet, 1001);
     assert_eq!(losses(&delivery), Some((7, 3)));
     // The same again is nothing new.
-    fleet.take(token_of("a"), lost(5, 0), at(1002));
+    fleet.told(token_of("a"), lost(5, 0), at(1002));
     let (delivery, _) = cluster.survey(&mut fleet, 1002);
     assert_eq!(losses(&delivery), Some((7, 3)));
     let end = Report {
         last: true,
         ..lost(9, 0)
     };
-    fleet.take(token_of("a"), end, at(1003));
+    fleet.told(token_of("a"), end, at(1003));
     let gone = Cluster::new(&[("b", 0)]);
     let (delivery, _) = gone.survey(&mut fleet, 1003);
     assert_eq!(losses(&delivery), Some((11, 3)));
@@ -299,16 +313,16 @@ fn the_next_leader_goes_on_with_what_the_status_tells() {
         report("new", sink)
     };
     let mut first = Fleet::default();
-    first.take(token_of("a"), lost(5), at(1000));
+    first.told(token_of("a"), lost(5), at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1000);
     cluster.remember(&delivery);
     let mut second = Fleet::default();
     let (delivery, _) = cluster.survey(&mut second, 2000);
     assert_eq!(losses(&delivery), Some((5, 0)), "before anybody reports");
-    second.take(token_of("a"), lost(5), at(2001));
+    second.told(token_of("a"), lost(5), at(2001));
     let (delivery, _) = cluster.survey(&mut second, 2001);
     assert_eq!(losses(&delivery), Some((5, 0)));
-    second.take(token_of("a"), lost(6), at(2002));
+    second.told(token_of("a"), lost(6), at(2002));
     let (delivery, _) = cluster.survey(&mut second, 2002);
     assert_eq!(losses(&delivery), Some((6, 0)));
 }
@@ -325,7 +339,7 @@ fn what_an_administrator_has_seen_is_told_no_longer_and_not_again_by_the_next_le
         report("new", sink)
     };
     let mut first = Fleet::default();
-    first.take(token_of("a"), lost(5, Some(1)), at(1000));
+    first.told(token_of("a"), lost(5, Some(1)), at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1000);
     assert_eq!(losses(&delivery), Some((5, 0)));
     cluster.policy.losses_acknowledged = Some(at(1000));
@@ -333,10 +347,10 @@ fn what_an_administrator_has_seen_is_told_no_longer_and_not_again_by_the_next_le
     assert_eq!(losses(&delivery), None);
     cluster.remember(&delivery);
     let mut second = Fleet::default();
-    second.take(token_of("a"), lost(5, Some(1001)), at(2000));
+    second.told(token_of("a"), lost(5, Some(1001)), at(2000));
     let (delivery, _) = cluster.survey(&mut second, 2000);
     assert_eq!(losses(&delivery), None);
-    second.take(token_of("a"), lost(6, Some(0)), at(2001));
+    second.told(token_of("a"), lost(6, Some(0)), at(2001));
     let (delivery, _) = cluster.survey(&mut second, 2001);
     assert_eq!(losses(&delivery), Some((1, 0)));
 }
@@ -356,19 +370,26 @@ fn sums_grow_by_what_is_new_and_impossible_counts_do_no_harm() {
     };
     let cluster = Cluster::new(&[("a", 0), ("b", 0)]);
     cluster.survey(&mut fleet, 1000);
-    let sum = |fleet: &Fleet| fleet.totals().values().next().unwrap().delivered;
+    let sum = |fleet: &mut Fleet| {
+        cluster.survey(fleet, 1100);
+        fleet
+            .totals()
+            .values()
+            .next()
+            .map_or(0, |sum| sum.delivered)
+    };
     // Of an agent that was there before this instance, what it did before is not known to be new.
-    fleet.take(token_of("a"), delivered(1_000_000, 500), at(1010));
-    assert_eq!(sum(&fleet), 0);
-    fleet.take(token_of("a"), delivered(1_000_010, 560), at(1070));
-    assert_eq!(sum(&fleet), 10);
-    fleet.take(token_of("b"), delivered(7, 5), at(1071));
-    assert_eq!(sum(&fleet), 17);
+    fleet.told(token_of("a"), delivered(1_000_000, 500), at(1010));
+    assert_eq!(sum(&mut fleet), 0);
+    fleet.told(token_of("a"), delivered(1_000_010, 560), at(1070));
+    assert_eq!(sum(&mut fleet), 10);
+    fleet.told(token_of("b"), delivered(7, 5), at(1071));
+    assert_eq!(sum(&mut fleet), 17);
     // Its state was lost: it counts anew.
-    fleet.take(token_of("b"), delivered(3, 1), at(1072));
-    assert_eq!(sum(&fleet), 20);
-    fleet.take(token_of("b"), delivered(u64::MAX, 2), at(1073));
-    assert_eq!(sum(&fleet), u64::MAX);
+    fleet.told(token_of("b"), delivered(3, 1), at(1072));
+    assert_eq!(sum(&mut fleet), 20);
+    fleet.told(token_of("b"), delivered(u64::MAX, 2), at(1073));
+    assert_eq!(sum(&mut fleet), u64::MAX);
 }
 
 #[test]
@@ -381,11 +402,11 @@ fn the_order_of_a_report_says_nothing() {
         ..PolicyReport::default()
     });
     said.policies.extend(others);
-    assert!(fleet.take(token_of("a"), said.clone(), at(1000)));
+    assert!(fleet.told(token_of("a"), said.clone(), at(1000)));
     let (delivery, _) = cluster.survey(&mut fleet, 1000);
     assert_eq!((delivery.current, delivery.outdated), (1, 0));
     said.policies.reverse();
-    assert!(!fleet.take(token_of("a"), said, at(1001)));
+    assert!(!fleet.told(token_of("a"), said, at(1001)));
 }
 
 #[test]
@@ -404,9 +425,9 @@ fn figures_alone_are_no_news() {
             },
         )
     };
-    assert!(fleet.take(token_of("a"), report(1, 1, 0), at(0)));
-    assert!(!fleet.take(token_of("a"), report(100, 61, 3), at(60)));
-    assert!(fleet.take(token_of("a"), report(100, 61, 500), at(120)));
+    assert!(fleet.told(token_of("a"), report(1, 1, 0), at(0)));
+    assert!(!fleet.told(token_of("a"), report(100, 61, 3), at(60)));
+    assert!(fleet.told(token_of("a"), report(100, 61, 500), at(120)));
 }
 
 fn pending(bytes: u64) -> SinkReport {
@@ -427,9 +448,9 @@ fn unreported(delivery: &Delivery) -> Option<(u64, u64)> {
 fn a_pod_that_ends_without_a_last_report_is_told_if_anything_was_pending() {
     let mut cluster = Cluster::new(&[("killed", 0), ("done", 0), ("ended", 0)]);
     let mut first = Fleet::default();
-    first.take(token_of("killed"), report("new", pending(700)), at(1000));
-    first.take(token_of("done"), report("new", pending(0)), at(1000));
-    first.take(token_of("ended"), report("new", pending(5)), at(1000));
+    first.told(token_of("killed"), report("new", pending(700)), at(1000));
+    first.told(token_of("done"), report("new", pending(0)), at(1000));
+    first.told(token_of("ended"), report("new", pending(5)), at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1001);
     assert_eq!(unreported(&delivery), None);
     assert_eq!(delivery.sinks["splunk"].pending, 705);
@@ -437,7 +458,7 @@ fn a_pod_that_ends_without_a_last_report_is_told_if_anything_was_pending() {
         last: true,
         ..report("new", pending(0))
     };
-    first.take(token_of("ended"), last, at(1002));
+    first.told(token_of("ended"), last, at(1002));
     cluster.index.follow_pods(&BTreeMap::new());
     let (delivery, due) = cluster.survey(&mut first, 1003);
     assert_eq!(unreported(&delivery), None, "its report may be under way");
@@ -470,7 +491,7 @@ fn a_thousand_pods_that_end_without_a_word_are_counted_and_ten_are_named() {
     let cluster = Cluster::new(&[]);
     let mut fleet = Fleet::default();
     for name in &names {
-        fleet.take(token_of(name), report("new", pending(1)), at(1000));
+        fleet.told(token_of(name), report("new", pending(1)), at(1000));
     }
     let (delivery, _) = cluster.survey(&mut fleet, 1030);
     let told = delivery.sinks["splunk"].losses.as_ref().unwrap();
@@ -493,8 +514,8 @@ fn no_agent_makes_up_sinks() {
             ..pending(1)
         })
         .into();
-    fleet.take(token_of("a"), said.clone(), at(1000));
-    fleet.take(token_of("gone"), said, at(1000));
+    fleet.told(token_of("a"), said.clone(), at(1000));
+    fleet.told(token_of("gone"), said, at(1000));
     for second in [1001, 1030] {
         let (delivery, _) = cluster.survey(&mut fleet, second);
         assert_eq!(delivery.sinks.keys().collect::<Vec<_>>(), ["splunk"]);
@@ -511,7 +532,7 @@ fn pods_of_a_namespace_that_is_no_plane_any_more_have_not_ended() {
         namespace: "former-plane".into(),
         ..token_of("a")
     };
-    fleet.take(elsewhere, report("new", pending(1)), at(1000));
+    fleet.told(elsewhere, report("new", pending(1)), at(1000));
     let (delivery, _) = cluster.survey(&mut fleet, 1030);
     assert!(delivery.sinks.is_empty() && fleet.is_empty());
 }
@@ -524,13 +545,13 @@ fn an_agent_that_refuses_its_bundle_is_told_whatever_it_runs() {
         bundle_refused: Some("format 9 is newer than this agent".into()),
         ..report(revision, sink(SinkState::Delivering))
     };
-    fleet.take(token_of("a"), refusing("new"), at(1000));
-    fleet.take(token_of("b"), refusing("old"), at(1000));
+    fleet.told(token_of("a"), refusing("new"), at(1000));
+    fleet.told(token_of("b"), refusing("old"), at(1000));
     let unknown = Report {
         policies: Vec::new(),
         ..refusing("old")
     };
-    fleet.take(token_of("c"), unknown, at(1000));
+    fleet.told(token_of("c"), unknown, at(1000));
     let (delivery, _) = cluster.survey(&mut fleet, 1001);
     let counts = (delivery.current, delivery.outdated, delivery.held_back);
     assert_eq!(counts, (1, 0, 2));
@@ -543,8 +564,8 @@ fn an_agent_that_refuses_its_bundle_is_told_whatever_it_runs() {
 fn pods_of_nobody_are_forgotten() {
     let cluster = Cluster::new(&[("a", 0)]);
     let mut fleet = Fleet::default();
-    fleet.take(token_of("a"), Report::default(), at(1000));
-    fleet.take(token_of("elsewhere"), Report::default(), at(1000));
+    fleet.told(token_of("a"), Report::default(), at(1000));
+    fleet.told(token_of("elsewhere"), Report::default(), at(1000));
     cluster.survey(&mut fleet, 1001);
     assert_eq!(fleet.len(), 2, "the pod may only be new");
     cluster.survey(&mut fleet, 1060);
