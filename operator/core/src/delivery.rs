@@ -52,6 +52,8 @@ pub struct Pod {
 struct Seen {
     pod: Pod,
     at: Timestamp,
+    /// In how long it was told to report again.
+    again_in: SignedDuration,
     report: Report,
     /// The pod, as it was seen last; none: no watch has told of it yet.
     facts: Option<Arc<coverage::Pod>>,
@@ -169,6 +171,7 @@ impl Fleet {
         let mut seen = before.unwrap_or_else(|| Seen {
             pod,
             at: now,
+            again_in: SignedDuration::ZERO,
             report: Report::default(),
             facts: None,
             taken_by: BTreeSet::new(),
@@ -185,7 +188,13 @@ impl Fleet {
         seen.is_attributed = false;
         let facts = facts.filter(|facts| facts.uid == seen.pod.uid);
         seen.facts = facts.or(seen.facts);
-        self.seen.insert(seen.pod.uid.clone(), seen);
+        let uid = seen.pod.uid.clone();
+        self.seen.insert(uid.clone(), seen);
+        // By how many there are with it, as its answer says.
+        let again_in = self.interval();
+        if let Some(seen) = self.seen.get_mut(&uid) {
+            seen.again_in = again_in;
+        }
         is_news
     }
 

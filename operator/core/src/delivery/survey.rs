@@ -236,16 +236,15 @@ impl Fleet {
             survey.again_at(due);
         }
         survey.agents = self.len();
-        let silent_after = self.interval().saturating_mul(INTERVALS_UNTIL_SILENT);
         let learnt = after(began, self.interval().saturating_mul(2));
         for plane in planes.values() {
             for (name, pod, uids) in plane.index.agents() {
                 let named = || format!("{}/{name}", plane.namespace);
                 let seen = self.seen.get(&pod.uid);
                 if let Some(seen) = seen
-                    && now < after(seen.at, silent_after)
+                    && now < seen.silent_from()
                 {
-                    survey.again_at(after(seen.at, silent_after));
+                    survey.again_at(seen.silent_from());
                     if seen.report.last {
                         // It is about to end.
                         continue;
@@ -427,6 +426,17 @@ impl Fleet {
                 survey.again_at(due);
             }
         }
+    }
+}
+
+impl Seen {
+    /// From when on nobody knows how the agent is doing, if it says nothing. It waits as long as it was told to, whatever the fleet
+    /// has become meanwhile.
+    fn silent_from(&self) -> Timestamp {
+        after(
+            self.at,
+            self.again_in.saturating_mul(INTERVALS_UNTIL_SILENT),
+        )
     }
 }
 

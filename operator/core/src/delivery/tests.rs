@@ -180,6 +180,29 @@ fn who_says_nothing_is_silent_and_at_first_only_unknown() {
 }
 
 #[test]
+fn an_agent_of_a_fleet_that_has_shrunk_is_waited_for_as_long_as_it_was_told() {
+    let names: Vec<String> = (0..6000).map(|number| format!("pod-{number}")).collect();
+    let mut cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    for name in &names {
+        fleet.told(token_of(name), Report::default(), at(1000));
+    }
+    // Six thousand and one report every 121 seconds.
+    let delivering = report("new", sink(SinkState::Delivering));
+    fleet.told(token_of("a"), delivering, at(1000));
+    cluster.survey(&mut fleet, 1000);
+    let (delivery, due) = cluster.survey(&mut fleet, 1050);
+    assert_eq!((fleet.len(), delivery.silent), (1, 0));
+    assert_eq!(due, Some(at(1000 + 3 * 121)));
+    let (delivery, _) = cluster.survey(&mut fleet, 1000 + 3 * 121 - 1);
+    assert_eq!((delivery.current, delivery.silent), (1, 0));
+    let (delivery, _) = cluster.survey(&mut fleet, 1000 + 3 * 121);
+    assert_eq!((delivery.current, delivery.silent), (0, 1));
+    cluster.index.follow_pods(&BTreeMap::new());
+    assert_eq!(cluster.survey(&mut fleet, 2000).0.agents, 0);
+}
+
+#[test]
 fn a_sink_that_comes_and_goes_is_told_of_once() {
     let cluster = Cluster::new(&[("a", 0)]);
     let mut fleet = Fleet::default();
