@@ -216,6 +216,8 @@ pub struct Parts<'a> {
     pub pods: &'a mut Option<PodCount>,
     /// The counts of sinks that deliver.
     pub delivering: &'a mut Option<String>,
+    /// When the newest audit event was written, where the policy is about those.
+    pub last_event: Option<&'a mut Option<Time>>,
 }
 
 impl Told for LoggingPolicyStatus {
@@ -225,15 +227,17 @@ impl Told for LoggingPolicyStatus {
             sinks: &mut self.sinks,
             pods: &mut self.pods,
             delivering: &mut self.delivering,
+            last_event: None,
         }
     }
 }
 
 /// Passes over everything that agents report, and what follows from it.
-fn without_reports(parts: Parts<'_>) {
+fn without_reports(mut parts: Parts<'_>) {
     let reported = [
         Type::RolledOut,
         Type::Delivering,
+        Type::EventsSeen,
         Type::Ready,
         Type::Reconciling,
         Type::Stalled,
@@ -242,6 +246,9 @@ fn without_reports(parts: Parts<'_>) {
     parts
         .conditions
         .retain(|condition| !reported.contains(&condition.type_.as_str()));
+    if let Some(last) = &mut parts.last_event {
+        **last = None;
+    }
     for sink in &mut *parts.sinks {
         (sink.delivery, sink.losses, sink.unidentified) = (None, None, None);
     }

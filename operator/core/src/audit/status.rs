@@ -109,6 +109,7 @@ impl Told for AuditPolicyStatus {
             sinks: &mut self.sinks,
             pods: &mut self.pods,
             delivering: &mut self.delivering,
+            last_event: Some(&mut self.last_event_time),
         }
     }
 }
