@@ -137,6 +137,10 @@ pub struct Fleet {
     register: Register,
     /// When each sink was last seen to fail.
     failed: BTreeMap<Route, Timestamp>,
+    /// The sinks of each policy that are behind.
+    behind: BTreeMap<String, BTreeSet<String>>,
+    /// Policies whose statuses have been asked for that.
+    recalled: BTreeSet<String>,
     /// When this instance was first asked what it knows.
     began: Option<Timestamp>,
 }
@@ -313,7 +317,7 @@ fn is_news(before: &Report, after: &Report) -> bool {
                 message: sink.message.take(),
                 rejected: sink.rejected,
                 lost: sink.lost,
-                lag: u64::from(survey::is_backlog(sink.lag)),
+                lag: survey::steps(sink.lag),
                 unidentified: sink.unidentified,
                 // Of when the last event was it is asked with the time of the report.
                 audit: sink.audit.take().map(|audit| AuditReport {

@@ -14,7 +14,7 @@ use super::{
     losses::{Told, Unreported},
     policy_of,
 };
-use crate::{candidate::Candidate, coverage::Index};
+use crate::{candidate::Candidate, condition::Reason, coverage::Index};
 
 /// How long an agent has for its first report after it was started.
 const FIRST_REPORT: SignedDuration = SignedDuration::from_secs(30);
@@ -31,9 +31,12 @@ const WORKS_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// How far behind a sink is before it is told, in seconds.
 const BACKLOG: u64 = 120;
 
-/// Whether a sink is behind, by its lag in seconds.
-pub(super) fn is_backlog(lag: u64) -> bool {
-    lag >= BACKLOG
+/// How far behind it still is while that is told, in seconds: one that is as fast as what is written comes and goes at any one line.
+const CAUGHT_UP: u64 = 60;
+
+/// How many of these lines a sink is beyond, by its lag in seconds.
+pub(super) fn steps(lag: u64) -> u64 {
+    u64::from(lag >= CAUGHT_UP) + u64::from(lag >= BACKLOG)
 }
 
 /// How every policy is doing, by its UID.
@@ -250,10 +253,14 @@ impl Fleet {
                         continue;
                     }
                     for uid in uids {
-                        let wanted = plane.revisions.get(&**uid).copied();
+                        let listening = Listening {
+                            wanted: plane.revisions.get(&**uid).copied(),
+                            behind: self.behind.get(&**uid),
+                            now,
+                        };
                         let due = survey
                             .at(Arc::clone(uid))
-                            .hear(seen, uid, wanted, now, &named);
+                            .hear(seen, uid, listening, &named);
                         if let Some(due) = due {
                             survey.again_at(due);
                         }
@@ -294,6 +301,7 @@ impl Fleet {
                 Some((&*sink.name, Unidentified::read(sink.unidentified.as_ref()?)))
             });
             self.register.open(policy.uid, told);
+            self.recall(policy);
             if let Some(until) = policy.acknowledged {
                 self.ledger.acknowledge(policy.uid, until);
                 self.register.acknowledge(policy.uid, until);
@@ -334,6 +342,20 @@ impl Fleet {
                 };
                 self.ledger.enter(&route, &seen.pod, &told);
                 seen.entered.insert(route, counts);
+            }
+        }
+    }
+
+    /// What its status tells to be behind was so for the leader before.
+    fn recall(&mut self, policy: &Asked<'_>) {
+        if self.recalled.insert(policy.uid.to_owned()) {
+            let told = policy.told.iter().filter(|sink| {
+                let delivery = sink.delivery.as_ref();
+                delivery.is_some_and(|told| told.state == Reason::Backlogged.as_str())
+            });
+            let told: BTreeSet<String> = told.map(|sink| sink.name.clone()).collect();
+            if !told.is_empty() {
+                self.behind.insert(policy.uid.to_owned(), told);
             }
         }
     }
@@ -385,6 +407,8 @@ impl Fleet {
         self.totals.retain(|route, _| is_there(route));
         self.failed.retain(|route, _| is_there(route));
         let is_policy = |policy: &str| asked.contains_key(policy);
+        self.behind.retain(|policy, _| is_policy(policy));
+        self.recalled.retain(|policy| is_policy(policy));
         self.ledger.retain(is_policy, is_there);
         self.register.retain(is_policy, is_there);
         next
@@ -403,6 +427,13 @@ impl Fleet {
                 sinks.entry(sink.to_owned()).or_default();
             }
             let mut dues = Vec::new();
+            let behind = sinks.iter().filter(|(_, sink)| sink.behind > 0);
+            let behind: BTreeSet<String> = behind.map(|(name, _)| name.clone()).collect();
+            if behind.is_empty() {
+                self.behind.remove(policy.uid);
+            } else {
+                self.behind.insert(policy.uid.to_owned(), behind);
+            }
             for (name, sink) in sinks {
                 let route = Route {
                     policy: policy.uid.to_owned(),
@@ -440,16 +471,30 @@ impl Seen {
     }
 }
 
+/// What is known of a policy while its agents are heard.
+#[derive(Clone, Copy)]
+struct Listening<'a> {
+    /// Its revision.
+    wanted: Option<&'a str>,
+    /// Its sinks that are told to be behind.
+    behind: Option<&'a BTreeSet<String>>,
+    now: Timestamp,
+}
+
 impl Delivery {
     /// Adds what the agent of one pod says of the policy; when that means something else though nobody says anything.
     fn hear(
         &mut self,
         seen: &Seen,
         uid: &str,
-        wanted: Option<&str>,
-        now: Timestamp,
+        listening: Listening<'_>,
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
+        let Listening {
+            wanted,
+            behind,
+            now,
+        } = listening;
         self.agents += 1;
         let refused_bundle = seen.report.bundle_refused.as_ref();
         if let Some(message) = refused_bundle {
@@ -487,7 +532,10 @@ impl Delivery {
         let passed = now.duration_since(seen.at).max(SignedDuration::ZERO);
         let mut next = None;
         for sink in &report.sinks {
+            let was_behind = behind.is_some_and(|sinks| sinks.contains(&sink.name));
             let known = self.sinks.entry(sink.name.clone()).or_default();
+            let least = if was_behind { CAUGHT_UP } else { BACKLOG };
+            known.behind += usize::from(sink.lag >= least);
             let due = known.hear(sink, passed, now, named);
             next = next.into_iter().chain(due).min();
         }
@@ -551,7 +599,6 @@ impl SinkDelivery {
         now: Timestamp,
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
-        self.behind += usize::from(is_backlog(sink.lag));
         self.pending = self.pending.saturating_add(sink.pending);
         let acknowledged = sink.acknowledged.map(|age| {
             let heard = now.saturating_sub(passed).unwrap_or(now);

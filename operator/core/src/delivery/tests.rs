@@ -453,6 +453,61 @@ fn figures_alone_are_no_news() {
     assert!(fleet.told(token_of("a"), report(100, 61, 500), at(120)));
 }
 
+#[test]
+fn a_sink_is_behind_from_two_minutes_on_until_it_is_less_than_one_whoever_leads() {
+    let mut cluster = Cluster::new(&[("a", 0), ("b", 0)]);
+    let mut fleet = Fleet::default();
+    let lag = |lag| {
+        let sink = SinkReport {
+            lag,
+            ..sink(SinkState::Delivering)
+        };
+        report("new", sink)
+    };
+    let mut second = 1000;
+    let mut behind = |cluster: &Cluster, fleet: &mut Fleet, of: u64, other: u64| {
+        second += 1;
+        fleet.told(token_of("a"), lag(of), at(second));
+        fleet.told(token_of("b"), lag(other), at(second));
+        cluster.survey(fleet, second).0.sinks["splunk"].behind
+    };
+    assert_eq!(behind(&cluster, &mut fleet, 119, 0), 0);
+    assert_eq!(behind(&cluster, &mut fleet, 120, 0), 1);
+    for lag in [119, 121, 60] {
+        assert_eq!(behind(&cluster, &mut fleet, lag, 0), 1, "{lag}");
+    }
+    // While it is told, it is told of every agent.
+    assert_eq!(behind(&cluster, &mut fleet, 119, 61), 2);
+    // The next leader goes on.
+    let (delivery, _) = cluster.survey(&mut fleet, 1010);
+    cluster.remember(&delivery);
+    let status = cluster.policy.status.as_mut().unwrap();
+    status.sinks[0].delivery = Some(katonic_logging_crds::SinkDelivery {
+        state: "Backlogged".into(),
+        message: None,
+        first: None,
+    });
+    let mut next = Fleet::default();
+    assert_eq!(behind(&cluster, &mut next, 90, 0), 1);
+    assert_eq!(behind(&cluster, &mut next, 59, 0), 0);
+    assert_eq!(behind(&cluster, &mut next, 90, 0), 0);
+}
+
+#[test]
+fn a_lag_is_news_when_it_crosses_a_line() {
+    let mut fleet = Fleet::default();
+    let mut is_news = |lag| {
+        let sink = SinkReport {
+            lag,
+            ..sink(SinkState::Delivering)
+        };
+        fleet.told(token_of("a"), report("new", sink), at(1000))
+    };
+    let told = [0, 59, 60, 119, 120, 500, 119, 60, 59].map(&mut is_news);
+    let expected = [true, false, true, false, true, false, true, false, true];
+    assert_eq!(told, expected);
+}
+
 fn pending(bytes: u64) -> SinkReport {
     SinkReport {
         pending: bytes,

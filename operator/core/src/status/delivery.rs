@@ -235,14 +235,23 @@ fn failing(name: &str, sink: &SinkDelivery, agents: usize) -> Option<String> {
     });
     let behind = (sink.behind > 0 && sink.failing.is_empty()).then(|| {
         format!(
-            "sink {name} is behind for {} of {agents} agents, by {} s for {}: it takes less than is written, so split the load, raise its limits, or leave out what nobody reads (spec.filters)",
+            "sink {name} is behind for {} of {agents} agents, by {} for {}: it takes less than is written, so split the load, raise its limits, or leave out what nobody reads (spec.filters)",
             sink.behind,
-            sink.lag,
+            roughly(sink.lag),
             sink.lag_pod.as_deref().unwrap_or_default()
         )
     });
     let all: Vec<String> = fails.chain(behind).collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// As much of a time as a person needs; what changes every second would be written every second.
+fn roughly(seconds: u64) -> String {
+    match seconds {
+        0..120 => "more than a minute".to_owned(),
+        120..7200 => format!("{} minutes", seconds / 60),
+        _ => format!("{} hours", seconds / 3600),
+    }
 }
 
 fn in_words(state: SinkState) -> &'static str {

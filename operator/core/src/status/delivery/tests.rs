@@ -347,7 +347,7 @@ fn a_sink_that_is_far_behind_does_not_deliver() {
     assert!(
         answer
             .message
-            .contains("behind for 1 of 2 agents, by 340 s"),
+            .contains("behind for 1 of 2 agents, by 5 minutes for katonic-compute/a"),
         "{}",
         answer.message
     );
