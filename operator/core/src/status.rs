@@ -99,10 +99,17 @@ pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> An
     let known = candidate.policy.as_ref().ok();
     let planned = known.filter(|_| facts.plan.is_some());
     let kept = planned.map(|policy| retention::of_sinks(candidate, policy, facts));
-    let mut sinks = known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts));
-    if let Some((policy, reported)) = planned.zip(facts.delivery) {
+    // Of a policy that cannot be read the sinks are told as they were: what they have lost is not less lost for it.
+    let before = candidate.status.iter().flat_map(|status| &status.sinks);
+    let mut sinks = known.map_or_else(
+        || before.cloned().collect(),
+        |policy| sinks(policy, &reached, facts),
+    );
+    if let Some(reported) = facts.delivery {
         for sink in &mut sinks {
-            sink.delivery = delivery::of_sink(candidate, policy, reported, &sink.name, now);
+            if let Some(policy) = planned {
+                sink.delivery = delivery::of_sink(candidate, policy, reported, &sink.name, now);
+            }
             let known = reported.sinks.get(&sink.name);
             let losses = known.and_then(|sink| sink.losses.as_ref());
             sink.losses = losses.map(Losses::status);

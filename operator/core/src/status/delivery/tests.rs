@@ -393,6 +393,41 @@ fn pods_whose_execution_nobody_knows_are_told_with_what_to_do_and_keep_nobody_fr
 }
 
 #[test]
+fn what_was_lost_is_told_on_while_the_policy_cannot_be_read_and_after_a_restart() {
+    let mut candidate = candidate();
+    let losing = losing(5, 0);
+    let (sink, _) = told(&candidate, &delivery(1, losing.clone()));
+    candidate.status = Some(LoggingPolicyStatus {
+        sinks: vec![sink.clone()],
+        ..LoggingPolicyStatus::default()
+    });
+    candidate.policy = Err(Vec::new());
+    candidate.generation += 1;
+    let status = |candidate: &Candidate, delivery: Option<&Delivery>| {
+        let facts = Facts {
+            plan: None,
+            report: &Report::default(),
+            problem: None,
+            coverage: &BTreeMap::new(),
+            restarts: &BTreeMap::new(),
+            retention: &BTreeMap::new(),
+            delivery,
+        };
+        summarize(candidate, facts, Timestamp::UNIX_EPOCH)
+    };
+    // Where nobody listens, and where somebody does who has read it from there.
+    assert_eq!(status(&candidate, None).sinks, [sink.clone()]);
+    let remembered = delivery(1, losing);
+    assert_eq!(status(&candidate, Some(&remembered)).sinks, [sink.clone()]);
+    // Until somebody has acknowledged it.
+    let acknowledged = delivery(1, SinkDelivery::default());
+    let sinks = status(&candidate, Some(&acknowledged)).sinks;
+    assert_eq!((&*sinks[0].name, &sinks[0].losses), ("splunk", &None));
+    candidate.status = None;
+    assert_eq!(status(&candidate, None).sinks, []);
+}
+
+#[test]
 fn sinks_that_deliver_are_counted() {
     let sink = |state: Option<&str>| SinkStatus {
         delivery: state.map(|state| SinkDeliveryStatus {
