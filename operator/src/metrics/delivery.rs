@@ -241,6 +241,7 @@ mod tests {
     use katonic_log_config::report::{PolicyReport, Report, SinkReport};
     use katonic_logging_core::{
         Candidate, Installation,
+        acknowledgement::Acknowledged,
         coverage::{self, Index},
         delivery::{Asked, PlanePods, Pod},
         names,
@@ -323,7 +324,7 @@ logging: {agent: {image: 'localhost/katonic-log-agent:0.1.0'}}
                 uid: "uid",
                 sinks: None,
                 told: &[told],
-                acknowledged: None,
+                acknowledged: Acknowledged::default(),
             };
             let sink = SinkReport {
                 name: "splunk".into(),
@@ -392,7 +393,7 @@ logging: {agent: {image: 'localhost/katonic-log-agent:0.1.0'}}
             uid: "uid",
             sinks: None,
             told: &[],
-            acknowledged: None,
+            acknowledged: Acknowledged::default(),
         };
         let mut report = |delivered, lost| {
             let sink = SinkReport {

@@ -14,7 +14,9 @@ use super::{
     losses::{Told, Unreported},
     policy_of,
 };
-use crate::{candidate::Candidate, condition::Reason, coverage::Index};
+use crate::{
+    acknowledgement::Acknowledged, candidate::Candidate, condition::Reason, coverage::Index,
+};
 
 /// How long an agent has for its first report after it was started.
 const FIRST_REPORT: SignedDuration = SignedDuration::from_secs(30);
@@ -175,8 +177,8 @@ pub struct Asked<'a> {
     pub sinks: Option<BTreeSet<&'a str>>,
     /// What its status tells of its sinks.
     pub told: &'a [SinkStatus],
-    /// Until when an administrator has acknowledged its losses.
-    pub acknowledged: Option<Timestamp>,
+    /// What an administrator has acknowledged of its losses.
+    pub acknowledged: Acknowledged,
 }
 
 impl Asked<'_> {
@@ -203,7 +205,7 @@ impl<'a> Asked<'a> {
             name: &candidate.name,
             uid: &candidate.uid,
             told: status.map_or(&[], |status| &status.sinks),
-            acknowledged: candidate.losses_acknowledged,
+            acknowledged: candidate.losses_acknowledged.clone(),
         }
     }
 }
@@ -302,10 +304,9 @@ impl Fleet {
             });
             self.register.open(policy.uid, told);
             self.recall(policy);
-            if let Some(until) = policy.acknowledged {
-                self.ledger.acknowledge(policy.uid, until);
-                self.register.acknowledge(policy.uid, until);
-            }
+            let acknowledged = &policy.acknowledged;
+            self.ledger.acknowledge(policy.uid, acknowledged);
+            self.register.acknowledge(policy.uid, acknowledged);
             asked.insert(policy.uid, policy);
         }
         for seen in self.seen.values_mut() {
@@ -322,7 +323,8 @@ impl Fleet {
                 }
                 if sink.unidentified && seen.registered.insert(route.clone()) {
                     // A pod that was there when somebody acknowledged is told again to no next leader.
-                    let is_seen = asked.acknowledged.is_some_and(|until| process <= until);
+                    let until = asked.acknowledged.until(&route.sink);
+                    let is_seen = until.is_some_and(|until| process <= until);
                     if !is_seen {
                         self.register.enter(&route, &seen.pod, now);
                     }
@@ -336,7 +338,7 @@ impl Fleet {
                     latest: sink
                         .last_loss
                         .map_or(process, |age| seconds_before(seen.at, age)),
-                    acknowledged: asked.acknowledged,
+                    acknowledged: asked.acknowledged.until(&route.sink),
                     rejection: sink.rejection.as_deref(),
                     now,
                 };

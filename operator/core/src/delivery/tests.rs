@@ -8,6 +8,7 @@ use katonic_logging_crds::{Plane, SinkStatus};
 use super::*;
 use crate::{
     Candidate,
+    acknowledgement::Acknowledged,
     coverage::{self, Agent, Index},
     sidecar::Form,
     testing::{installation, policy},
@@ -281,7 +282,7 @@ fn pods_whose_execution_nobody_knows_are_counted_and_outlive_their_agents() {
         Some((2, 1010))
     );
     // Until somebody has seen it.
-    cluster.policy.losses_acknowledged = Some(at(1010));
+    cluster.policy.losses_acknowledged = Acknowledged::all(at(1010));
     assert_eq!(unidentified(&cluster.survey(&mut next, 1023).0), None);
     assert_eq!(unidentified(&cluster.survey(&mut fleet, 1023).0), None);
 }
@@ -365,7 +366,7 @@ fn what_an_administrator_has_seen_is_told_no_longer_and_not_again_by_the_next_le
     first.told(token_of("a"), lost(5, Some(1)), at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1000);
     assert_eq!(losses(&delivery), Some((5, 0)));
-    cluster.policy.losses_acknowledged = Some(at(1000));
+    cluster.policy.losses_acknowledged = Acknowledged::all(at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1010);
     assert_eq!(losses(&delivery), None);
     cluster.remember(&delivery);
@@ -376,6 +377,22 @@ fn what_an_administrator_has_seen_is_told_no_longer_and_not_again_by_the_next_le
     second.told(token_of("a"), lost(6, Some(0)), at(2001));
     let (delivery, _) = cluster.survey(&mut second, 2001);
     assert_eq!(losses(&delivery), Some((1, 0)));
+}
+
+#[test]
+fn what_is_acknowledged_of_one_sink_is_told_on_of_the_others() {
+    let mut cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    let mut said = report("new", sink(SinkState::Delivering));
+    said.policies[0].sinks[0].lost = 5;
+    fleet.told(token_of("a"), said, at(1000));
+    assert_eq!(losses(&cluster.survey(&mut fleet, 1001).0), Some((5, 0)));
+    let mut told = |of: &str| {
+        cluster.policy.losses_acknowledged = Acknowledged::default().and(of, at(1001));
+        losses(&cluster.survey(&mut fleet, 1002).0)
+    };
+    assert_eq!(told("another"), Some((5, 0)));
+    assert_eq!(told("splunk"), None);
 }
 
 #[test]
@@ -558,7 +575,7 @@ fn a_pod_that_ends_without_a_last_report_is_told_if_anything_was_pending() {
     let mut second = Fleet::default();
     let (delivery, _) = cluster.survey(&mut second, 2000);
     assert_eq!(unreported(&delivery), Some((1, 700)));
-    cluster.policy.losses_acknowledged = Some(at(1030));
+    cluster.policy.losses_acknowledged = Acknowledged::all(at(1030));
     let (delivery, _) = cluster.survey(&mut second, 2001);
     assert_eq!(unreported(&delivery), None);
 }
