@@ -252,6 +252,7 @@ mod tests {
             Binary::MinioUser,
             Binary::Promtool,
             Binary::Promql,
+            Binary::Helm,
         ];
         assert!(Binary::ALL.ends_with(&others));
         assert_eq!(

@@ -53,6 +53,8 @@ pub enum Binary {
     Promtool,
     /// Reads `PromQL` and says what it asks for.
     Promql,
+    /// Installs charts. No part of a cluster.
+    Helm,
 }
 
 /// A Go module directory under `e2e/cluster/`, and how its programs are built.
@@ -122,9 +124,16 @@ const PROMETHEUS: Module = Module {
     tags: "remove_all_sd",
 };
 
+const HELM: Module = Module {
+    directory: "helm",
+    versioned_by: "helm.sh/helm/v4",
+    cgo: false,
+    tags: "",
+};
+
 impl Binary {
     /// Every program, in the order in which they are built: what the lowest tier needs comes first.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Kubectl,
@@ -145,6 +154,7 @@ impl Binary {
         Self::MinioUser,
         Self::Promtool,
         Self::Promql,
+        Self::Helm,
     ];
 
     /// The API server of this minor.
@@ -186,6 +196,7 @@ impl Binary {
             Self::MinioUser => "minio-user",
             Self::Promtool => "promtool",
             Self::Promql => "promql",
+            Self::Helm => "helm",
         }
     }
 
@@ -205,6 +216,7 @@ impl Binary {
             Self::OtelCollector => &OTEL_COLLECTOR,
             Self::Minio | Self::MinioUser => &MINIO,
             Self::Promtool | Self::Promql => &PROMETHEUS,
+            Self::Helm => &HELM,
         }
     }
 
@@ -226,6 +238,7 @@ impl Binary {
             }
             Self::Minio => "github.com/minio/minio".to_owned(),
             Self::Promtool => "github.com/prometheus/prometheus/cmd/promtool".to_owned(),
+            Self::Helm => "helm.sh/helm/v4/cmd/helm".to_owned(),
             // The only ones whose `main` is ours.
             Self::OtelCollector | Self::MinioUser | Self::Promql => ".".to_owned(),
             _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
