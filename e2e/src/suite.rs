@@ -113,6 +113,7 @@ fn prepare() -> Result<&'static [Image]> {
         Binary::Promtool,
         Binary::Promql,
         Binary::Helm,
+        Binary::Health,
     ])?;
     // Their tests are skipped where they cannot be had.
     for reason in [prerequisites::rsyslog(), prerequisites::faketime()] {

@@ -253,6 +253,7 @@ mod tests {
             Binary::Promtool,
             Binary::Promql,
             Binary::Helm,
+            Binary::Health,
         ];
         assert!(Binary::ALL.ends_with(&others));
         assert_eq!(

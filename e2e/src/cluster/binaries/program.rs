@@ -55,6 +55,8 @@ pub enum Binary {
     Promql,
     /// Installs charts. No part of a cluster.
     Helm,
+    /// Says how Argo CD and kstatus see objects.
+    Health,
 }
 
 /// A Go module directory under `e2e/cluster/`, and how its programs are built.
@@ -131,9 +133,16 @@ const HELM: Module = Module {
     tags: "",
 };
 
+const HEALTH: Module = Module {
+    directory: "health",
+    versioned_by: "github.com/yuin/gopher-lua",
+    cgo: false,
+    tags: "",
+};
+
 impl Binary {
     /// Every program, in the order in which they are built: what the lowest tier needs comes first.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Kubectl,
@@ -155,6 +164,7 @@ impl Binary {
         Self::Promtool,
         Self::Promql,
         Self::Helm,
+        Self::Health,
     ];
 
     /// The API server of this minor.
@@ -197,6 +207,7 @@ impl Binary {
             Self::Promtool => "promtool",
             Self::Promql => "promql",
             Self::Helm => "helm",
+            Self::Health => "health",
         }
     }
 
@@ -217,6 +228,7 @@ impl Binary {
             Self::Minio | Self::MinioUser => &MINIO,
             Self::Promtool | Self::Promql => &PROMETHEUS,
             Self::Helm => &HELM,
+            Self::Health => &HEALTH,
         }
     }
 
@@ -240,7 +252,7 @@ impl Binary {
             Self::Promtool => "github.com/prometheus/prometheus/cmd/promtool".to_owned(),
             Self::Helm => "helm.sh/helm/v4/cmd/helm".to_owned(),
             // The only ones whose `main` is ours.
-            Self::OtelCollector | Self::MinioUser | Self::Promql => ".".to_owned(),
+            Self::OtelCollector | Self::MinioUser | Self::Promql | Self::Health => ".".to_owned(),
             _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
         }
     }
