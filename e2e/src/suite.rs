@@ -108,7 +108,13 @@ fn prepare() -> Result<&'static [Image]> {
             images = &Image::ALL;
         }
     }
-    Binaries::find(&[Binary::OtelCollector, Binary::Promtool, Binary::Promql])?;
+    Binaries::find(&[
+        Binary::OtelCollector,
+        Binary::Promtool,
+        Binary::Promql,
+        Binary::Helm,
+        Binary::Health,
+    ])?;
     // Their tests are skipped where they cannot be had.
     for reason in [prerequisites::rsyslog(), prerequisites::faketime()] {
         if let Err(reason) = reason {

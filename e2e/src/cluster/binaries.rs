@@ -252,6 +252,8 @@ mod tests {
             Binary::MinioUser,
             Binary::Promtool,
             Binary::Promql,
+            Binary::Helm,
+            Binary::Health,
         ];
         assert!(Binary::ALL.ends_with(&others));
         assert_eq!(

@@ -53,6 +53,10 @@ pub enum Binary {
     Promtool,
     /// Reads `PromQL` and says what it asks for.
     Promql,
+    /// Installs charts. No part of a cluster.
+    Helm,
+    /// Says how Argo CD and kstatus see objects.
+    Health,
 }
 
 /// A Go module directory under `e2e/cluster/`, and how its programs are built.
@@ -122,9 +126,23 @@ const PROMETHEUS: Module = Module {
     tags: "remove_all_sd",
 };
 
+const HELM: Module = Module {
+    directory: "helm",
+    versioned_by: "helm.sh/helm/v4",
+    cgo: false,
+    tags: "",
+};
+
+const HEALTH: Module = Module {
+    directory: "health",
+    versioned_by: "github.com/yuin/gopher-lua",
+    cgo: false,
+    tags: "",
+};
+
 impl Binary {
     /// Every program, in the order in which they are built: what the lowest tier needs comes first.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Kubectl,
@@ -145,6 +163,8 @@ impl Binary {
         Self::MinioUser,
         Self::Promtool,
         Self::Promql,
+        Self::Helm,
+        Self::Health,
     ];
 
     /// The API server of this minor.
@@ -186,6 +206,8 @@ impl Binary {
             Self::MinioUser => "minio-user",
             Self::Promtool => "promtool",
             Self::Promql => "promql",
+            Self::Helm => "helm",
+            Self::Health => "health",
         }
     }
 
@@ -205,6 +227,8 @@ impl Binary {
             Self::OtelCollector => &OTEL_COLLECTOR,
             Self::Minio | Self::MinioUser => &MINIO,
             Self::Promtool | Self::Promql => &PROMETHEUS,
+            Self::Helm => &HELM,
+            Self::Health => &HEALTH,
         }
     }
 
@@ -226,8 +250,9 @@ impl Binary {
             }
             Self::Minio => "github.com/minio/minio".to_owned(),
             Self::Promtool => "github.com/prometheus/prometheus/cmd/promtool".to_owned(),
+            Self::Helm => "helm.sh/helm/v4/cmd/helm".to_owned(),
             // The only ones whose `main` is ours.
-            Self::OtelCollector | Self::MinioUser | Self::Promql => ".".to_owned(),
+            Self::OtelCollector | Self::MinioUser | Self::Promql | Self::Health => ".".to_owned(),
             _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
         }
     }
