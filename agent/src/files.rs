@@ -11,7 +11,7 @@ mod name;
 mod unpack;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     rc::Rc,
@@ -54,7 +54,7 @@ impl Changes {
 /// All log files of the pod.
 #[derive(Debug)]
 pub struct Files {
-    directory: PathBuf,
+    directory: Rc<Path>,
     /// The agent's own container: reading its log would make more of it.
     own_container: String,
     /// How many bytes of deleted files may be held.
@@ -79,7 +79,7 @@ impl Files {
     ) -> Self {
         Self {
             most_held,
-            directory: directory.to_owned(),
+            directory: directory.into(),
             own_container: own_container.to_owned(),
             containers: BTreeMap::new(),
             listed: (None, false),
@@ -129,7 +129,7 @@ impl Files {
     }
 
     /// Of which starts of a container there were files, known or not, when its directory was listed first; none before that.
-    pub fn there_at_first(&self, container: &str) -> Option<&BTreeSet<u32>> {
+    pub fn there_at_first(&self, container: &str) -> Option<&[u32]> {
         self.containers.get(container)?.there_at_first()
     }
 
@@ -233,7 +233,7 @@ impl Files {
                 && !self.containers.contains_key(name.as_str())
             {
                 let name: Arc<str> = name.into();
-                let container = Container::new(Arc::clone(&name), &entry.path(), watched);
+                let container = Container::new(Arc::clone(&name), &self.directory, watched);
                 self.containers.insert(name, container);
             }
         }

@@ -361,22 +361,29 @@ impl Route {
         let labels = source.labels.borrow();
         let files = source.files.borrow();
         let mut parked = self.parked.borrow_mut();
-        let mut old: HashMap<FileNumber, Track> = std::mem::take(&mut *self.tracks.borrow_mut())
+        // Where each is, rather than each itself in a map: of many files that would be as large as all else.
+        let mut old: Vec<Option<Track>> = std::mem::take(&mut *self.tracks.borrow_mut())
             .into_iter()
-            .map(|track| (track.file.number, track))
+            .map(Some)
             .collect();
+        let places: HashMap<FileNumber, usize> = old
+            .iter()
+            .enumerate()
+            .filter_map(|(place, track)| Some((track.as_ref()?.file.number, place)))
+            .collect();
+        let mut take = |file: FileNumber| old.get_mut(*places.get(&file)?)?.take();
         let mut abandoned = Vec::new();
         let mut declined = Vec::new();
-        let mut tracks = Vec::new();
+        let mut tracks = Vec::with_capacity(files.iter().count());
         let mut all = files.iter().peekable();
         let begins_runs = self.keeps_runs();
         while let Some(file) = all.next() {
             if !policy.takes(&labels, &file.key.container) {
-                let before = old.remove(&file.number);
+                let before = take(file.number);
                 declined.extend(before.or_else(|| uncounted(&mut parked, file, &source.room)));
                 continue;
             }
-            let track = old.remove(&file.number).or_else(|| {
+            let track = take(file.number).or_else(|| {
                 let position = begin(&mut parked, file)?;
                 if begins_runs {
                     let begins = if position.next == 0 {
@@ -623,7 +630,12 @@ impl Route {
                 return Ok((None, content));
             }
             let container = &track.file.key.container;
-            let passing = passing.entry(Arc::clone(container)).or_default();
+            let mut unused = Memory::default();
+            let passing = if making.remembers() {
+                passing.entry(Arc::clone(container)).or_default()
+            } else {
+                &mut unused
+            };
             reader.shorten(source.room.is_short());
             let passing = (container, passing);
             let reached = making.read(&mut reader, &content, at_end, heads_of, passing)?;

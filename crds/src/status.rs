@@ -120,7 +120,7 @@ pub struct SinkDelivery {
     pub first: Option<Time>,
 }
 
-/// Records that a sink has not got, or of which nobody knows whether it has. The annotation `logging.katonic.ai/acknowledge-losses` with the value of `last` ends it.
+/// Records that a sink has not got, or of which nobody knows whether it has. The annotation `logging.katonic.ai/acknowledge-losses` with `<sink>@<last>`, or with `<last>` for all sinks, ends it.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkLosses {
@@ -169,7 +169,7 @@ pub struct PodLosses {
 }
 
 /// Pods of executions that have neither the label with the execution's id nor a name that says it. The annotation
-/// `logging.katonic.ai/acknowledge-losses` with the value of `last` ends it.
+/// `logging.katonic.ai/acknowledge-losses` with `<sink>@<last>`, or with `<last>` for all sinks, ends it.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnidentifiedPods {

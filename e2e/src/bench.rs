@@ -6,6 +6,7 @@ mod agent;
 mod archive;
 mod bundle;
 mod coverage;
+mod fleet;
 mod logs;
 mod markdown;
 pub mod peers;
@@ -88,6 +89,8 @@ pub enum Section {
     Archive,
     /// Reading an execution back from its archive.
     Logs,
+    /// The operator with all policies and pods that it is planned for, and their reports.
+    Fleet,
 }
 
 /// Measures these sections, or everything where none is named; takes some minutes and wants the machine for itself.
@@ -114,6 +117,7 @@ pub async fn run(sections: &[Section]) -> Result<Figures> {
             Section::Archive => figures.extend(archive::measure().await?),
             Section::Logs => figures.extend(logs::measure().await?),
             Section::PodStart => figures.extend(pod_start::measure().await?),
+            Section::Fleet => figures.extend(fleet::measure().await?),
         }
     }
     Ok(Figures { figures, curves })

@@ -233,3 +233,86 @@ fn tally_of(records: &[crate::receiver::Record], job: &str) -> Tally {
             .filter(|record| record.field("pod") == job && record.field("container") == SUPPORTING),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run in which everything came.
+    fn promised() -> Outcome {
+        let lines = (1..=workloads::USER_LINES)
+            .map(|number| format!("12:00:00 line {number:06} of {:06}", workloads::USER_LINES));
+        Outcome {
+            tally: Tally {
+                expected: LINES,
+                unique: LINES,
+                identified: 0,
+                ..Tally::default()
+            },
+            user_records: 0,
+            archive: ReadBack {
+                code: Some(0),
+                lines: lines.collect(),
+                verdict: "verified: 100 lines, complete".to_owned(),
+            },
+            account: Account {
+                delivered: LINES + workloads::USER_LINES,
+                rejected: 0,
+                lost: 0,
+            },
+            ready_after: Duration::from_millis(1840),
+            note: None,
+        }
+    }
+
+    fn last_line(outcome: &Outcome) -> String {
+        let text = outcome.to_string();
+        text.lines().last().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn the_promise_is_one_line() {
+        assert!(promised().holds());
+        assert_eq!(
+            last_line(&promised()),
+            "demo: 20000 of 20000 lines delivered, 0 missing, 0 duplicates, policy application-logs Ready after 1.8 s"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_came_twice_breaks_it_and_is_told() {
+        let mut none_came = promised();
+        none_came.tally = Tally::default();
+        let mut one_missing = promised();
+        one_missing.tally.unique -= 1;
+        one_missing.tally.missing = 1;
+        let mut twice = promised();
+        twice.tally.duplicates = 2;
+        let mut user_code = promised();
+        user_code.user_records = 3;
+        for (outcome, told) in [
+            (none_came, "0 of 20000 lines delivered, 20000 missing"),
+            (one_missing, "19999 of 20000 lines delivered, 1 missing"),
+            (twice, "0 missing, 2 duplicates"),
+            (user_code, "3 records of user code that should not be there"),
+        ] {
+            assert!(!outcome.holds(), "{told}");
+            assert!(last_line(&outcome).contains(told), "{outcome}");
+        }
+    }
+
+    #[test]
+    fn an_archive_with_a_hole_or_an_agent_that_counts_otherwise_breaks_it() {
+        let mut hole = promised();
+        hole.archive.lines.remove(50);
+        let mut unproven = promised();
+        unproven.archive.code = Some(3);
+        let mut lost = promised();
+        lost.account.lost = 1;
+        let mut fewer = promised();
+        fewer.account.delivered -= 1;
+        for outcome in [hole, unproven, lost, fewer] {
+            assert!(!outcome.holds(), "{outcome:?}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod load;
 pub mod moments;
 pub mod mounted_secret;
 pub mod policy;
+pub mod reporter;
 pub mod surroundings;
 pub mod wall_clock;
 

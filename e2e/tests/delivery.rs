@@ -396,10 +396,10 @@ async fn a_status_tells_what_becomes_of_the_lines() {
     let status = world.status("application-logs").await;
     let losses = status.sinks[0].losses.clone().unwrap();
     assert_eq!((losses.lost, losses.rejected), (100, 0), "{losses:?}");
-    let command = format!("{}={}", names::ACKNOWLEDGE_LOSSES_ANNOTATION, losses.last.0);
+    let seen = format!("{}@{}", status.sinks[0].name, losses.last.0);
+    let command = format!("{}={seen}", names::ACKNOWLEDGE_LOSSES_ANNOTATION);
     assert!(told.contains(&command), "{told}");
-    let seen =
-        json!({"metadata": {"annotations": {names::ACKNOWLEDGE_LOSSES_ANNOTATION: losses.last}}});
+    let seen = json!({"metadata": {"annotations": {names::ACKNOWLEDGE_LOSSES_ANNOTATION: seen}}});
     world
         .installed
         .policies()

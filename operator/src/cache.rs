@@ -122,6 +122,17 @@ impl<V> State<V> {
     }
 }
 
+/// What a cache knows, for somebody who does not keep the watch going.
+#[derive(Debug)]
+pub struct View<V>(Arc<Mutex<State<V>>>);
+
+impl<V: Clone> View<V> {
+    /// What is known of this object.
+    pub fn one(&self, name: &str) -> Option<V> {
+        lock(&self.0).facts.as_ref()?.get(name).cloned()
+    }
+}
+
 impl<V> Drop for Cache<V> {
     fn drop(&mut self) {
         self.task.abort();
@@ -213,6 +224,11 @@ impl<V: Clone + Debug + PartialEq + Send + 'static> Cache<V> {
             }
         });
         Self { state, task }
+    }
+
+    /// For others to look at, for as long as it is there.
+    pub fn view(&self) -> View<V> {
+        View(self.state.clone())
     }
 
     /// All facts; `None` while they have not been listed.

@@ -232,6 +232,47 @@ enum Next {
     Retry,
 }
 
+/// What a pass came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Passed {
+    next: Next,
+    /// Whether what policies ask for was planned and applied; none where that was not its turn. What single objects came to is told
+    /// by their own metrics and by statuses.
+    reconciled: Option<Outcome>,
+}
+
+impl Passed {
+    const FAILED: Self = Self {
+        next: Next::Retry,
+        reconciled: Some(Outcome::Failure),
+    };
+
+    fn of(next: Next) -> Self {
+        Self {
+            next,
+            reconciled: Some(Outcome::Success),
+        }
+    }
+}
+
+/// What a pass comes to that is given up when it takes too long: whatever it is about, nothing else is done meanwhile.
+async fn in_time(pass: impl Future<Output = Passed>) -> Passed {
+    let passed = tokio::time::timeout(PASS_TIMEOUT, pass).await;
+    passed.unwrap_or_else(|_| {
+        tracing::error!("a pass took longer than two minutes and is begun anew");
+        Passed::FAILED
+    })
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self {
+            next: Next::Settled,
+            reconciled: None,
+        }
+    }
+}
+
 impl Next {
     fn after(report: &Report, observed: &Observed, left: bool, soon: bool) -> Self {
         let failed = report
@@ -314,12 +355,12 @@ impl Controller {
                 (None, None) => changed.await,
             };
             self.health.begins();
-            let passed = tokio::time::timeout(PASS_TIMEOUT, self.pass(change)).await;
+            let passed = in_time(self.pass(change)).await;
             self.health.ended();
-            let next = passed.unwrap_or_else(|_| {
-                tracing::error!("a pass took longer than two minutes and is begun anew");
-                Next::Retry
-            });
+            if let Some(outcome) = passed.reconciled {
+                self.health.metrics.reconciled(outcome);
+            }
+            let next = passed.next;
             (again, soon, retry) = match next {
                 Next::Settled => (None, PROBE.0, RETRY.0),
                 Next::Soon => (Some(soon), (soon * 2).min(PROBE.1), RETRY.0),
@@ -329,19 +370,19 @@ impl Controller {
     }
 
     /// One pass.
-    async fn pass(&mut self, change: Change) -> Next {
+    async fn pass(&mut self, change: Change) -> Passed {
         self.wake = None;
+        let mut passed = Passed::default();
         if !self.sources.are_synced() || !self.reports.are_settled() {
-            return Next::Settled;
+            return passed;
         }
-        let mut next = Next::Settled;
         if change == Change::Plan || self.plan.is_none() || self.prober.is_stale() {
             // Plan and objects are all in it.
             match Box::pin(self.reconcile()).await {
-                Ok(after) => next = after,
+                Ok(reconciled) => passed = reconciled,
                 Err(error) => {
                     tracing::error!(error = %chain(error.as_ref()), "failed to reconcile");
-                    next = Next::Retry;
+                    passed = Passed::FAILED;
                 }
             }
         }
@@ -349,7 +390,7 @@ impl Controller {
             self.installation.installation.is_none() && self.installation.problem.is_some();
         if self.plan.is_none() && !hopeless {
             // Nothing is known yet that a status could tell.
-            return next;
+            return passed;
         }
         let now = Timestamp::now();
         let restarts = self.follow_pods(now).await;
@@ -374,11 +415,10 @@ impl Controller {
         let due = due.into_iter().flatten().chain(self.census.due());
         let due = due.chain(survey.and_then(|survey| survey.due));
         self.wake = restarts.wake.into_iter().chain(due).min();
-        if published.all && audit_published.all {
-            next
-        } else {
-            Next::Retry
+        if !published.all || !audit_published.all {
+            passed.next = Next::Retry;
         }
+        passed
     }
 
     /// Counts the pods, and restarts the owner whose turn it is.
@@ -439,17 +479,17 @@ impl Controller {
     }
 
     /// Makes the plan and applies it.
-    async fn reconcile(&mut self) -> anyhow::Result<Next> {
+    async fn reconcile(&mut self) -> anyhow::Result<Passed> {
         self.take_installation().await;
         let Some(installation) = &self.installation.installation else {
-            return Ok(Next::Settled);
+            return Ok(Passed::default());
         };
         let Some(planes) = &self.planes else {
-            return Ok(Next::Settled);
+            return Ok(Passed::default());
         };
         if !planes.are_listed() || !self.trackers.are_settled() {
             // What is not known yet would be told as missing.
-            return Ok(Next::Settled);
+            return Ok(Passed::default());
         }
         self.reports
             .look(&mut self.applier, &self.sources, planes, Timestamp::now())
@@ -464,6 +504,7 @@ impl Controller {
             self.reports.reporting(),
         )
         .await;
+        census::expect(&self.reports, &self.sources);
         let circumstances = planes.circumstances();
         let mut checked = Checked::default();
         if !observed.candidates.is_empty() {
@@ -483,10 +524,9 @@ impl Controller {
             observed.refusals = std::mem::take(&mut checked.refusals);
         }
         let plan = plan(installation, &observed);
-        self.health
-            .metrics
-            .reconciled(Outcome::of(&plan), began.elapsed());
+        self.health.metrics.planned(began.elapsed());
         let plan = plan?;
+        self.health.metrics.want_injection(plan.wants_injection());
         // Bundles before admission, so that the first pod that is injected finds its configuration.
         let mut report = self.applier.apply(&plan, planes, &mut self.former).await;
         let namespace = observed.namespaces.get(&installation.platform_namespace);
@@ -526,19 +566,19 @@ impl Controller {
             Err(outdated) => {
                 // What it has become is about to be seen.
                 tracing::info!(%outdated, "looking again");
-                return Ok(Next::Soon);
+                return Ok(Passed::of(Next::Soon));
             }
         };
         self.report = report;
         self.remember_told(&plan);
         self.keeper.follow(&plan.custodies);
         self.plan = Some(plan);
-        Ok(Next::after(
+        Ok(Passed::of(Next::after(
             &self.report,
             &observed,
             self.former.is_empty() && self.trackers.have_left(),
             soon,
-        ))
+        )))
     }
 
     /// What was written is what the agents are told.
@@ -617,5 +657,21 @@ impl Controller {
             ));
         }
         self.installation.installation = Some(installation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_takes_too_long_counts_as_one_that_has_failed() {
+        let passed = in_time(std::future::pending()).await;
+        assert_eq!(passed.reconciled, Some(Outcome::Failure));
+        assert_eq!(passed.next, Next::Retry);
+        let passed = in_time(async { Passed::of(Next::Settled) }).await;
+        assert_eq!(passed.reconciled, Some(Outcome::Success));
+        // One that had nothing to plan says nothing of plans.
+        assert_eq!(in_time(async { Passed::default() }).await.reconciled, None);
     }
 }

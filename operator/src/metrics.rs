@@ -47,6 +47,7 @@ pub struct Metrics {
     counted: Mutex<BTreeMap<String, Counts>>,
     leader: Gauge,
     injection: Family<WayLabels, Gauge>,
+    injection_wanted: Gauge,
     certificate: Gauge,
     looks: Family<OutcomeLabels, Counter>,
     reports: Family<OutcomeLabels, Counter>,
@@ -116,7 +117,7 @@ impl Default for Metrics {
         let reconciles = Family::default();
         registry.register(
             "reconciles",
-            "Times that a plan was made",
+            "Passes that have made a plan and applied it, or could not",
             reconciles.clone(),
         );
         // From 1 ms to half a minute.
@@ -152,8 +153,14 @@ impl Default for Metrics {
         let injection = Family::default();
         registry.register(
             "injection",
-            "Ways that pods are injected: 1 for each that has been seen in force",
+            "Ways that pods are injected: 1 for each that has been seen in force, be it with an agent of before",
             injection.clone(),
+        );
+        let injection_wanted = Gauge::default();
+        registry.register(
+            "injection_wanted",
+            "Whether any policy wants new pods to get the log agent",
+            injection_wanted.clone(),
         );
         let certificate = Gauge::default();
         registry.register(
@@ -205,6 +212,7 @@ impl Default for Metrics {
             counted: Mutex::default(),
             leader,
             injection,
+            injection_wanted,
             certificate,
             looks,
             reports,
@@ -216,13 +224,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A plan was made, or could not be.
-    pub fn reconciled(&self, outcome: Outcome, took: Duration) {
-        self.reconciles
-            .get_or_create(&OutcomeLabels {
-                outcome: outcome.as_str(),
-            })
-            .inc();
+    /// A pass has made a plan and applied it, or could not.
+    pub fn reconciled(&self, outcome: Outcome) {
+        let outcome = outcome.as_str();
+        let labels = OutcomeLabels { outcome };
+        self.reconciles.get_or_create(&labels).inc();
+    }
+
+    /// The cluster was observed and a plan was made, or could not be.
+    pub fn planned(&self, took: Duration) {
         self.duration.observe(took.as_secs_f64());
     }
 
@@ -300,6 +310,11 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
+    /// Whether any policy wants pods to be injected.
+    pub fn want_injection(&self, wanted: bool) {
+        self.injection_wanted.set(wanted.into());
+    }
+
     /// The way that pods were last seen to be injected.
     pub fn set_injection(&self, in_force: Option<Way>) {
         for way in [Way::AdmissionPolicy, Way::Webhook] {
@@ -354,7 +369,9 @@ mod tests {
     #[test]
     fn every_metric_is_exposed() {
         let metrics = Metrics::default();
-        metrics.reconciled(Outcome::Success, Duration::from_millis(3));
+        metrics.reconciled(Outcome::Success);
+        metrics.planned(Duration::from_millis(3));
+        metrics.want_injection(true);
         metrics.wrote("Secret", Outcome::Failure);
         metrics.count_policies(2, 1);
         metrics.set_leader(true);
@@ -372,6 +389,7 @@ mod tests {
             r#"katonic_logging_policies{ready="true"} 2"#,
             r#"katonic_logging_policies{ready="false"} 1"#,
             "katonic_logging_leader 1",
+            "katonic_logging_injection_wanted 1",
             r#"katonic_logging_injection{way="AdmissionPolicy"} 0"#,
             r#"katonic_logging_injection{way="Webhook"} 1"#,
             "katonic_logging_webhook_certificate_expiry_timestamp_seconds 1800000000",
@@ -387,7 +405,8 @@ mod tests {
     #[test]
     fn every_metric_is_in_the_reference_with_its_labels_and_no_other_is() {
         let metrics = Metrics::default();
-        metrics.reconciled(Outcome::Success, Duration::from_millis(3));
+        metrics.reconciled(Outcome::Success);
+        metrics.planned(Duration::from_millis(3));
         metrics.wrote("Secret", Outcome::Failure);
         metrics.looked(Outcome::Success);
         metrics.count_policies(2, 1);

@@ -20,10 +20,12 @@ use crate::{
 mod handler;
 mod rate_limit;
 mod review;
+mod roster;
 mod token;
 mod tokens;
 
 use handler::Desk;
+pub use roster::Roster;
 use tokens::Tokens;
 
 /// What its connections may take.
@@ -47,13 +49,15 @@ pub enum Outcome {
     Accepted,
     /// Nobody vouches for whoever has sent it.
     Unauthorized,
+    /// It is a pod's of a namespace that is no plane.
+    Forbidden,
     /// It is no report.
     Malformed,
     /// It is larger than a report may be.
     TooLarge,
     /// More came than is looked at.
     Throttled,
-    /// The API server could not be asked who has sent it.
+    /// It is not known yet who has sent it, or whether that one may.
     Unavailable,
 }
 
@@ -63,6 +67,7 @@ impl Outcome {
         match self {
             Self::Accepted => "accepted",
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
             Self::Throttled => "throttled",
@@ -98,7 +103,7 @@ pub async fn serve(
     client: Client,
     address: SocketAddr,
     identity: Arc<Identity>,
-    fleet: Arc<Mutex<Fleet>>,
+    (fleet, roster): (Arc<Mutex<Fleet>>, Arc<Roster>),
     (signal, health): (Arc<Signal>, Arc<Health>),
 ) {
     let listener = listen(address).await;
@@ -106,6 +111,7 @@ pub async fn serve(
     let tokens = Arc::new(Tokens::reviewed_by(client, health.clone()));
     let router = handler::router(Desk {
         tokens,
+        roster,
         fleet,
         signal,
         health,

@@ -1,13 +1,18 @@
 //! The files that hold the cursors, and their form.
 
 use std::{
+    cmp::Reverse,
+    fmt,
     fs::{self, File},
     io::{self, BufWriter, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{SeqAccess, Visitor},
+};
 use sha2::{Digest, Sha256};
 
 use super::{Beginning, Cursors, FileKey, Place, Position, Progress, RouteKey, State};
@@ -25,11 +30,45 @@ struct Saved {
 struct SavedRoute {
     route: RouteKey,
     counts: Counts,
-    files: Vec<SavedFile>,
+    files: SavedFiles,
     #[serde(default)]
     ledger: Ledger,
     #[serde(default)]
     trails: Vec<(Arc<str>, Trail)>,
+}
+
+/// How often they had been saved.
+#[derive(Deserialize)]
+struct Saves {
+    sequence: u64,
+}
+
+/// Taken over one by one: all of them in two forms would be the most that the process ever holds.
+struct SavedFiles(Vec<(FileKey, Place)>);
+
+impl<'de> Deserialize<'de> for SavedFiles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Files;
+
+        impl<'de> Visitor<'de> for Files {
+            type Value = SavedFiles;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("places by file")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut saved: A) -> Result<SavedFiles, A::Error> {
+                let mut files = Vec::new();
+                while let Some(file) = saved.next_element::<SavedFile>()? {
+                    files.push(file.into());
+                }
+                files.shrink_to_fit();
+                Ok(SavedFiles(files))
+            }
+        }
+
+        deserializer.deserialize_seq(Files)
+    }
 }
 
 /// The same as it is written, without a copy of what there are many of.
@@ -174,23 +213,27 @@ impl Store {
 
     /// What was saved last, if anything was, and what is wrong with what was saved, if anything is.
     pub fn load(&self) -> (Option<State>, Option<LoadError>) {
-        let mut newest: Option<State> = None;
         let mut problem = None;
+        let mut saved = Vec::new();
         for crash in Crash::ALL {
-            let loaded = match fs::read(self.directory.join(crash.file())) {
-                Ok(bytes) => State::decode(&bytes),
+            let read = match fs::read(self.directory.join(crash.file())) {
+                Ok(bytes) => saves(&bytes).map(|saves| (saves, bytes)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => Err(LoadError::Read(error)),
             };
-            match loaded {
-                Ok(state)
-                    if newest
-                        .as_ref()
-                        .is_none_or(|newest| newest.sequence < state.sequence) =>
-                {
+            match read {
+                Ok(read) => saved.push(read),
+                Err(error) => problem = Some(error),
+            }
+        }
+        saved.sort_by_key(|(saves, _)| Reverse(*saves));
+        let mut newest = None;
+        for (_, bytes) in saved {
+            match State::decode(&bytes) {
+                Ok(state) => {
                     newest = Some(state);
+                    break;
                 }
-                Ok(_) => {}
                 Err(error) => problem = Some(error),
             }
         }
@@ -252,17 +295,11 @@ impl State {
     /// # Errors
     /// When it is anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, LoadError> {
-        let (digest, json) = bytes
-            .split_first_chunk::<DIGEST>()
-            .ok_or(LoadError::Damaged)?;
-        if Sha256::digest(json).as_slice() != digest {
-            return Err(LoadError::Damaged);
-        }
-        let saved: Saved = serde_json::from_slice(json).map_err(|_| LoadError::Damaged)?;
+        let saved: Saved = serde_json::from_slice(whole(bytes)?).map_err(|_| LoadError::Damaged)?;
         let route = |saved: SavedRoute| {
             let progress = Progress {
                 counts: saved.counts,
-                files: saved.files.into_iter().map(Into::into).collect(),
+                files: saved.files.0,
                 ledger: saved.ledger,
                 trails: saved.trails,
             };
@@ -306,6 +343,24 @@ impl State {
         out.write_all(&digest.finalize())?;
         Ok(out)
     }
+}
+
+/// The JSON behind its digest.
+fn whole(bytes: &[u8]) -> Result<&[u8], LoadError> {
+    let (digest, json) = bytes
+        .split_first_chunk::<DIGEST>()
+        .ok_or(LoadError::Damaged)?;
+    if Sha256::digest(json).as_slice() == digest {
+        Ok(json)
+    } else {
+        Err(LoadError::Damaged)
+    }
+}
+
+/// How often it had been saved, without taking over the rest.
+fn saves(bytes: &[u8]) -> Result<u64, LoadError> {
+    let saves: Saves = serde_json::from_slice(whole(bytes)?).map_err(|_| LoadError::Damaged)?;
+    Ok(saves.sequence)
 }
 
 /// How much is written at a time.

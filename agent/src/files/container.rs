@@ -31,14 +31,13 @@ const RELIST: u32 = 30;
 #[derive(Debug)]
 pub(super) struct Container {
     name: Arc<str>,
-    directory: Rc<Path>,
+    /// Of the pod's logs.
+    pod: Rc<Path>,
     /// From the oldest to the newest.
     files: Vec<Rc<LogFile>>,
-    /// By restart and beginning.
-    by_key: HashMap<(u32, Beginning), Rc<LogFile>>,
     listing: Listing,
-    /// Of which starts there were files when it was listed first.
-    at_first: Option<BTreeSet<u32>>,
+    /// Of which starts there were files when it was listed first, in their order.
+    at_first: Option<Box<[u32]>>,
     /// Runs of which a file was seen, and those before them.
     begun: Option<u32>,
     /// When it was known last which runs there were.
@@ -119,12 +118,11 @@ pub(super) struct Stock {
 
 impl Container {
     /// A container; `watched` is when it was not there yet, as far as anybody knows.
-    pub(super) fn new(name: Arc<str>, directory: &Path, watched: Option<Instant>) -> Self {
+    pub(super) fn new(name: Arc<str>, pod: &Rc<Path>, watched: Option<Instant>) -> Self {
         Self {
             name,
-            directory: directory.into(),
+            pod: Rc::clone(pod),
             files: Vec::new(),
-            by_key: HashMap::new(),
             listing: Listing::default(),
             at_first: None,
             begun: None,
@@ -138,11 +136,20 @@ impl Container {
     }
 
     pub(super) fn find(&self, key: &FileKey) -> Option<&Rc<LogFile>> {
-        self.by_key.get(&(key.restart, key.beginning))
+        self.known(key.restart, key.beginning)
     }
 
-    pub(super) fn there_at_first(&self) -> Option<&BTreeSet<u32>> {
-        self.at_first.as_ref()
+    /// The file that goes by this: of several, the one that was found last. The kubelet keeps a handful.
+    fn known(&self, restart: u32, beginning: Beginning) -> Option<&Rc<LogFile>> {
+        let same = self
+            .files
+            .iter()
+            .filter(|file| file.key.restart == restart && file.key.beginning == beginning);
+        same.max_by_key(|file| file.number.0)
+    }
+
+    pub(super) fn there_at_first(&self) -> Option<&[u32]> {
+        self.at_first.as_deref()
     }
 
     /// Whether everything that is there is known.
@@ -171,11 +178,12 @@ impl Container {
 
     /// Looks for files that appeared, were renamed, compressed or deleted.
     pub(super) fn scan(&mut self, force: bool, stock: &mut Stock, changes: &mut Changes) {
-        let stamp = match fs::metadata(&self.directory) {
+        let directory = self.pod.join(&*self.name);
+        let stamp = match fs::metadata(&directory) {
             Ok(metadata) => Some(Stamp::from(&metadata)),
             Err(error) if is_gone(&error) => None,
             Err(error) => {
-                changes.fail(&self.directory, &error);
+                changes.fail(&directory, &error);
                 self.listing.settled = false;
                 self.watched = None;
                 return;
@@ -190,8 +198,8 @@ impl Container {
         }
         self.listing.stamp = stamp;
         let mut found = Found::default();
-        if let Err(error) = self.list(stock, changes, &mut found) {
-            changes.fail(&self.directory, &error);
+        if let Err(error) = self.list(&directory, stock, changes, &mut found) {
+            changes.fail(&directory, &error);
             found.partial = true;
         }
         let missing = self.lose(&found, changes);
@@ -239,11 +247,12 @@ impl Container {
 
     fn list(
         &mut self,
+        directory: &Path,
         stock: &mut Stock,
         changes: &mut Changes,
         found: &mut Found,
     ) -> io::Result<()> {
-        let entries = match fs::read_dir(&self.directory) {
+        let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) if is_gone(&error) => return Ok(()),
             Err(error) => return Err(error),
@@ -282,7 +291,8 @@ impl Container {
                 }
             }
         }
-        self.at_first.get_or_insert(there);
+        self.at_first
+            .get_or_insert_with(|| there.into_iter().collect());
         Ok(())
     }
 
@@ -321,7 +331,7 @@ impl Container {
         let Some(beginning) = identified.beginning else {
             return Ok(Sight::Young(stamp));
         };
-        if let Some(known) = self.by_key.get(&(name.restart, beginning))
+        if let Some(known) = self.known(name.restart, beginning)
             && !known.is_cut()
         {
             return Ok(Sight::File(Rc::clone(known), stamp));
@@ -335,13 +345,11 @@ impl Container {
         let file = Rc::new(LogFile::new(
             key,
             FileNumber(stock.opened),
-            &self.directory,
+            &self.pod,
             &stock.descriptors,
             name.clone(),
             identified,
         )?);
-        self.by_key
-            .insert((name.restart, beginning), Rc::clone(&file));
         self.files.push(Rc::clone(&file));
         changes.any = true;
         changes.set = true;
@@ -398,10 +406,7 @@ impl Container {
     /// Forgets files that nobody can read any more, and lets go of those that nobody has to.
     pub(super) fn tidy(&mut self, review: bool) {
         let is_over = |file: &LogFile| file.is_deleted() && !file.has_readers();
-        if self.files.iter().any(|file| is_over(file)) {
-            self.files.retain(|file| !is_over(file));
-            self.by_key.retain(|_, file| !is_over(file));
-        }
+        self.files.retain(|file| !is_over(file));
         if !review {
             return;
         }

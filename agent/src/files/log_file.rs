@@ -35,12 +35,14 @@ pub struct LogFile {
     pub key: FileKey,
     /// Sets it apart within this process.
     pub number: FileNumber,
-    directory: Rc<Path>,
+    /// Of the pod's logs.
+    pod: Rc<Path>,
     descriptors: Rc<Descriptors>,
     name: RefCell<Name>,
     /// What the file system said of it last, as it was written and compressed.
     plain: Cell<Option<Stamp>>,
-    packed: Cell<Option<Stamp>>,
+    /// Elsewhere, because few are compressed.
+    packed: RefCell<Option<Box<Stamp>>>,
     held: RefCell<Option<Held>>,
     length: Cell<u64>,
     /// When its size changed last, as far as was seen. Not by the wall clock, which may be set.
@@ -117,7 +119,7 @@ impl LogFile {
     pub(super) fn new(
         key: FileKey,
         number: FileNumber,
-        directory: &Rc<Path>,
+        pod: &Rc<Path>,
         descriptors: &Rc<Descriptors>,
         name: Name,
         found: Identified,
@@ -138,11 +140,11 @@ impl LogFile {
         Ok(Self {
             key,
             number,
-            directory: Rc::clone(directory),
+            pod: Rc::clone(pod),
             descriptors: Rc::clone(descriptors),
             name: RefCell::new(name),
             plain: Cell::new((!packed).then_some(stamp)),
-            packed: Cell::new(packed.then_some(stamp)),
+            packed: RefCell::new(packed.then(|| Box::new(stamp))),
             held: RefCell::new(held),
             length: Cell::new(length),
             changed: Cell::new(Instant::now()),
@@ -182,7 +184,7 @@ impl LogFile {
 
     /// When it was last written to.
     pub fn modified(&self) -> Timestamp {
-        let stamp = self.plain.get().or_else(|| self.packed.get());
+        let stamp = self.plain.get().or_else(|| self.stamp(true));
         stamp.map_or_else(Timestamp::default, |stamp| Timestamp {
             seconds: stamp.modified.0,
             nanos: u32::try_from(stamp.modified.1).unwrap_or_default(),
@@ -255,7 +257,9 @@ impl LogFile {
     }
 
     fn path(&self) -> PathBuf {
-        self.directory.join(self.name.borrow().to_string())
+        let mut path = self.pod.join(&*self.key.container);
+        path.push(self.name.borrow().to_string());
+        path
     }
 
     /// Whether it was found there.
@@ -266,7 +270,7 @@ impl LogFile {
     /// Whether a stamp is that of this file as it was last seen.
     pub(super) fn stamp(&self, packed: bool) -> Option<Stamp> {
         if packed {
-            self.packed.get()
+            self.packed.borrow().as_deref().copied()
         } else {
             self.plain.get()
         }
@@ -356,7 +360,7 @@ impl LogFile {
     pub(super) fn found(&self, name: Name, stamp: Stamp) -> bool {
         let mut reopened = false;
         if name.packed {
-            self.packed.set(Some(stamp));
+            self.packed.replace(Some(Box::new(stamp)));
         } else {
             let before = self.plain.replace(Some(stamp));
             if before.is_some_and(|before| before.inode() != stamp.inode()) {

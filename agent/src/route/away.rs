@@ -40,7 +40,7 @@ impl Away {
                 return true;
             };
             let mut before = *last;
-            for restart in there.range(last.saturating_add(1)..) {
+            for restart in there.iter().filter(|restart| **restart > *last) {
                 if restart - before > 1 {
                     let file = FileKey {
                         container: Arc::clone(container),

@@ -79,6 +79,11 @@ impl<'a> Making<'a> {
         }
     }
 
+    /// Whether what becomes of a record depends on those before it.
+    pub(super) fn remembers(&self) -> bool {
+        self.remembers
+    }
+
     /// Writes the batch to a file while it is made.
     pub(super) fn spill_to(&mut self, spill: Spill) {
         self.pack.packer.spill_to(spill);

@@ -38,7 +38,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Figure, median};
+use super::{Figure, median, process::processor_time};
 use crate::{
     cluster::{Cluster, Options, Tier, progress::Progress},
     eventually::eventually,
@@ -250,22 +250,6 @@ fn process_of(program: &str, run: &Path) -> Result<u32> {
             name.ends_with(program) && line.contains(&run)
         })
         .with_context(|| format!("{program} does not run"))
-}
-
-/// Processor time that a process has used, in milliseconds.
-fn processor_time(id: u32) -> Result<f64> {
-    // Ticks are hundredths of a second on every architecture that Linux runs on (proc(5), `USER_HZ`).
-    const TICK: f64 = 10.0;
-    let stat = fs::read_to_string(format!("/proc/{id}/stat"))
-        .with_context(|| format!("process {id} has ended"))?;
-    // The name stands in parentheses and may hold anything.
-    let (_, fields) = stat.rsplit_once(')').context("failed to read /proc")?;
-    let field = |index: usize| -> Result<f64> {
-        let field = fields.split_whitespace().nth(index);
-        Ok(field.context("failed to read /proc")?.parse()?)
-    };
-    // User and system time are the fields 14 and 15; the state, the third, comes first here.
-    Ok((field(11)? + field(12)?) * TICK)
 }
 
 fn quantile(sorted: &[f64], part: f64) -> f64 {

@@ -27,3 +27,19 @@ pub(super) fn peak(id: u32) -> Option<f64> {
     let kibibytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes / 1024.0)
 }
+
+/// Processor time that a process has used, in milliseconds.
+pub(super) fn processor_time(id: u32) -> Result<f64> {
+    // Ticks are hundredths of a second on every architecture that Linux runs on (proc(5), `USER_HZ`).
+    const TICK: f64 = 10.0;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))
+        .with_context(|| format!("process {id} has ended"))?;
+    // The name stands in parentheses and may hold anything.
+    let (_, fields) = stat.rsplit_once(')').context("failed to read /proc")?;
+    let field = |index: usize| -> Result<f64> {
+        let field = fields.split_whitespace().nth(index);
+        Ok(field.context("failed to read /proc")?.parse()?)
+    };
+    // User and system time are the fields 14 and 15; the state, the third, comes first here.
+    Ok((field(11)? + field(12)?) * TICK)
+}

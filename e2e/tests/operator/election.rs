@@ -2,15 +2,25 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Secret,
+};
 use katonic_logging_e2e::{
     cluster::Component,
     eventually::eventually,
     operator::{COMPUTE, Operator, PLATFORM, SOON, splunk_policy},
 };
-use kube::ResourceExt;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::json;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{ENDPOINT, in_force, installed};
+
+/// Name of the webhook that holds writes.
+const HOLD: &str = "hold";
 
 #[tokio::test]
 async fn an_operator_killed_at_any_moment_leaves_the_next_one_a_consistent_world() {
@@ -73,6 +83,84 @@ async fn an_operator_killed_at_any_moment_leaves_the_next_one_a_consistent_world
         version(installed.bundle_secret(PLATFORM).await.unwrap()),
         before
     );
+}
+
+/// A webhook for the Secrets of a namespace that takes every question and answers none, so that a write stays under way.
+async fn hold_writes(webhooks: &Api<ValidatingWebhookConfiguration>, port: u16) {
+    let webhook = json!({
+        "metadata": {"name": HOLD},
+        "webhooks": [{
+            "name": "hold.example.com",
+            "clientConfig": {"url": format!("https://127.0.0.1:{port}/")},
+            "rules": [{
+                "apiGroups": [""],
+                "apiVersions": ["v1"],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": ["secrets"],
+            }],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": COMPUTE}},
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "timeoutSeconds": 30,
+            "admissionReviewVersions": ["v1"],
+        }],
+    });
+    let webhook = serde_json::from_value(webhook).unwrap();
+    webhooks
+        .create(&PostParams::default(), &webhook)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_killed_in_the_middle_of_a_reconcile_leaves_work_that_the_next_one_does() {
+    let installed = installed().await;
+    let operator = in_force(&installed).await;
+    let client = installed.cluster.client().await.unwrap();
+    let webhooks = Api::all(client);
+    let holding = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    hold_writes(&webhooks, holding.local_addr().unwrap().port()).await;
+    let secrets = installed.secrets(COMPUTE);
+    let probing = async {
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let mut probe = Secret::default();
+        probe.metadata.name = Some("probe".to_owned());
+        loop {
+            // Until the API server knows the webhook, this succeeds at once.
+            let _ = secrets.create(&params, &probe).await;
+        }
+    };
+    let probed = tokio::select! {
+        asked = holding.accept() => asked.unwrap(),
+        () = probing => unreachable!("it never ends"),
+    };
+    drop(probed);
+    let policies = async || {
+        let bundle = installed.bundle(COMPUTE).await.unwrap();
+        bundle.map_or(0, |bundle| bundle.policies.len())
+    };
+    let before = policies().await;
+
+    installed
+        .create(&splunk_policy("during", ENDPOINT, "splunk"))
+        .await
+        .unwrap();
+    // Its write is under way, and cannot have been done.
+    let asked = timeout(SOON, holding.accept()).await.unwrap().unwrap();
+    operator.kill().await.unwrap();
+    webhooks
+        .delete(HOLD, &DeleteParams::default())
+        .await
+        .unwrap();
+    drop((asked, holding));
+    assert_eq!(policies().await, before);
+
+    let _next = Operator::start(&installed.cluster, "one").await.unwrap();
+    installed.ready("during", "True", "InForce").await.unwrap();
+    assert_eq!(policies().await, before + 1);
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ mod certificates;
 mod events;
 mod floods;
 mod leaders;
-mod reporter;
 mod service;
 mod tokens;
 mod unidentified;
@@ -26,12 +25,11 @@ use katonic_logging_e2e::{
     cluster::{Options, Tier},
     eventually::eventually,
     operator::{COMPUTE, Installed, Operator, SOON, splunk_policy},
+    simulated::reporter::{self, Reporter},
     webhook::Address,
 };
-use kube::{Api, ResourceExt as _, api::PostParams};
+use kube::{Api, ResourceExt, api::PostParams};
 use serde_json::json;
-
-use reporter::Reporter;
 
 /// A cluster with a policy, and an operator that is reported to at an address of this machine.
 struct World {
@@ -122,18 +120,24 @@ async fn metric(operator: &Operator, name: &str) -> u64 {
 
 /// A pod that never runs, for a token to be bound to.
 async fn pod(installed: &Installed, name: &str) -> Pod {
+    pod_in(installed, COMPUTE, name).await
+}
+
+async fn pod_in(installed: &Installed, namespace: &str, name: &str) -> Pod {
     let pod = json!({
         "metadata": {"name": name, "labels": {"logging.katonic.ai/inject": "false"}},
         "spec": {"containers": [{"name": "web", "image": "localhost/none:v1"}]},
     });
-    let pods: Api<Pod> = Api::namespaced(installed.client.clone(), COMPUTE);
+    let pods: Api<Pod> = Api::namespaced(installed.client.clone(), namespace);
     let pod = serde_json::from_value(pod).unwrap();
     pods.create(&PostParams::default(), &pod).await.unwrap()
 }
 
 /// A token of the pods' service account, as the kubelet has it made; for the API server itself where no audience is named.
 async fn token(installed: &Installed, audience: Option<&str>, pod: Option<&Pod>) -> String {
-    let accounts: Api<ServiceAccount> = Api::namespaced(installed.client.clone(), COMPUTE);
+    let namespace = pod.and_then(ResourceExt::namespace);
+    let namespace = namespace.as_deref().unwrap_or(COMPUTE);
+    let accounts: Api<ServiceAccount> = Api::namespaced(installed.client.clone(), namespace);
     let bound = pod.map(|pod| BoundObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),

@@ -2,10 +2,14 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use katonic_log_config::report::AUDIENCE;
-use katonic_logging_e2e::{cluster::Component, operator::COMPUTE};
+use katonic_logging_e2e::{
+    cluster::Component,
+    eventually::eventually,
+    operator::{COMPUTE, SOON},
+};
 use kube::{Api, ResourceExt as _, api::DeleteParams};
 
-use super::{World, agents_token, pod, token};
+use super::{World, agents_token, pod, pod_in, token};
 
 const REPORTING: &str = "katonic_logging_reporting_pods";
 
@@ -85,6 +89,49 @@ async fn whoever_is_no_pod_of_the_cluster_is_refused_and_told_why() {
     assert_eq!(world.metric(unauthorized).await, 8);
     assert_eq!(world.metric("katonic_logging_reporting_pods").await, 0);
     reporter.report(&good).await.unwrap().interval();
+}
+
+#[tokio::test]
+async fn a_pod_of_another_namespace_is_told_that_it_may_not_report_and_changes_nothing() {
+    let world = World::start().await;
+    let reporter = world.reporter().await;
+    let installed = &world.installed;
+    installed.cluster.namespace("somebody-elses").await.unwrap();
+    let stranger = pod_in(installed, "somebody-elses", "web").await;
+    let stranger = agents_token(installed, &stranger).await;
+    let own = agents_token(installed, &pod(installed, "web").await).await;
+    let policy = installed.policies().get("logs").await.unwrap();
+    let lost = serde_json::json!({"uptime": 1, "policies": [{
+        "uid": policy.uid().unwrap(), "sinks": [{"name": "splunk", "lost": 1_u64 << 63, "delivered": 7}],
+    }]});
+    let lost = lost.to_string();
+    let answer = reporter.send(Some(&stranger), lost.as_bytes()).await;
+    answer.unwrap().is_refused(
+        403,
+        "the pod's namespace is none of those that the installation names",
+    );
+    // Its body is not read either.
+    let large = vec![b' '; 1 << 20];
+    let answer = reporter.send(Some(&stranger), &large).await.unwrap();
+    answer.is_refused(403, "namespace");
+    let forbidden = r#"katonic_logging_reports_total{outcome="forbidden"}"#;
+    assert_eq!(world.metric(forbidden).await, 2);
+    assert_eq!(world.metric(REPORTING).await, 0);
+    // One of the plane that says the same is believed.
+    let answer = reporter.send(Some(&own), lost.as_bytes()).await;
+    answer.unwrap().interval();
+    let told = |outcome: &str| {
+        format!(
+            r#"katonic_logging_unacknowledged_records{{policy="logs",sink="splunk",outcome="{outcome}"}}"#
+        )
+    };
+    eventually("its losses are told", SOON, async || {
+        let lost = world.metric(&told("lost")).await;
+        Ok((lost > 0).then_some(()))
+    })
+    .await
+    .unwrap();
+    assert_eq!(world.metric(REPORTING).await, 1);
 }
 
 #[tokio::test]

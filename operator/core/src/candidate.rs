@@ -9,6 +9,7 @@ use kube_core::Resource;
 use serde::Serialize;
 
 use crate::{
+    acknowledgement::Acknowledged,
     installation::Installation,
     names,
     policy::{Policy, Violation, validate},
@@ -48,8 +49,8 @@ pub struct Candidate {
     pub status: Option<LoggingPolicyStatus>,
     /// The retention that somebody has said may delete logs, as it is written.
     pub acknowledged: Option<String>,
-    /// Until when somebody has seen what its sinks have not got.
-    pub losses_acknowledged: Option<Timestamp>,
+    /// What somebody has seen of what its sinks have not got.
+    pub losses_acknowledged: Acknowledged,
 }
 
 impl Candidate {
@@ -168,7 +169,8 @@ impl Candidate {
             status: None,
             acknowledged: annotation(names::ACKNOWLEDGE_RETENTION_ANNOTATION).cloned(),
             losses_acknowledged: annotation(names::ACKNOWLEDGE_LOSSES_ANNOTATION)
-                .and_then(|time| time.trim().parse().ok()),
+                .map(|text| Acknowledged::read(text))
+                .unwrap_or_default(),
         }
     }
 }

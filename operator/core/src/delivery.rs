@@ -5,23 +5,33 @@
 //!  pods, revisions, statuses ┴─ survey ─▶ Survey { policy ─▶ Delivery } ─▶ status, metrics
 //! ```
 //!
-//! The fleet is what this instance was told since it leads; a new one knows nothing and says so until it does.
+//! The fleet is what this instance was told since it leads; a new one knows nothing and says so until it does. What a pod says counts
+//! for the policies that take it and for no others, whatever it claims.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use katonic_log_config::report::{AuditReport, PolicyReport, Report, SinkReport};
 
-use crate::reporting::interval;
+use crate::{coverage, reporting::interval};
 
+mod attribution;
+mod ended;
 mod losses;
 mod remembered;
+mod statement;
 mod survey;
 mod unidentified;
 
+use attribution::Expected;
+use ended::Ended;
 use losses::Ledger;
 pub use losses::{Losses, PodLosses, Unreported};
 use remembered::Remembered;
+pub use statement::fit;
 pub use survey::{Asked, Delivery, Events, Failing, PlanePods, Refusing, SinkDelivery, Survey};
 use unidentified::Register;
 pub use unidentified::Unidentified;
@@ -42,7 +52,17 @@ pub struct Pod {
 struct Seen {
     pod: Pod,
     at: Timestamp,
+    /// In how long it was told to report again.
+    again_in: SignedDuration,
     report: Report,
+    /// The pod, as it was seen last; none: no watch has told of it yet.
+    facts: Option<Arc<coverage::Pod>>,
+    /// Policies that were seen to take the pod: what it says of others does not count.
+    taken_by: BTreeSet<Arc<str>>,
+    /// Whether it has been looked for these since the report came and the pod was changed.
+    is_attributed: bool,
+    /// What it has told of records and is in no sum yet.
+    uncounted: BTreeMap<Route, Totals>,
     /// Losses and rejections of it that are in the ledger.
     entered: BTreeMap<Route, (u64, u64)>,
     /// Sinks that archive its logs without the id of an execution, as the register has it.
@@ -94,6 +114,10 @@ impl Totals {
         add(&mut self.lost, now.lost, before.lost);
         add(&mut self.fallback, now.fallback, before.fallback);
     }
+
+    fn add(&mut self, more: Self) {
+        self.add_since(more, Self::default());
+    }
 }
 
 /// By how much a count has grown; one that is smaller than before has begun anew.
@@ -105,18 +129,38 @@ fn grown(now: u64, before: u64) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
     seen: HashMap<String, Seen>,
+    ended: Ended,
+    /// Of which policies and sinks pods may tell; none: that is not known.
+    expected: Option<Expected>,
     totals: BTreeMap<Route, Totals>,
     ledger: Ledger,
     register: Register,
     /// When each sink was last seen to fail.
     failed: BTreeMap<Route, Timestamp>,
+    /// The sinks of each policy that are behind.
+    behind: BTreeMap<String, BTreeSet<String>>,
+    /// Policies whose statuses have been asked for that.
+    recalled: BTreeSet<String>,
     /// When this instance was first asked what it knows.
     began: Option<Timestamp>,
 }
 
 impl Fleet {
-    /// Takes what an agent says; whether a status may tell something else because of it.
-    pub fn take(&mut self, pod: Pod, mut report: Report, now: Timestamp) -> bool {
+    /// Takes what an agent says; whether a status may tell something else because of it. `facts`: the pod, as a watch has it.
+    pub fn take(
+        &mut self,
+        pod: Pod,
+        facts: Option<Arc<coverage::Pod>>,
+        mut report: Report,
+        now: Timestamp,
+    ) -> bool {
+        if self.ended.has(&pod.uid) {
+            // Everything that it had to say is counted.
+            return false;
+        }
+        if let Some(expected) = &self.expected {
+            expected.restrict(&mut report);
+        }
         // In this order each is found by [`policy_of`].
         report
             .policies
@@ -127,12 +171,50 @@ impl Fleet {
                 has_newer_event((&before.report, before.at), (&report, now))
                     || is_news(&before.report, &report)
             });
+        let growth = self.growth(before.as_ref(), &report, now);
+        let mut seen = before.unwrap_or_else(|| Seen {
+            pod,
+            at: now,
+            again_in: SignedDuration::ZERO,
+            report: Report::default(),
+            facts: None,
+            taken_by: BTreeSet::new(),
+            is_attributed: false,
+            uncounted: BTreeMap::new(),
+            entered: BTreeMap::new(),
+            registered: BTreeSet::new(),
+        });
+        for (route, more) in growth {
+            seen.uncounted.entry(route).or_default().add(more);
+        }
+        seen.at = now;
+        seen.report = report;
+        seen.is_attributed = false;
+        let facts = facts.filter(|facts| facts.uid == seen.pod.uid);
+        seen.facts = facts.or(seen.facts);
+        let uid = seen.pod.uid.clone();
+        self.seen.insert(uid.clone(), seen);
+        // By how many there are with it, as its answer says.
+        let again_in = self.interval();
+        if let Some(seen) = self.seen.get_mut(&uid) {
+            seen.again_in = again_in;
+        }
+        is_news
+    }
+
+    /// By how much the counts of each sink have grown since the report before.
+    fn growth(
+        &self,
+        before: Option<&Seen>,
+        report: &Report,
+        now: Timestamp,
+    ) -> Vec<(Route, Totals)> {
         // What an agent has done before there was anybody to tell is no news, but its first words are.
         let began = self.began.unwrap_or(now);
         let listened = now.duration_since(began).as_secs();
         let is_old = i64::try_from(report.uptime).unwrap_or(i64::MAX) > listened;
-        for (route, sink) in sinks(&report) {
-            let counted = before.as_ref().and_then(|before| {
+        let grown = sinks(report).filter_map(|(route, sink)| {
+            let counted = before.and_then(|before| {
                 let policy = policy_of(&before.report, &route.policy)?;
                 let mut sinks = policy.sinks.iter();
                 sinks.find(|sink| sink.name == route.sink).map(Totals::of)
@@ -145,24 +227,11 @@ impl Fleet {
                     Totals::default()
                 }
             });
-            self.totals
-                .entry(route)
-                .or_default()
-                .add_since(now, counted);
-        }
-        let known = before.map(|before| (before.entered, before.registered));
-        let (entered, registered) = known.unwrap_or_default();
-        self.seen.insert(
-            pod.uid.clone(),
-            Seen {
-                pod,
-                at: now,
-                report,
-                entered,
-                registered,
-            },
-        );
-        is_news
+            let mut growth = Totals::default();
+            growth.add_since(now, counted);
+            (growth != Totals::default()).then_some((route, growth))
+        });
+        grown.collect()
     }
 
     /// What the agent of a pod said last.
@@ -248,7 +317,7 @@ fn is_news(before: &Report, after: &Report) -> bool {
                 message: sink.message.take(),
                 rejected: sink.rejected,
                 lost: sink.lost,
-                lag: u64::from(survey::is_backlog(sink.lag)),
+                lag: survey::steps(sink.lag),
                 unidentified: sink.unidentified,
                 // Of when the last event was it is asked with the time of the report.
                 audit: sink.audit.take().map(|audit| AuditReport {

@@ -1,5 +1,7 @@
 //! What is worth an Event: what a person acts on, and that it is over.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use katonic_log_config::report::SinkState;
 use katonic_logging_crds::{SinkDelivery, SinkLosses, SinkStatus};
@@ -7,6 +9,7 @@ use katonic_logging_crds::{SinkDelivery, SinkLosses, SinkStatus};
 use crate::condition::{Reason, Type};
 
 mod rotation;
+mod sinks;
 
 pub use rotation::{Rotated, Rotations};
 
@@ -33,11 +36,36 @@ pub struct Said<'a> {
     pub sinks: &'a [SinkStatus],
 }
 
-/// What the change from one status to the next is worth telling: each once, when it begins.
-pub fn events(before: Said<'_>, after: Said<'_>) -> Vec<Event> {
-    let of_ready = event(before.conditions, after.conditions);
+/// What was told to be wrong, and not yet to be over. A new leader knows of it what the statuses say.
+#[derive(Clone, Debug, Default)]
+pub struct Open {
+    policies: BTreeSet<String>,
+    sinks: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Open {
+    /// Forgets all but these policies.
+    pub fn retain(&mut self, uids: &BTreeSet<&str>) {
+        self.policies.retain(|uid| uids.contains(uid.as_str()));
+        self.sinks.retain(|uid, _| uids.contains(uid.as_str()));
+    }
+}
+
+/// What the change from one status of the policy with this UID to the next is worth telling: each once, when it begins, and once when
+/// it is over, if it was told.
+pub fn events(uid: &str, before: Said<'_>, after: Said<'_>, open: &mut Open) -> Vec<Event> {
+    let is_open = open.policies.remove(uid);
+    let (of_ready, stays_open) = event(before.conditions, after.conditions, is_open);
+    if stays_open {
+        open.policies.insert(uid.to_owned());
+    }
     let lost = Reason::LinesLost.as_str();
     let is_told = of_ready.as_ref().is_some_and(|event| event.reason == lost);
+    let failing = open.sinks.entry(uid.to_owned()).or_default();
+    let of_states = sinks::events(before.sinks, after.sinks, failing);
+    if failing.is_empty() {
+        open.sinks.remove(uid);
+    }
     let of_sinks = [
         first_delivery(before.sinks, after.sinks),
         lines_lost(before.sinks, after.sinks).filter(|_| !is_told),
@@ -45,6 +73,7 @@ pub fn events(before: Said<'_>, after: Said<'_>) -> Vec<Event> {
     ];
     of_ready
         .into_iter()
+        .chain(of_states)
         .chain(of_sinks.into_iter().flatten())
         .collect()
 }
@@ -122,31 +151,48 @@ fn pods_unreported(before: &[SinkStatus], after: &[SinkStatus]) -> Option<Event>
     })
 }
 
-/// What the change from some conditions to the next is worth telling. A policy that becomes ready for the first time is
-/// not: its status says so.
-fn event(previous: &[Condition], next: &[Condition]) -> Option<Event> {
+/// What the change from some conditions to the next is worth telling, and whether something was told that is not over. A policy that
+/// becomes ready for the first time is not: its status says so. Nor is one that is ready again after something of which nobody was told.
+fn event(previous: &[Condition], next: &[Condition], is_open: bool) -> (Option<Event>, bool) {
     let ready = |conditions: &[Condition]| {
-        let ready = conditions
-            .iter()
-            .find(|condition| condition.type_ == Type::Ready.as_str())?;
+        let mut conditions = conditions.iter();
+        let ready = conditions.find(|condition| condition.type_ == Type::Ready.as_str())?;
         Some((
             ready.status == "True",
             ready.reason.clone(),
             ready.message.clone(),
         ))
     };
-    let (is_ready, reason, note) = ready(next)?;
+    let Some((is_ready, reason, note)) = ready(next) else {
+        return (None, is_open);
+    };
     let before = ready(previous);
-    if before
+    let is_same = before
         .as_ref()
-        .is_some_and(|(was_ready, was, _)| *was_ready == is_ready && *was == reason)
-    {
-        return None;
+        .is_some_and(|(was_ready, was, _)| *was_ready == is_ready && *was == reason);
+    if is_same {
+        return (None, is_open);
     }
-    let recovered = is_ready && before.is_some_and(|(was_ready, ..)| !was_ready);
+    let was_told = before.is_some_and(|(was_ready, was, _)| !was_ready && is_told(&was));
+    let is_news = if is_ready {
+        is_open || was_told
+    } else {
+        is_told(&reason)
+    };
+    let event = is_news.then(|| Event {
+        warning: !is_ready,
+        reason,
+        note: cut(note),
+    });
+    let stays_open = !is_ready && (is_open || was_told || event.is_some());
+    (event, stays_open)
+}
+
+/// Whether it is told that a policy is not ready for this reason.
+fn is_told(reason: &str) -> bool {
     // Pods come and go, an agent that fails is started again between its failures, and all are listed: that is no news for
     // a person.
-    let passing = [
+    let is_passing = [
         "AgentFailing",
         "AgentsSilent",
         "AgentsUnknown",
@@ -156,12 +202,9 @@ fn event(previous: &[Condition], next: &[Condition]) -> Option<Event> {
         "RetentionPending",
         "RollingOut",
     ]
-    .contains(&reason.as_str());
-    (recovered || (!is_ready && !passing)).then(|| Event {
-        warning: !is_ready,
-        reason,
-        note: cut(note),
-    })
+    .contains(&reason);
+    // Of a sink that fails it is told whatever else is wrong.
+    !is_passing && !sinks::is_failing(reason)
 }
 
 fn cut(mut note: String) -> String {
@@ -196,28 +239,68 @@ mod tests {
         }]
     }
 
+    /// What the change of one policy's conditions is worth telling: whether a person has to look, and the reason.
+    fn told(open: &mut Open, before: &[Condition], after: &[Condition]) -> Option<(bool, String)> {
+        let said = |conditions| Said {
+            conditions,
+            sinks: &[],
+        };
+        let mut events = events("uid", said(before), said(after), open);
+        assert!(events.len() < 2, "{events:?}");
+        events.pop().map(|event| (event.warning, event.reason))
+    }
+
     #[test]
     fn a_fault_and_its_end_are_told_once() {
         let (good, bad) = (
             conditions("True", "InForce"),
             conditions("False", "SecretMissing"),
         );
-        assert_eq!(event(&[], &good), None);
-        assert!(event(&[], &bad).unwrap().warning);
-        assert!(event(&good, &bad).unwrap().warning);
-        assert_eq!(event(&bad, &bad), None);
-        assert!(!event(&bad, &good).unwrap().warning);
+        let open = &mut Open::default();
+        let missing = Some((true, "SecretMissing".to_owned()));
+        assert_eq!(told(open, &[], &good), None);
+        assert_eq!(told(open, &good, &bad), missing);
+        assert_eq!(told(open, &bad, &bad), None);
+        assert_eq!(told(open, &bad, &good), Some((false, "InForce".to_owned())));
+        assert_eq!(told(open, &[], &bad), missing);
+        // Another leader knows it from the status.
+        let open = &mut Open::default();
+        assert_eq!(told(open, &bad, &good), Some((false, "InForce".to_owned())));
     }
 
     #[test]
-    fn pods_that_come_and_go_are_no_news() {
-        assert_eq!(
-            event(
-                &conditions("True", "InForce"),
-                &conditions("False", "PodsWithoutAgent")
-            ),
-            None
+    fn nobody_is_told_that_something_is_over_of_which_nobody_was_told() {
+        let good = conditions("True", "InForce");
+        let open = &mut Open::default();
+        for passing in ["AgentsUnknown", "RollingOut", "PodsWithoutAgent"] {
+            for status in ["Unknown", "False"] {
+                let passing = conditions(status, passing);
+                assert_eq!(told(open, &good, &passing), None);
+                assert_eq!(told(open, &passing, &good), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_that_was_told_is_over_when_the_policy_is_ready_whatever_there_was_between() {
+        let good = conditions("True", "InForce");
+        let (bad, passing) = (
+            conditions("False", "SecretMissing"),
+            conditions("False", "RollingOut"),
         );
+        let open = &mut Open::default();
+        assert!(told(open, &good, &bad).is_some());
+        assert_eq!(told(open, &bad, &passing), None);
+        assert_eq!(
+            told(open, &passing, &good),
+            Some((false, "InForce".to_owned()))
+        );
+        assert_eq!(told(open, &good, &passing), None);
+        assert_eq!(told(open, &passing, &good), None, "once");
+        // And a policy that is gone is forgotten.
+        assert!(told(open, &good, &bad).is_some());
+        open.retain(&["another"].into());
+        assert_eq!(told(open, &passing, &good), None);
     }
 
     fn sink(first: bool, state: &str, lost: i64, unreported: i64) -> [SinkStatus; 1] {
@@ -252,7 +335,8 @@ mod tests {
             sinks,
             conditions: &[],
         };
-        let events = events(said(before), said(after)).into_iter();
+        let events = events("uid", said(before), said(after), &mut Open::default());
+        let events = events.into_iter();
         events.map(|event| event.reason).collect()
     }
 
@@ -265,13 +349,17 @@ mod tests {
         assert_eq!(reasons(&[], &quiet), [""; 0]);
         assert_eq!(reasons(&quiet, &first), ["FirstDelivery"]);
         assert_eq!(reasons(&[], &first), ["FirstDelivery"]);
-        for later in ["Delivering", "Unreachable", "NothingSent"] {
+        for later in ["Delivering", "NothingSent"] {
             assert_eq!(
                 reasons(&sink(true, later, 0, 0), &first),
                 [""; 0],
                 "{later}"
             );
         }
+        assert_eq!(
+            reasons(&sink(true, "Unreachable", 0, 0), &first),
+            ["SinkRecovered"]
+        );
         // As a version wrote it that did not remember.
         assert_eq!(reasons(&sink(false, "Delivering", 0, 0), &first), [""; 0]);
     }
@@ -294,7 +382,7 @@ mod tests {
             conditions: &bad,
             sinks: &more,
         };
-        let told = events(Said::default(), said).into_iter();
+        let told = events("uid", Said::default(), said, &mut Open::default()).into_iter();
         let told: Vec<String> = told.map(|event| event.reason).collect();
         let expected = ["LinesLost", "FirstDelivery", "PodsUnreported"];
         assert_eq!(told, expected, "and not twice");
@@ -303,7 +391,8 @@ mod tests {
     #[test]
     fn a_note_fits_into_an_event() {
         assert!(
-            event(&[], &conditions("False", "Invalid"))
+            event(&[], &conditions("False", "Invalid"), false)
+                .0
                 .unwrap()
                 .note
                 .len()

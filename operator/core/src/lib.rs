@@ -11,6 +11,7 @@
 //!
 //! The shell observes and applies; nothing else happens there. Equal inputs give equal outputs here, in any order.
 
+pub mod acknowledgement;
 pub mod admission;
 pub mod audit;
 pub mod bundle;

@@ -164,6 +164,14 @@ impl Plan {
         (!all.is_empty()).then(|| all.join(" "))
     }
 
+    /// Whether new pods of any namespace should get the agent, be it that it refuses them.
+    pub fn wants_injection(&self) -> bool {
+        let wants = |plane: &PlanePlan| {
+            plane.state != PlaneState::NamespaceMissing && !plane.outcomes.is_empty()
+        };
+        self.planes.values().any(wants)
+    }
+
     /// Whether the plan knows this very policy. Of one that came or changed later it says nothing, and so must its status.
     pub fn is_made_for(&self, candidate: &Candidate) -> bool {
         self.made_for
@@ -401,5 +409,34 @@ mod tests {
         assert_eq!(injected(&plan), ["katonic-platform"]);
         assert!(plan.planes[&Plane::Compute].bundle.is_none());
         assert!(plan.planes[&Plane::Platform].bundle.is_some());
+    }
+
+    #[test]
+    fn injection_is_wanted_by_policies_that_are_not_suspended_where_there_are_namespaces() {
+        let wants = |policies: &[katonic_logging_crds::LoggingPolicy],
+                     change: &dyn Fn(&mut Observed)| {
+            let mut observed = observed(policies);
+            change(&mut observed);
+            plan(&installation(), &observed).unwrap().wants_injection()
+        };
+        let same = |_: &mut Observed| {};
+        let mut suspended = policy("suspended");
+        suspended.spec.suspend = Some(true);
+        assert!(!wants(&[], &same));
+        assert!(!wants(std::slice::from_ref(&suspended), &same));
+        assert!(wants(&[suspended, policy("logs")], &same));
+        let logs = &[policy("logs")];
+        assert!(!wants(logs, &|observed| observed.namespaces.clear()));
+        // Those that refuse it are wanted to take it.
+        assert!(wants(logs, &|observed| {
+            let refused = |name: &String| (name.clone(), Refused::Pods("no".to_owned()));
+            observed.refusals = observed.namespaces.keys().map(refused).collect();
+        }));
+        // What an audit policy ships counts alone.
+        assert!(wants(&[], &|observed| {
+            let mut shipping = Candidate::readable(&policy("events"));
+            shipping.kind = crate::candidate::Kind::Audit;
+            observed.candidates = vec![shipping];
+        }));
     }
 }

@@ -99,10 +99,17 @@ pub(crate) fn ask(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> An
     let known = candidate.policy.as_ref().ok();
     let planned = known.filter(|_| facts.plan.is_some());
     let kept = planned.map(|policy| retention::of_sinks(candidate, policy, facts));
-    let mut sinks = known.map_or_else(Vec::new, |policy| sinks(policy, &reached, facts));
-    if let Some((policy, reported)) = planned.zip(facts.delivery) {
+    // Of a policy that cannot be read the sinks are told as they were: what they have lost is not less lost for it.
+    let before = candidate.status.iter().flat_map(|status| &status.sinks);
+    let mut sinks = known.map_or_else(
+        || before.cloned().collect(),
+        |policy| sinks(policy, &reached, facts),
+    );
+    if let Some(reported) = facts.delivery {
         for sink in &mut sinks {
-            sink.delivery = delivery::of_sink(candidate, policy, reported, &sink.name, now);
+            if let Some(policy) = planned {
+                sink.delivery = delivery::of_sink(candidate, policy, reported, &sink.name, now);
+            }
             let known = reported.sinks.get(&sink.name);
             let losses = known.and_then(|sink| sink.losses.as_ref());
             sink.losses = losses.map(Losses::status);
@@ -216,6 +223,8 @@ pub struct Parts<'a> {
     pub pods: &'a mut Option<PodCount>,
     /// The counts of sinks that deliver.
     pub delivering: &'a mut Option<String>,
+    /// When the newest audit event was written, where the policy is about those.
+    pub last_event: Option<&'a mut Option<Time>>,
 }
 
 impl Told for LoggingPolicyStatus {
@@ -225,15 +234,17 @@ impl Told for LoggingPolicyStatus {
             sinks: &mut self.sinks,
             pods: &mut self.pods,
             delivering: &mut self.delivering,
+            last_event: None,
         }
     }
 }
 
 /// Passes over everything that agents report, and what follows from it.
-fn without_reports(parts: Parts<'_>) {
+fn without_reports(mut parts: Parts<'_>) {
     let reported = [
         Type::RolledOut,
         Type::Delivering,
+        Type::EventsSeen,
         Type::Ready,
         Type::Reconciling,
         Type::Stalled,
@@ -242,6 +253,9 @@ fn without_reports(parts: Parts<'_>) {
     parts
         .conditions
         .retain(|condition| !reported.contains(&condition.type_.as_str()));
+    if let Some(last) = &mut parts.last_event {
+        **last = None;
+    }
     for sink in &mut *parts.sinks {
         (sink.delivery, sink.losses, sink.unidentified) = (None, None, None);
     }

@@ -131,6 +131,20 @@ impl Choice {
     }
 }
 
+/// The way by which new pods get an agent: the one that is chosen, with what is wanted or with what was in force before; else the one by
+/// which they were seen to, until its objects go. `acts`: whether the chosen one does; none where that could not be seen.
+pub fn injecting(
+    chosen: Way,
+    acts: Option<bool>,
+    before: Option<Way>,
+    present: &BTreeSet<Way>,
+) -> Option<Way> {
+    if acts == Some(true) {
+        return Some(chosen);
+    }
+    before.filter(|way| present.contains(way) && (acts.is_none() || *way != chosen))
+}
+
 /// Chooses. The former way goes only when the one that is wanted has been seen in force; while that cannot work, the former
 /// one stays. `needed`: whether there are namespaces to inject.
 ///
@@ -497,6 +511,31 @@ mod tests {
                 prop_assert!(cluster.works(Way::Webhook), "{cluster:?}");
                 prop_assert!(cluster.works(Way::AdmissionPolicy), "{cluster:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_was_seen_to_act_does_until_its_objects_go_or_it_is_seen_not_to() {
+        let (policy, webhook) = (Way::AdmissionPolicy, Way::Webhook);
+        let both = BTreeSet::from([policy, webhook]);
+        let none = BTreeSet::new();
+        for (chosen, acts, before, present, expected) in [
+            (policy, Some(true), None, &both, Some(policy)),
+            (policy, Some(true), Some(webhook), &both, Some(policy)),
+            // Nobody has seen anything yet.
+            (policy, Some(false), None, &both, None),
+            (policy, None, None, &both, None),
+            // It was written anew, and acts no longer.
+            (policy, Some(false), Some(policy), &both, None),
+            // It could not be written: what was there still is.
+            (policy, None, Some(policy), &both, Some(policy)),
+            (policy, None, Some(policy), &none, None),
+            // The other one goes on until this one acts.
+            (policy, Some(false), Some(webhook), &both, Some(webhook)),
+            (policy, Some(false), Some(webhook), &none, None),
+        ] {
+            let way = injecting(chosen, acts, before, present);
+            assert_eq!(way, expected, "{chosen:?} {acts:?} {before:?} {present:?}");
         }
     }
 }

@@ -17,7 +17,10 @@ use katonic_logging_core::{
 use katonic_logging_crds::{Plane, Rollout};
 use kube::Client;
 
-use super::sources::{PlaneSources, Sources};
+use super::{
+    reports::Reports,
+    sources::{PlaneSources, Sources},
+};
 use crate::owners::Owners;
 
 /// Counts of the pods of each plane.
@@ -173,16 +176,30 @@ pub fn survey(
         };
         planes.insert(*plane, pods);
     }
+    let ask = |asked: &[Asked<'_>]| fleet.survey(&planes, asked, now);
+    // While the policies are not listed, nothing of them is forgotten.
+    ask_of_all(sources, ask).unwrap_or_default()
+}
+
+/// Has reports taken of the policies that there are, where all of them are known.
+pub fn expect(reports: &Reports, sources: &Sources) {
+    if !sources.are_all_policies_known() {
+        reports.expect(None);
+        return;
+    }
+    ask_of_all(sources, |asked| reports.expect(Some(asked)));
+}
+
+/// Asks something of all policies that ship logs; none while they are not listed.
+fn ask_of_all<T>(sources: &Sources, ask: impl FnOnce(&[Asked<'_>]) -> T) -> Option<T> {
     let audit_policies = sources.audit_policies.all().unwrap_or_default();
-    let ask = |candidates: &BTreeMap<String, Candidate>| {
+    sources.policies.with(|candidates| {
         let mut asked: Vec<_> = candidates.values().map(Asked::of).collect();
         let shipping = audit_policies.values();
         let shipping = shipping.filter_map(|candidate| candidate.shipping.as_ref());
         asked.extend(shipping.map(Asked::of));
-        fleet.survey(&planes, &asked, now)
-    };
-    // While the policies are not listed, nothing of them is forgotten.
-    sources.policies.with(ask).unwrap_or_default()
+        ask(&asked)
+    })
 }
 
 /// The owners that policies with `rollout: Automatic` want to see restarted; `None` when there is no such policy.

@@ -8,7 +8,7 @@ use katonic_logging_core::{
     admission::{Admission, DefinitionUid, admission},
     sidecar::Sidecar,
     status::{Failure, Report},
-    way::{Action, Choice, Obstacle, Situation, Way, choose},
+    way::{Action, Choice, Obstacle, Situation, Way, choose, injecting},
     webhook::configuration::Told,
 };
 use kube::Client;
@@ -39,6 +39,8 @@ pub struct Injection {
     served: Option<bool>,
     /// The way that pods were last seen to be injected by.
     in_force: Option<Way>,
+    /// The way by which they get any agent at all, the wanted one or one of before.
+    injecting: Option<Way>,
     /// Whether every API server acts on it.
     settled: bool,
 }
@@ -63,6 +65,7 @@ impl Injection {
             alarm: Alarm::new(signal),
             served: None,
             in_force: None,
+            injecting: None,
             settled: false,
         }
     }
@@ -125,7 +128,7 @@ impl Injection {
         let situation = Situation {
             policies_served: self.served,
             webhook: found.state,
-            present,
+            present: present.clone(),
             in_force: self.in_force,
             settled: self.settled,
         };
@@ -141,7 +144,12 @@ impl Injection {
             && matches!(&progress, Ok(progress) if progress.change.is_none() && progress.pending.is_empty());
         self.in_force = acts.then_some(choice.way);
         self.settled = progress.as_ref().is_ok_and(|progress| progress.settled);
-        metrics.set_injection(self.in_force);
+        let is_former =
+            |progress: &Progress| progress.change.as_ref().is_some_and(|change| change.former);
+        let injects = progress.as_ref().ok();
+        let injects = injects.map(|progress| acts || is_former(progress));
+        self.injecting = injecting(choice.way, injects, self.injecting, &present);
+        metrics.set_injection(self.injecting);
         // The other way only stays or goes: what became of that is told by the log.
         let mut soon = other.as_ref().is_ok_and(|progress| progress.soon);
         let mut due = None;

@@ -1,6 +1,10 @@
 //! The summarize step's shell: writes statuses and Events where they have changed.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::{
@@ -11,7 +15,7 @@ use k8s_openapi::{
 use katonic_logging_core::{
     Candidate, Installation, audit,
     delivery::Survey,
-    event::{Event as Told, Rotated, Rotations, Said, events},
+    event::{Event as Told, Open, Rotated, Rotations, Said, events},
     installation::Problem,
     names,
     plan::Plan,
@@ -96,6 +100,8 @@ pub struct Publisher {
     written: BTreeMap<String, Timestamp>,
     rotations: Rotations,
     audit_rotations: Rotations,
+    /// What was told of the policies of each kind and is not over.
+    open: Mutex<Open>,
     client: Client,
     namespace: String,
     health: Arc<Health>,
@@ -112,6 +118,7 @@ impl Publisher {
             written: BTreeMap::new(),
             rotations: Rotations::default(),
             audit_rotations: Rotations::default(),
+            open: Mutex::default(),
             client,
             namespace: namespace.to_owned(),
             health,
@@ -125,6 +132,7 @@ impl Publisher {
         known: Known<'_>,
         now: Timestamp,
     ) -> Published {
+        self.forget_gone(sources);
         let changes = sources
             .policies
             .with(|candidates| self.changes(candidates, known, now));
@@ -143,6 +151,20 @@ impl Publisher {
             all: written.into_iter().all(|written| written),
             due,
         }
+    }
+
+    /// Forgets what was told of policies that are gone.
+    fn forget_gone(&self, sources: &Sources) {
+        let audit_policies = sources.audit_policies.all().unwrap_or_default();
+        sources.policies.with(|policies| {
+            let uids = policies.values().map(|candidate| candidate.uid.as_str());
+            let of_audit = audit_policies
+                .values()
+                .map(|candidate| candidate.uid.as_str());
+            let uids: BTreeSet<&str> = uids.chain(of_audit).collect();
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.retain(&uids);
+        });
     }
 
     /// The statuses that have changed and are due; nothing of the others is copied.
@@ -469,7 +491,10 @@ impl Publisher {
                 }
             }
         }
-        let told = events(before, after).into_iter();
+        let told = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            events(uid, before, after, &mut open).into_iter()
+        };
         let told = told.map(|event| (about::<K>(name, uid), event));
         self.tell_all(told.collect()).await;
         remember();

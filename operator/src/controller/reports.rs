@@ -9,7 +9,7 @@ use k8s_openapi::{
 use katonic_log_config::Reporting;
 use katonic_logging_core::{
     certificate::Peer,
-    delivery::Fleet,
+    delivery::{Asked, Fleet},
     names,
     reporting::{Place, Reach, Served, endpoint_slice, is_ours},
 };
@@ -27,7 +27,7 @@ use crate::{
     cache::{Cache, Change, Seen, Signal, chain},
     health::Health,
     https::{Identity, IdentityError},
-    reports,
+    reports::{self, Roster},
 };
 
 const SLICE: &str = "EndpointSlice";
@@ -38,6 +38,7 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// What pods report, and where they are told to. It receives reports until it is dropped.
 pub struct Reports {
     fleet: Arc<Mutex<Fleet>>,
+    roster: Arc<Roster>,
     receiving: Option<Receiving>,
 }
 
@@ -83,6 +84,7 @@ impl Reports {
         health: &Arc<Health>,
     ) -> Self {
         let fleet = Arc::new(Mutex::new(Fleet::default()));
+        let roster = Arc::<Roster>::default();
         let place = args.pod_ip.map(|pod_ip| Place {
             namespace: args.namespace.clone(),
             pod_ip,
@@ -103,7 +105,7 @@ impl Reports {
                 client.clone(),
                 args.report_address,
                 identity.clone(),
-                fleet.clone(),
+                (fleet.clone(), roster.clone()),
                 (signal.clone(), health.clone()),
             ));
             let purpose = Purpose {
@@ -130,12 +132,24 @@ impl Reports {
                 server,
             }
         });
-        Self { fleet, receiving }
+        Self {
+            fleet,
+            roster,
+            receiving,
+        }
     }
 
     /// What pods have reported; none where nobody listens.
     pub fn fleet(&self) -> Option<Arc<Mutex<Fleet>>> {
         self.receiving.as_ref().map(|_| self.fleet.clone())
+    }
+
+    /// Has reports taken of these policies and of no others, before any agent is told of them.
+    pub fn expect(&self, policies: Option<&[Asked<'_>]>) {
+        let fleet = self.fleet.lock();
+        fleet
+            .unwrap_or_else(PoisonError::into_inner)
+            .expect(policies);
     }
 
     /// How many pods report.
@@ -165,6 +179,8 @@ impl Reports {
         planes: &PlaneSources,
         now: Timestamp,
     ) {
+        // Before anybody is led here.
+        self.roster.follow(planes.pods());
         let pods = self.pods();
         if let Some(receiving) = &mut self.receiving {
             // Pods that are gone send nothing that would say so.

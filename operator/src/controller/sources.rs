@@ -41,7 +41,7 @@ use kube::{
 
 use super::webhook::Watched;
 use crate::{
-    cache::{Cache, Change, Signal},
+    cache::{Cache, Change, Signal, View},
     pod::PodSummary,
 };
 
@@ -301,6 +301,13 @@ impl Sources {
         }
     }
 
+    /// Whether it is known which policies there are, of both kinds.
+    pub fn are_all_policies_known(&self) -> bool {
+        let are_audit_policies_known =
+            self.audit_policies.is_synced() || self.audit_policies.is_served() == Some(false);
+        self.policies.is_synced() && are_audit_policies_known
+    }
+
     /// Whether enough has been listed to plan with. The admission objects are not part of it: a cluster that does not
     /// serve them gets its bundles all the same. Nor are audit policies: their definition may be older than the operator.
     pub fn are_synced(&self) -> bool {
@@ -441,6 +448,12 @@ impl PlaneSources {
             .filter_map(|source| source.object.all())
             .flatten()
             .collect()
+    }
+
+    /// The pods of each namespace, for who takes reports.
+    pub fn pods(&self) -> BTreeMap<String, View<Arc<coverage::Pod>>> {
+        let pods = |source: &PlaneSource| (source.namespace.clone(), source.pods.view());
+        self.planes.values().map(pods).collect()
     }
 
     /// The labels of the newest pod of each namespace that has not opted out.

@@ -232,15 +232,68 @@ fn gauge(number: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{
+        collections::{BTreeMap, HashSet},
+        sync::Arc,
+    };
 
     use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
     use katonic_log_config::report::{PolicyReport, Report, SinkReport};
-    use katonic_logging_core::delivery::{Asked, Pod};
-    use katonic_logging_crds::{SinkLosses, SinkStatus};
+    use katonic_logging_core::{
+        Candidate, Installation,
+        acknowledgement::Acknowledged,
+        coverage::{self, Index},
+        delivery::{Asked, PlanePods, Pod},
+        names,
+    };
+    use katonic_logging_crds::{LoggingPolicy, LoggingPolicySpec, Plane, SinkLosses, SinkStatus};
     use prometheus_client::encoding::text::encode;
 
     use super::*;
+
+    const COMPUTE: &str = "katonic-compute";
+
+    /// Pods that the policy `uid` takes.
+    fn index() -> Index {
+        let yaml = "
+namespaces: {platform: {name: katonic-platform}, compute: {name: katonic-compute}}
+logging: {agent: {image: 'localhost/katonic-log-agent:0.1.0'}}
+";
+        let installation = Installation::validate(yaml, names::OPERATOR_NAMESPACE).unwrap();
+        let mut policy = LoggingPolicy::new("logs", LoggingPolicySpec::default());
+        policy.metadata.uid = Some("uid".to_owned());
+        policy.spec.sinks = serde_json::from_value(serde_json::json!([
+            {"name": "http", "http": {"url": "https://logs.example.com"}},
+        ]))
+        .unwrap();
+        let mut index = Index::new(Plane::Compute);
+        index.follow_policies([&Candidate::readable(&policy)], &installation);
+        index
+    }
+
+    /// How the policies are doing by what a pod says that has just ended.
+    fn heard(fleet: &mut Fleet, asked: &Asked<'_>, report: Report, now: Timestamp) -> Survey {
+        let pod = Pod {
+            uid: "pod".into(),
+            namespace: COMPUTE.into(),
+            name: "web".into(),
+        };
+        let facts = coverage::Pod {
+            uid: "pod".into(),
+            containers: vec!["web".into()],
+            ..coverage::Pod::default()
+        };
+        fleet.take(pod, Some(Arc::new(facts)), report, now);
+        let index = index();
+        let pods = PlanePods {
+            namespace: COMPUTE,
+            index: &index,
+            revisions: BTreeMap::new(),
+            live: HashSet::new(),
+        };
+        let planes = [(Plane::Compute, pods)].into();
+        fleet.survey(&planes, std::slice::from_ref(asked), now)
+    }
 
     impl DeliveryMetrics {
         /// Gives each metric a series.
@@ -271,7 +324,7 @@ mod tests {
                 uid: "uid",
                 sinks: None,
                 told: &[told],
-                acknowledged: None,
+                acknowledged: Acknowledged::default(),
             };
             let sink = SinkReport {
                 name: "splunk".into(),
@@ -288,8 +341,7 @@ mod tests {
                 ..Report::default()
             };
             let now = Timestamp::from_second(1000).unwrap();
-            fleet.take(Pod::default(), report, now);
-            let survey = fleet.survey(&BTreeMap::new(), std::slice::from_ref(&asked), now);
+            let survey = heard(&mut fleet, &asked, report, now);
             self.follow(&fleet, &survey);
             let labels = SinkLabels {
                 policy: "logs".to_owned(),
@@ -341,7 +393,7 @@ mod tests {
             uid: "uid",
             sinks: None,
             told: &[],
-            acknowledged: None,
+            acknowledged: Acknowledged::default(),
         };
         let mut report = |delivered, lost| {
             let sink = SinkReport {
@@ -359,8 +411,7 @@ mod tests {
                 policies: vec![policy],
                 ..Report::default()
             };
-            fleet.take(Pod::default(), report, now);
-            let survey = fleet.survey(&BTreeMap::new(), std::slice::from_ref(&asked), now);
+            let survey = heard(&mut fleet, &asked, report, now);
             metrics.follow(&fleet, &survey);
             shown()
         };

@@ -17,12 +17,14 @@ use katonic_log_config::{
     report::{MAX_POLICIES, MAX_SINKS, MAX_SIZE, PATH, Reply, shortened},
 };
 use katonic_logging_core::{
-    delivery::{Fleet, Pod},
+    coverage,
+    delivery::{Fleet, Pod, fit},
     reporting::interval,
 };
 
 use super::{
     Outcome,
+    roster::{Roster, Sighting},
     token::Foreign,
     tokens::{Stranger, Tokens},
 };
@@ -37,6 +39,7 @@ const RETRY_AFTER: &str = "10";
 /// What receives reports.
 pub(super) struct Desk {
     pub(super) tokens: Arc<Tokens>,
+    pub(super) roster: Arc<Roster>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
     pub(super) signal: Arc<Signal>,
     pub(super) health: Arc<Health>,
@@ -73,14 +76,25 @@ impl Desk {
         let token = bearer(headers).ok_or(Stranger::Foreign(Foreign::Absent))?;
         // Before anything is read of the body: a stranger's costs nothing.
         let pod = self.tokens.pod(token).await?;
+        match self.roster.look_up(&pod) {
+            Sighting::Unknown => return Err(Refusal::Unready),
+            Sighting::Elsewhere => return Err(Refusal::Elsewhere),
+            Sighting::Unseen | Sighting::Seen(_) => {}
+        }
         let body = read(headers, body).await?;
-        Ok(self.take(pod, parse(&body)?))
+        let report = parse(&body)?;
+        // Anew, because its body may have taken a while.
+        let facts = match self.roster.look_up(&pod) {
+            Sighting::Seen(facts) => Some(facts),
+            Sighting::Unknown | Sighting::Elsewhere | Sighting::Unseen => None,
+        };
+        Ok(self.take(pod, facts, report))
     }
 
-    fn take(&self, pod: Pod, report: Report) -> Reply {
+    fn take(&self, pod: Pod, facts: Option<Arc<coverage::Pod>>, report: Report) -> Reply {
         // A poisoned lock still guards whole reports.
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = fleet.take(pod, report, Timestamp::now());
+        let is_news = fleet.take(pod, facts, report, Timestamp::now());
         let pods = fleet.len();
         drop(fleet);
         if is_news {
@@ -93,7 +107,7 @@ impl Desk {
     }
 }
 
-/// A report is an object: a list would be taken for its fields in their order.
+/// A report is an object: a list would be taken for its fields in their order. What of it a person may read is fit to be read.
 fn parse(body: &[u8]) -> Result<Report, Refusal> {
     if body
         .trim_ascii_start()
@@ -105,7 +119,7 @@ fn parse(body: &[u8]) -> Result<Report, Refusal> {
     let report: Report = serde_json::from_slice(body)
         .map_err(|error| Refusal::Malformed(shortened(&error.to_string())))?;
     if report.is_bounded() {
-        Ok(report)
+        Ok(fit(report))
     } else {
         Err(Refusal::Malformed(format!(
             "it has more than {MAX_POLICIES} policies or {MAX_SINKS} sinks"
@@ -144,6 +158,8 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Refusal> {
 #[derive(Debug)]
 enum Refusal {
     Stranger(Stranger),
+    Elsewhere,
+    Unready,
     TooLarge,
     Malformed(String),
 }
@@ -159,7 +175,8 @@ impl Refusal {
         match self {
             Self::Stranger(Stranger::Foreign(_)) => Outcome::Unauthorized,
             Self::Stranger(Stranger::Throttled) => Outcome::Throttled,
-            Self::Stranger(Stranger::Unavailable) => Outcome::Unavailable,
+            Self::Stranger(Stranger::Unavailable) | Self::Unready => Outcome::Unavailable,
+            Self::Elsewhere => Outcome::Forbidden,
             Self::TooLarge => Outcome::TooLarge,
             Self::Malformed(_) => Outcome::Malformed,
         }
@@ -186,6 +203,17 @@ impl IntoResponse for Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 again,
                 "the API server cannot be asked whose token this is\n",
+            )
+                .into_response(),
+            Self::Unready => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                again,
+                "which namespaces may report is not known yet\n",
+            )
+                .into_response(),
+            Self::Elsewhere => (
+                StatusCode::FORBIDDEN,
+                "the pod's namespace is none of those that the installation names\n",
             )
                 .into_response(),
             Self::TooLarge => (
@@ -249,6 +277,26 @@ mod tests {
             panic!("it was taken");
         };
         assert_eq!(words, "it has more than 1000 policies or 2200 sinks");
+    }
+
+    #[test]
+    fn what_a_report_tells_people_is_short_and_moves_no_cursor() {
+        let parsed = |message: &str| {
+            let sink = serde_json::json!({"name": "splunk", "message": message});
+            let policy = serde_json::json!({"uid": "u", "sinks": [sink]});
+            let body = serde_json::json!({"policies": [policy]}).to_string();
+            let report = parse(body.as_bytes()).unwrap();
+            report.policies[0].sinks[0].message.clone().unwrap()
+        };
+        assert_eq!(
+            parsed("ok\n\u{1b}[2Jall\u{202e} well"),
+            "ok \u{fffd}[2Jall\u{fffd} well"
+        );
+        let long = parsed(&"\u{1b}[31m".repeat(6000));
+        assert_eq!(
+            long.chars().count(),
+            katonic_log_config::report::MAX_SENTENCE
+        );
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Review,
-    rate_limit::RateLimit,
+    rate_limit::{Paces, RateLimit},
     review,
     token::{self, Foreign},
 };
@@ -43,7 +43,7 @@ const AT_A_TIME: usize = 16;
 /// How long a review may take, with its waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reports a second of one token that are looked at, and at once. A pod has one to send every minute, and one for each change.
+/// Reports a second of one pod that are looked at, and at once, whichever tokens it shows. A pod has one to send every minute, and one for each change.
 const REPORTS: (u32, u32) = (1, 30);
 
 /// Why it is not known whose a token is.
@@ -99,15 +99,23 @@ impl Tokens {
     pub(super) async fn pod(self: &Arc<Self>, token: &str) -> Answer {
         let now = Instant::now();
         let key = Sha256::digest(token).into();
-        let pending = {
+        let asked = {
             let mut known = self.lock();
             match known.look_up(&key, now) {
-                Some(Entry::Told(told)) => return told.answer(now),
-                Some(Entry::Pending(pending)) => pending.clone(),
-                None => self.begin(&mut known, key, token, now)?,
+                Some(Entry::Told(told)) => Ok(told.pod.clone().map_err(Stranger::Foreign)),
+                Some(Entry::Pending(pending)) => Err(pending.clone()),
+                None => Err(self.begin(&mut known, key, token, now)?),
             }
         };
-        pending.await
+        let pod = match asked {
+            Ok(told) => told?,
+            Err(pending) => pending.await?,
+        };
+        if self.lock().paces.take(&pod.uid, now) {
+            Ok(pod)
+        } else {
+            Err(Stranger::Throttled)
+        }
     }
 
     /// Begins to ask.
@@ -203,18 +211,6 @@ enum Entry {
 struct Told {
     pod: Result<Pod, Foreign>,
     until: Instant,
-    reports: RateLimit,
-}
-
-impl Told {
-    fn answer(&mut self, now: Instant) -> Answer {
-        let pod = self.pod.clone().map_err(Stranger::Foreign)?;
-        if self.reports.take(now) {
-            Ok(pod)
-        } else {
-            Err(Stranger::Throttled)
-        }
-    }
 }
 
 /// What is remembered.
@@ -224,6 +220,7 @@ struct Known {
     by_end: BTreeSet<(Instant, Key)>,
     room: usize,
     reviews: RateLimit,
+    paces: Paces,
 }
 
 impl Known {
@@ -234,6 +231,7 @@ impl Known {
             by_end: BTreeSet::new(),
             room,
             reviews: RateLimit::new(rate, burst, now),
+            paces: Paces::new(REPORTS, room),
         }
     }
 
@@ -259,15 +257,7 @@ impl Known {
                 self.entries.remove(&ended);
             }
         }
-        let (rate, burst) = REPORTS;
-        // The one that it was asked for is taken.
-        let reports = RateLimit::new(rate, burst - 1, now);
-        let told = Told {
-            pod,
-            until,
-            reports,
-        };
-        self.entries.insert(key, Entry::Told(told));
+        self.entries.insert(key, Entry::Told(Told { pod, until }));
         self.by_end.insert((until, key));
     }
 }

@@ -40,7 +40,11 @@ pub fn summarize(candidate: &Candidate, facts: Facts<'_>, now: Timestamp) -> Aud
         questions.push(tracker_configured(policy, facts));
     }
     let mut shipped_ready = None;
-    let mut sinks = Vec::new();
+    // Of a policy that cannot be used the sinks are told as they were: what they have lost is not less lost for it.
+    let before = candidate.status.iter().filter(|_| usable.is_none());
+    let mut sinks: Vec<_> = before
+        .flat_map(|status| status.sinks.iter().cloned())
+        .collect();
     if let Some(shipped) = shipped {
         let mut answers = shipped.questions.into_iter();
         // What is true of the sinks besides: a warning, say.
@@ -109,6 +113,7 @@ impl Told for AuditPolicyStatus {
             sinks: &mut self.sinks,
             pods: &mut self.pods,
             delivering: &mut self.delivering,
+            last_event: Some(&mut self.last_event_time),
         }
     }
 }

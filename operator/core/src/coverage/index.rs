@@ -250,6 +250,18 @@ impl Index {
         })
     }
 
+    /// A pod, by name.
+    pub fn pod(&self, name: &str) -> Option<&Arc<Pod>> {
+        self.pods.get(name).map(|placed| &placed.pod)
+    }
+
+    /// The UID of a policy, if that takes a pod, whether the pod is still there or not.
+    pub fn taker(&self, uid: &str, pod: &Pod) -> Option<Arc<str>> {
+        let slot = &self.slots[*self.policies.get(uid)?];
+        let policy = slot.policy.as_ref()?;
+        takes(policy, &pod.labels, &pod.containers).then(|| slot.uid.clone())
+    }
+
     /// The UIDs of all pods.
     pub fn uids(&self) -> impl Iterator<Item = &str> {
         self.pods.values().map(|placed| placed.pod.uid.as_str())

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use k8s_openapi::jiff::Timestamp;
 
 use super::Route;
+use crate::acknowledgement::Acknowledged;
 
 /// What was told of a sink.
 pub(super) trait Told {
@@ -56,9 +57,14 @@ impl<T: Told> Remembered<T> {
     }
 
     /// An administrator has seen what was told until then.
-    pub(super) fn acknowledge(&mut self, policy: &str, until: Timestamp) {
-        self.entries
-            .retain(|route, told| route.policy != policy || told.last() > until);
+    pub(super) fn acknowledge(&mut self, policy: &str, acknowledged: &Acknowledged) {
+        if *acknowledged == Acknowledged::default() {
+            return;
+        }
+        self.entries.retain(|route, told| {
+            let until = acknowledged.until(&route.sink);
+            route.policy != policy || until.is_none_or(|until| told.last() > until)
+        });
     }
 
     /// The sinks of a policy of which something is told.

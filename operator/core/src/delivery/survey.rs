@@ -14,7 +14,9 @@ use super::{
     losses::{Told, Unreported},
     policy_of,
 };
-use crate::{candidate::Candidate, coverage::Index};
+use crate::{
+    acknowledgement::Acknowledged, candidate::Candidate, condition::Reason, coverage::Index,
+};
 
 /// How long an agent has for its first report after it was started.
 const FIRST_REPORT: SignedDuration = SignedDuration::from_secs(30);
@@ -31,9 +33,12 @@ const WORKS_FOR: SignedDuration = SignedDuration::from_secs(30);
 /// How far behind a sink is before it is told, in seconds.
 const BACKLOG: u64 = 120;
 
-/// Whether a sink is behind, by its lag in seconds.
-pub(super) fn is_backlog(lag: u64) -> bool {
-    lag >= BACKLOG
+/// How far behind it still is while that is told, in seconds: one that is as fast as what is written comes and goes at any one line.
+const CAUGHT_UP: u64 = 60;
+
+/// How many of these lines a sink is beyond, by its lag in seconds.
+pub(super) fn steps(lag: u64) -> u64 {
+    u64::from(lag >= CAUGHT_UP) + u64::from(lag >= BACKLOG)
 }
 
 /// How every policy is doing, by its UID.
@@ -172,8 +177,8 @@ pub struct Asked<'a> {
     pub sinks: Option<BTreeSet<&'a str>>,
     /// What its status tells of its sinks.
     pub told: &'a [SinkStatus],
-    /// Until when an administrator has acknowledged its losses.
-    pub acknowledged: Option<Timestamp>,
+    /// What an administrator has acknowledged of its losses.
+    pub acknowledged: Acknowledged,
 }
 
 impl Asked<'_> {
@@ -200,7 +205,7 @@ impl<'a> Asked<'a> {
             name: &candidate.name,
             uid: &candidate.uid,
             told: status.map_or(&[], |status| &status.sinks),
-            acknowledged: candidate.losses_acknowledged,
+            acknowledged: candidate.losses_acknowledged.clone(),
         }
     }
 }
@@ -228,27 +233,36 @@ impl Fleet {
     ) -> Survey {
         let now = whole(now);
         let began = *self.began.get_or_insert(now);
+        self.attribute(planes);
+        self.count();
         self.enter(policies, now);
         let mut survey = Survey::default();
         if let Some(due) = self.forget(planes, policies, now) {
             survey.again_at(due);
         }
         survey.agents = self.len();
-        let silent_after = self.interval().saturating_mul(INTERVALS_UNTIL_SILENT);
         let learnt = after(began, self.interval().saturating_mul(2));
         for plane in planes.values() {
             for (name, pod, uids) in plane.index.agents() {
                 let named = || format!("{}/{name}", plane.namespace);
                 let seen = self.seen.get(&pod.uid);
                 if let Some(seen) = seen
-                    && now < after(seen.at, silent_after)
+                    && now < seen.silent_from()
                 {
-                    survey.again_at(after(seen.at, silent_after));
+                    survey.again_at(seen.silent_from());
+                    if seen.report.last {
+                        // It is about to end.
+                        continue;
+                    }
                     for uid in uids {
-                        let wanted = plane.revisions.get(&**uid).copied();
+                        let listening = Listening {
+                            wanted: plane.revisions.get(&**uid).copied(),
+                            behind: self.behind.get(&**uid),
+                            now,
+                        };
                         let due = survey
                             .at(Arc::clone(uid))
-                            .hear(seen, uid, wanted, now, &named);
+                            .hear(seen, uid, listening, &named);
                         if let Some(due) = due {
                             survey.again_at(due);
                         }
@@ -289,10 +303,10 @@ impl Fleet {
                 Some((&*sink.name, Unidentified::read(sink.unidentified.as_ref()?)))
             });
             self.register.open(policy.uid, told);
-            if let Some(until) = policy.acknowledged {
-                self.ledger.acknowledge(policy.uid, until);
-                self.register.acknowledge(policy.uid, until);
-            }
+            self.recall(policy);
+            let acknowledged = &policy.acknowledged;
+            self.ledger.acknowledge(policy.uid, acknowledged);
+            self.register.acknowledge(policy.uid, acknowledged);
             asked.insert(policy.uid, policy);
         }
         for seen in self.seen.values_mut() {
@@ -304,9 +318,13 @@ impl Fleet {
                 let Some(asked) = asked.filter(|asked| asked.has(&route.sink)) else {
                     continue;
                 };
+                if !seen.taken_by.contains(route.policy.as_str()) {
+                    continue;
+                }
                 if sink.unidentified && seen.registered.insert(route.clone()) {
                     // A pod that was there when somebody acknowledged is told again to no next leader.
-                    let is_seen = asked.acknowledged.is_some_and(|until| process <= until);
+                    let until = asked.acknowledged.until(&route.sink);
+                    let is_seen = until.is_some_and(|until| process <= until);
                     if !is_seen {
                         self.register.enter(&route, &seen.pod, now);
                     }
@@ -320,12 +338,26 @@ impl Fleet {
                     latest: sink
                         .last_loss
                         .map_or(process, |age| seconds_before(seen.at, age)),
-                    acknowledged: asked.acknowledged,
+                    acknowledged: asked.acknowledged.until(&route.sink),
                     rejection: sink.rejection.as_deref(),
                     now,
                 };
                 self.ledger.enter(&route, &seen.pod, &told);
                 seen.entered.insert(route, counts);
+            }
+        }
+    }
+
+    /// What its status tells to be behind was so for the leader before.
+    fn recall(&mut self, policy: &Asked<'_>) {
+        if self.recalled.insert(policy.uid.to_owned()) {
+            let told = policy.told.iter().filter(|sink| {
+                let delivery = sink.delivery.as_ref();
+                delivery.is_some_and(|told| told.state == Reason::Backlogged.as_str())
+            });
+            let told: BTreeSet<String> = told.map(|sink| sink.name.clone()).collect();
+            if !told.is_empty() {
+                self.behind.insert(policy.uid.to_owned(), told);
             }
         }
     }
@@ -346,30 +378,30 @@ impl Fleet {
             policy.is_some_and(|policy| policy.has(&route.sink))
         };
         let mut next: Option<Timestamp> = None;
-        let ledger = &mut self.ledger;
+        let (ledger, ended) = (&mut self.ledger, &mut self.ended);
         self.seen.retain(|uid, seen| {
-            if seen.report.last {
-                return false;
-            }
             if is_live(uid) {
                 return true;
             }
             // Its agent may be faster than the watch of the pods.
             let known = after(seen.at, FIRST_REPORT);
-            if now < known {
+            if now < known && !(seen.report.last && seen.facts.is_some()) {
                 next = Some(next.map_or(known, |next| next.min(known)));
                 return true;
             }
-            // In a namespace that is no plane any more nobody knows whether it has ended.
-            if is_listed(&seen.pod.namespace) {
-                for (route, sink) in super::sinks(&seen.report) {
-                    if sink.pending > 0 && is_there(&route) {
-                        let unreported = Unreported {
-                            pending: sink.pending,
-                            heard: whole(seen.at),
-                        };
-                        ledger.enter_unreported(&route, &seen.pod, unreported, now);
-                    }
+            // In a namespace that is no plane any more nobody knows whether it has ended, and of a pod that no watch has told of neither.
+            if !is_listed(&seen.pod.namespace) || seen.facts.is_none() {
+                return false;
+            }
+            ended.insert(uid, now);
+            for (route, sink) in super::sinks(&seen.report) {
+                let is_taken = seen.taken_by.contains(route.policy.as_str());
+                if !seen.report.last && sink.pending > 0 && is_taken && is_there(&route) {
+                    let unreported = Unreported {
+                        pending: sink.pending,
+                        heard: whole(seen.at),
+                    };
+                    ledger.enter_unreported(&route, &seen.pod, unreported, now);
                 }
             }
             false
@@ -377,6 +409,8 @@ impl Fleet {
         self.totals.retain(|route, _| is_there(route));
         self.failed.retain(|route, _| is_there(route));
         let is_policy = |policy: &str| asked.contains_key(policy);
+        self.behind.retain(|policy, _| is_policy(policy));
+        self.recalled.retain(|policy| is_policy(policy));
         self.ledger.retain(is_policy, is_there);
         self.register.retain(is_policy, is_there);
         next
@@ -395,6 +429,13 @@ impl Fleet {
                 sinks.entry(sink.to_owned()).or_default();
             }
             let mut dues = Vec::new();
+            let behind = sinks.iter().filter(|(_, sink)| sink.behind > 0);
+            let behind: BTreeSet<String> = behind.map(|(name, _)| name.clone()).collect();
+            if behind.is_empty() {
+                self.behind.remove(policy.uid);
+            } else {
+                self.behind.insert(policy.uid.to_owned(), behind);
+            }
             for (name, sink) in sinks {
                 let route = Route {
                     policy: policy.uid.to_owned(),
@@ -421,16 +462,41 @@ impl Fleet {
     }
 }
 
+impl Seen {
+    /// From when on nobody knows how the agent is doing, if it says nothing. It waits as long as it was told to, whatever the fleet
+    /// has become meanwhile.
+    fn silent_from(&self) -> Timestamp {
+        after(
+            self.at,
+            self.again_in.saturating_mul(INTERVALS_UNTIL_SILENT),
+        )
+    }
+}
+
+/// What is known of a policy while its agents are heard.
+#[derive(Clone, Copy)]
+struct Listening<'a> {
+    /// Its revision.
+    wanted: Option<&'a str>,
+    /// Its sinks that are told to be behind.
+    behind: Option<&'a BTreeSet<String>>,
+    now: Timestamp,
+}
+
 impl Delivery {
     /// Adds what the agent of one pod says of the policy; when that means something else though nobody says anything.
     fn hear(
         &mut self,
         seen: &Seen,
         uid: &str,
-        wanted: Option<&str>,
-        now: Timestamp,
+        listening: Listening<'_>,
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
+        let Listening {
+            wanted,
+            behind,
+            now,
+        } = listening;
         self.agents += 1;
         let refused_bundle = seen.report.bundle_refused.as_ref();
         if let Some(message) = refused_bundle {
@@ -468,7 +534,10 @@ impl Delivery {
         let passed = now.duration_since(seen.at).max(SignedDuration::ZERO);
         let mut next = None;
         for sink in &report.sinks {
+            let was_behind = behind.is_some_and(|sinks| sinks.contains(&sink.name));
             let known = self.sinks.entry(sink.name.clone()).or_default();
+            let least = if was_behind { CAUGHT_UP } else { BACKLOG };
+            known.behind += usize::from(sink.lag >= least);
             let due = known.hear(sink, passed, now, named);
             next = next.into_iter().chain(due).min();
         }
@@ -532,7 +601,6 @@ impl SinkDelivery {
         now: Timestamp,
         named: &impl Fn() -> String,
     ) -> Option<Timestamp> {
-        self.behind += usize::from(is_backlog(sink.lag));
         self.pending = self.pending.saturating_add(sink.pending);
         let acknowledged = sink.acknowledged.map(|age| {
             let heard = now.saturating_sub(passed).unwrap_or(now);

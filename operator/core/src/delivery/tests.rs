@@ -1,3 +1,5 @@
+mod attackers;
+
 use std::sync::Arc;
 
 use katonic_log_config::report::{PolicyReport, Refused, RefusedReason, SinkState};
@@ -6,6 +8,7 @@ use katonic_logging_crds::{Plane, SinkStatus};
 use super::*;
 use crate::{
     Candidate,
+    acknowledgement::Acknowledged,
     coverage::{self, Agent, Index},
     sidecar::Form,
     testing::{installation, policy},
@@ -34,6 +37,18 @@ fn report(revision: &str, sink: SinkReport) -> Report {
             sinks: vec![sink],
         }],
         ..Report::default()
+    }
+}
+
+impl Fleet {
+    /// Takes what a pod says that the watch knows, and that the policy takes.
+    fn told(&mut self, pod: Pod, report: Report, now: Timestamp) -> bool {
+        let facts = coverage::Pod {
+            uid: pod.uid.clone(),
+            containers: vec!["web".into()],
+            ..coverage::Pod::default()
+        };
+        self.take(pod, Some(Arc::new(facts)), report, now)
     }
 }
 
@@ -113,15 +128,15 @@ fn an_agent_is_counted_by_the_revision_that_it_runs() {
     let cluster = Cluster::new(&[("a", 0), ("b", 0), ("c", 0), ("d", 0), ("late", 990)]);
     let mut fleet = Fleet::default();
     let delivering = || sink(SinkState::Delivering);
-    assert!(fleet.take(token_of("a"), report("new", delivering()), at(1000)));
-    fleet.take(token_of("b"), report("old", delivering()), at(1000));
-    fleet.take(token_of("c"), Report::default(), at(1000));
+    assert!(fleet.told(token_of("a"), report("new", delivering()), at(1000)));
+    fleet.told(token_of("b"), report("old", delivering()), at(1000));
+    fleet.told(token_of("c"), Report::default(), at(1000));
     let mut refusing = report("old", delivering());
     refusing.policies[0].refused = Some(Refused {
         reason: RefusedReason::NoRoom,
         message: "no room".into(),
     });
-    fleet.take(token_of("d"), refusing, at(1000));
+    fleet.told(token_of("d"), refusing, at(1000));
     let (delivery, due) = cluster.survey(&mut fleet, 1001);
     assert_eq!(
         (delivery.agents, delivery.current, delivery.outdated),
@@ -145,7 +160,7 @@ fn an_agent_is_counted_by_the_revision_that_it_runs() {
 fn who_says_nothing_is_silent_and_at_first_only_unknown() {
     let cluster = Cluster::new(&[("a", 0), ("b", 0)]);
     let mut fleet = Fleet::default();
-    fleet.take(
+    fleet.told(
         token_of("a"),
         report("new", sink(SinkState::Unknown)),
         at(1000),
@@ -166,6 +181,29 @@ fn who_says_nothing_is_silent_and_at_first_only_unknown() {
 }
 
 #[test]
+fn an_agent_of_a_fleet_that_has_shrunk_is_waited_for_as_long_as_it_was_told() {
+    let names: Vec<String> = (0..6000).map(|number| format!("pod-{number}")).collect();
+    let mut cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    for name in &names {
+        fleet.told(token_of(name), Report::default(), at(1000));
+    }
+    // Six thousand and one report every 121 seconds.
+    let delivering = report("new", sink(SinkState::Delivering));
+    fleet.told(token_of("a"), delivering, at(1000));
+    cluster.survey(&mut fleet, 1000);
+    let (delivery, due) = cluster.survey(&mut fleet, 1050);
+    assert_eq!((fleet.len(), delivery.silent), (1, 0));
+    assert_eq!(due, Some(at(1000 + 3 * 121)));
+    let (delivery, _) = cluster.survey(&mut fleet, 1000 + 3 * 121 - 1);
+    assert_eq!((delivery.current, delivery.silent), (1, 0));
+    let (delivery, _) = cluster.survey(&mut fleet, 1000 + 3 * 121);
+    assert_eq!((delivery.current, delivery.silent), (0, 1));
+    cluster.index.follow_pods(&BTreeMap::new());
+    assert_eq!(cluster.survey(&mut fleet, 2000).0.agents, 0);
+}
+
+#[test]
 fn a_sink_that_comes_and_goes_is_told_of_once() {
     let cluster = Cluster::new(&[("a", 0)]);
     let mut fleet = Fleet::default();
@@ -174,14 +212,14 @@ fn a_sink_that_comes_and_goes_is_told_of_once() {
         message: Some("refused".into()),
         ..sink(SinkState::Unreachable)
     };
-    fleet.take(token_of("a"), report("new", failing(5)), at(1000));
+    fleet.told(token_of("a"), report("new", failing(5)), at(1000));
     let (delivery, due) = cluster.survey(&mut fleet, 1001);
     assert!(delivery.sinks["splunk"].failing.is_empty(), "not for long");
     assert_eq!(due, Some(at(1010)));
     let (delivery, _) = cluster.survey(&mut fleet, 1010);
     let told = &delivery.sinks["splunk"].failing[&SinkState::Unreachable];
     assert_eq!((told.agents, told.message.as_str()), (1, "refused"));
-    fleet.take(
+    fleet.told(
         token_of("a"),
         report("new", sink(SinkState::Delivering)),
         at(1011),
@@ -210,19 +248,19 @@ fn pods_whose_execution_nobody_knows_are_counted_and_outlive_their_agents() {
         };
         report("new", sink)
     };
-    fleet.take(token_of("a"), told(false), at(1000));
+    fleet.told(token_of("a"), told(false), at(1000));
     assert_eq!(unidentified(&cluster.survey(&mut fleet, 1001).0), None);
     assert!(
-        fleet.take(token_of("a"), told(true), at(1002)),
+        fleet.told(token_of("a"), told(true), at(1002)),
         "it is news"
     );
-    assert!(!fleet.take(token_of("a"), told(true), at(1003)));
+    assert!(!fleet.told(token_of("a"), told(true), at(1003)));
     let (delivery, _) = cluster.survey(&mut fleet, 1004);
     assert_eq!(unidentified(&delivery), Some((1, 1004)));
     // A short Job: its agent says so with its last words.
     let mut last = told(true);
     last.last = true;
-    fleet.take(token_of("b"), last, at(1010));
+    fleet.told(token_of("b"), last, at(1010));
     cluster.survey(&mut fleet, 1010);
     let (delivery, _) = cluster.survey(&mut fleet, 1011);
     assert_eq!(unidentified(&delivery), Some((2, 1010)));
@@ -238,13 +276,13 @@ fn pods_whose_execution_nobody_knows_are_counted_and_outlive_their_agents() {
         unidentified(&cluster.survey(&mut next, 1020).0),
         Some((2, 1010))
     );
-    next.take(token_of("a"), told(true), at(1021));
+    next.told(token_of("a"), told(true), at(1021));
     assert_eq!(
         unidentified(&cluster.survey(&mut next, 1022).0),
         Some((2, 1010))
     );
     // Until somebody has seen it.
-    cluster.policy.losses_acknowledged = Some(at(1010));
+    cluster.policy.losses_acknowledged = Acknowledged::all(at(1010));
     assert_eq!(unidentified(&cluster.survey(&mut next, 1023).0), None);
     assert_eq!(unidentified(&cluster.survey(&mut fleet, 1023).0), None);
 }
@@ -262,22 +300,22 @@ fn losses_are_added_up_over_pods_and_outlive_them() {
         };
         report("new", sink)
     };
-    fleet.take(token_of("a"), lost(0, 0), at(1000));
+    fleet.told(token_of("a"), lost(0, 0), at(1000));
     let (delivery, _) = cluster.survey(&mut fleet, 1000);
     assert_eq!(losses(&delivery), None);
-    fleet.take(token_of("a"), lost(5, 0), at(1001));
-    fleet.take(token_of("b"), lost(2, 3), at(1001));
+    fleet.told(token_of("a"), lost(5, 0), at(1001));
+    fleet.told(token_of("b"), lost(2, 3), at(1001));
     let (delivery, _) = cluster.survey(&mut fleet, 1001);
     assert_eq!(losses(&delivery), Some((7, 3)));
     // The same again is nothing new.
-    fleet.take(token_of("a"), lost(5, 0), at(1002));
+    fleet.told(token_of("a"), lost(5, 0), at(1002));
     let (delivery, _) = cluster.survey(&mut fleet, 1002);
     assert_eq!(losses(&delivery), Some((7, 3)));
     let end = Report {
         last: true,
         ..lost(9, 0)
     };
-    fleet.take(token_of("a"), end, at(1003));
+    fleet.told(token_of("a"), end, at(1003));
     let gone = Cluster::new(&[("b", 0)]);
     let (delivery, _) = gone.survey(&mut fleet, 1003);
     assert_eq!(losses(&delivery), Some((11, 3)));
@@ -299,16 +337,16 @@ fn the_next_leader_goes_on_with_what_the_status_tells() {
         report("new", sink)
     };
     let mut first = Fleet::default();
-    first.take(token_of("a"), lost(5), at(1000));
+    first.told(token_of("a"), lost(5), at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1000);
     cluster.remember(&delivery);
     let mut second = Fleet::default();
     let (delivery, _) = cluster.survey(&mut second, 2000);
     assert_eq!(losses(&delivery), Some((5, 0)), "before anybody reports");
-    second.take(token_of("a"), lost(5), at(2001));
+    second.told(token_of("a"), lost(5), at(2001));
     let (delivery, _) = cluster.survey(&mut second, 2001);
     assert_eq!(losses(&delivery), Some((5, 0)));
-    second.take(token_of("a"), lost(6), at(2002));
+    second.told(token_of("a"), lost(6), at(2002));
     let (delivery, _) = cluster.survey(&mut second, 2002);
     assert_eq!(losses(&delivery), Some((6, 0)));
 }
@@ -325,20 +363,36 @@ fn what_an_administrator_has_seen_is_told_no_longer_and_not_again_by_the_next_le
         report("new", sink)
     };
     let mut first = Fleet::default();
-    first.take(token_of("a"), lost(5, Some(1)), at(1000));
+    first.told(token_of("a"), lost(5, Some(1)), at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1000);
     assert_eq!(losses(&delivery), Some((5, 0)));
-    cluster.policy.losses_acknowledged = Some(at(1000));
+    cluster.policy.losses_acknowledged = Acknowledged::all(at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1010);
     assert_eq!(losses(&delivery), None);
     cluster.remember(&delivery);
     let mut second = Fleet::default();
-    second.take(token_of("a"), lost(5, Some(1001)), at(2000));
+    second.told(token_of("a"), lost(5, Some(1001)), at(2000));
     let (delivery, _) = cluster.survey(&mut second, 2000);
     assert_eq!(losses(&delivery), None);
-    second.take(token_of("a"), lost(6, Some(0)), at(2001));
+    second.told(token_of("a"), lost(6, Some(0)), at(2001));
     let (delivery, _) = cluster.survey(&mut second, 2001);
     assert_eq!(losses(&delivery), Some((1, 0)));
+}
+
+#[test]
+fn what_is_acknowledged_of_one_sink_is_told_on_of_the_others() {
+    let mut cluster = Cluster::new(&[("a", 0)]);
+    let mut fleet = Fleet::default();
+    let mut said = report("new", sink(SinkState::Delivering));
+    said.policies[0].sinks[0].lost = 5;
+    fleet.told(token_of("a"), said, at(1000));
+    assert_eq!(losses(&cluster.survey(&mut fleet, 1001).0), Some((5, 0)));
+    let mut told = |of: &str| {
+        cluster.policy.losses_acknowledged = Acknowledged::default().and(of, at(1001));
+        losses(&cluster.survey(&mut fleet, 1002).0)
+    };
+    assert_eq!(told("another"), Some((5, 0)));
+    assert_eq!(told("splunk"), None);
 }
 
 #[test]
@@ -356,19 +410,26 @@ fn sums_grow_by_what_is_new_and_impossible_counts_do_no_harm() {
     };
     let cluster = Cluster::new(&[("a", 0), ("b", 0)]);
     cluster.survey(&mut fleet, 1000);
-    let sum = |fleet: &Fleet| fleet.totals().values().next().unwrap().delivered;
+    let sum = |fleet: &mut Fleet| {
+        cluster.survey(fleet, 1100);
+        fleet
+            .totals()
+            .values()
+            .next()
+            .map_or(0, |sum| sum.delivered)
+    };
     // Of an agent that was there before this instance, what it did before is not known to be new.
-    fleet.take(token_of("a"), delivered(1_000_000, 500), at(1010));
-    assert_eq!(sum(&fleet), 0);
-    fleet.take(token_of("a"), delivered(1_000_010, 560), at(1070));
-    assert_eq!(sum(&fleet), 10);
-    fleet.take(token_of("b"), delivered(7, 5), at(1071));
-    assert_eq!(sum(&fleet), 17);
+    fleet.told(token_of("a"), delivered(1_000_000, 500), at(1010));
+    assert_eq!(sum(&mut fleet), 0);
+    fleet.told(token_of("a"), delivered(1_000_010, 560), at(1070));
+    assert_eq!(sum(&mut fleet), 10);
+    fleet.told(token_of("b"), delivered(7, 5), at(1071));
+    assert_eq!(sum(&mut fleet), 17);
     // Its state was lost: it counts anew.
-    fleet.take(token_of("b"), delivered(3, 1), at(1072));
-    assert_eq!(sum(&fleet), 20);
-    fleet.take(token_of("b"), delivered(u64::MAX, 2), at(1073));
-    assert_eq!(sum(&fleet), u64::MAX);
+    fleet.told(token_of("b"), delivered(3, 1), at(1072));
+    assert_eq!(sum(&mut fleet), 20);
+    fleet.told(token_of("b"), delivered(u64::MAX, 2), at(1073));
+    assert_eq!(sum(&mut fleet), u64::MAX);
 }
 
 #[test]
@@ -381,11 +442,11 @@ fn the_order_of_a_report_says_nothing() {
         ..PolicyReport::default()
     });
     said.policies.extend(others);
-    assert!(fleet.take(token_of("a"), said.clone(), at(1000)));
+    assert!(fleet.told(token_of("a"), said.clone(), at(1000)));
     let (delivery, _) = cluster.survey(&mut fleet, 1000);
     assert_eq!((delivery.current, delivery.outdated), (1, 0));
     said.policies.reverse();
-    assert!(!fleet.take(token_of("a"), said, at(1001)));
+    assert!(!fleet.told(token_of("a"), said, at(1001)));
 }
 
 #[test]
@@ -404,9 +465,64 @@ fn figures_alone_are_no_news() {
             },
         )
     };
-    assert!(fleet.take(token_of("a"), report(1, 1, 0), at(0)));
-    assert!(!fleet.take(token_of("a"), report(100, 61, 3), at(60)));
-    assert!(fleet.take(token_of("a"), report(100, 61, 500), at(120)));
+    assert!(fleet.told(token_of("a"), report(1, 1, 0), at(0)));
+    assert!(!fleet.told(token_of("a"), report(100, 61, 3), at(60)));
+    assert!(fleet.told(token_of("a"), report(100, 61, 500), at(120)));
+}
+
+#[test]
+fn a_sink_is_behind_from_two_minutes_on_until_it_is_less_than_one_whoever_leads() {
+    let mut cluster = Cluster::new(&[("a", 0), ("b", 0)]);
+    let mut fleet = Fleet::default();
+    let lag = |lag| {
+        let sink = SinkReport {
+            lag,
+            ..sink(SinkState::Delivering)
+        };
+        report("new", sink)
+    };
+    let mut second = 1000;
+    let mut behind = |cluster: &Cluster, fleet: &mut Fleet, of: u64, other: u64| {
+        second += 1;
+        fleet.told(token_of("a"), lag(of), at(second));
+        fleet.told(token_of("b"), lag(other), at(second));
+        cluster.survey(fleet, second).0.sinks["splunk"].behind
+    };
+    assert_eq!(behind(&cluster, &mut fleet, 119, 0), 0);
+    assert_eq!(behind(&cluster, &mut fleet, 120, 0), 1);
+    for lag in [119, 121, 60] {
+        assert_eq!(behind(&cluster, &mut fleet, lag, 0), 1, "{lag}");
+    }
+    // While it is told, it is told of every agent.
+    assert_eq!(behind(&cluster, &mut fleet, 119, 61), 2);
+    // The next leader goes on.
+    let (delivery, _) = cluster.survey(&mut fleet, 1010);
+    cluster.remember(&delivery);
+    let status = cluster.policy.status.as_mut().unwrap();
+    status.sinks[0].delivery = Some(katonic_logging_crds::SinkDelivery {
+        state: "Backlogged".into(),
+        message: None,
+        first: None,
+    });
+    let mut next = Fleet::default();
+    assert_eq!(behind(&cluster, &mut next, 90, 0), 1);
+    assert_eq!(behind(&cluster, &mut next, 59, 0), 0);
+    assert_eq!(behind(&cluster, &mut next, 90, 0), 0);
+}
+
+#[test]
+fn a_lag_is_news_when_it_crosses_a_line() {
+    let mut fleet = Fleet::default();
+    let mut is_news = |lag| {
+        let sink = SinkReport {
+            lag,
+            ..sink(SinkState::Delivering)
+        };
+        fleet.told(token_of("a"), report("new", sink), at(1000))
+    };
+    let told = [0, 59, 60, 119, 120, 500, 119, 60, 59].map(&mut is_news);
+    let expected = [true, false, true, false, true, false, true, false, true];
+    assert_eq!(told, expected);
 }
 
 fn pending(bytes: u64) -> SinkReport {
@@ -427,9 +543,9 @@ fn unreported(delivery: &Delivery) -> Option<(u64, u64)> {
 fn a_pod_that_ends_without_a_last_report_is_told_if_anything_was_pending() {
     let mut cluster = Cluster::new(&[("killed", 0), ("done", 0), ("ended", 0)]);
     let mut first = Fleet::default();
-    first.take(token_of("killed"), report("new", pending(700)), at(1000));
-    first.take(token_of("done"), report("new", pending(0)), at(1000));
-    first.take(token_of("ended"), report("new", pending(5)), at(1000));
+    first.told(token_of("killed"), report("new", pending(700)), at(1000));
+    first.told(token_of("done"), report("new", pending(0)), at(1000));
+    first.told(token_of("ended"), report("new", pending(5)), at(1000));
     let (delivery, _) = cluster.survey(&mut first, 1001);
     assert_eq!(unreported(&delivery), None);
     assert_eq!(delivery.sinks["splunk"].pending, 705);
@@ -437,7 +553,7 @@ fn a_pod_that_ends_without_a_last_report_is_told_if_anything_was_pending() {
         last: true,
         ..report("new", pending(0))
     };
-    first.take(token_of("ended"), last, at(1002));
+    first.told(token_of("ended"), last, at(1002));
     cluster.index.follow_pods(&BTreeMap::new());
     let (delivery, due) = cluster.survey(&mut first, 1003);
     assert_eq!(unreported(&delivery), None, "its report may be under way");
@@ -459,7 +575,7 @@ fn a_pod_that_ends_without_a_last_report_is_told_if_anything_was_pending() {
     let mut second = Fleet::default();
     let (delivery, _) = cluster.survey(&mut second, 2000);
     assert_eq!(unreported(&delivery), Some((1, 700)));
-    cluster.policy.losses_acknowledged = Some(at(1030));
+    cluster.policy.losses_acknowledged = Acknowledged::all(at(1030));
     let (delivery, _) = cluster.survey(&mut second, 2001);
     assert_eq!(unreported(&delivery), None);
 }
@@ -470,7 +586,7 @@ fn a_thousand_pods_that_end_without_a_word_are_counted_and_ten_are_named() {
     let cluster = Cluster::new(&[]);
     let mut fleet = Fleet::default();
     for name in &names {
-        fleet.take(token_of(name), report("new", pending(1)), at(1000));
+        fleet.told(token_of(name), report("new", pending(1)), at(1000));
     }
     let (delivery, _) = cluster.survey(&mut fleet, 1030);
     let told = delivery.sinks["splunk"].losses.as_ref().unwrap();
@@ -493,8 +609,8 @@ fn no_agent_makes_up_sinks() {
             ..pending(1)
         })
         .into();
-    fleet.take(token_of("a"), said.clone(), at(1000));
-    fleet.take(token_of("gone"), said, at(1000));
+    fleet.told(token_of("a"), said.clone(), at(1000));
+    fleet.told(token_of("gone"), said, at(1000));
     for second in [1001, 1030] {
         let (delivery, _) = cluster.survey(&mut fleet, second);
         assert_eq!(delivery.sinks.keys().collect::<Vec<_>>(), ["splunk"]);
@@ -511,7 +627,7 @@ fn pods_of_a_namespace_that_is_no_plane_any_more_have_not_ended() {
         namespace: "former-plane".into(),
         ..token_of("a")
     };
-    fleet.take(elsewhere, report("new", pending(1)), at(1000));
+    fleet.told(elsewhere, report("new", pending(1)), at(1000));
     let (delivery, _) = cluster.survey(&mut fleet, 1030);
     assert!(delivery.sinks.is_empty() && fleet.is_empty());
 }
@@ -524,13 +640,13 @@ fn an_agent_that_refuses_its_bundle_is_told_whatever_it_runs() {
         bundle_refused: Some("format 9 is newer than this agent".into()),
         ..report(revision, sink(SinkState::Delivering))
     };
-    fleet.take(token_of("a"), refusing("new"), at(1000));
-    fleet.take(token_of("b"), refusing("old"), at(1000));
+    fleet.told(token_of("a"), refusing("new"), at(1000));
+    fleet.told(token_of("b"), refusing("old"), at(1000));
     let unknown = Report {
         policies: Vec::new(),
         ..refusing("old")
     };
-    fleet.take(token_of("c"), unknown, at(1000));
+    fleet.told(token_of("c"), unknown, at(1000));
     let (delivery, _) = cluster.survey(&mut fleet, 1001);
     let counts = (delivery.current, delivery.outdated, delivery.held_back);
     assert_eq!(counts, (1, 0, 2));
@@ -543,8 +659,8 @@ fn an_agent_that_refuses_its_bundle_is_told_whatever_it_runs() {
 fn pods_of_nobody_are_forgotten() {
     let cluster = Cluster::new(&[("a", 0)]);
     let mut fleet = Fleet::default();
-    fleet.take(token_of("a"), Report::default(), at(1000));
-    fleet.take(token_of("elsewhere"), Report::default(), at(1000));
+    fleet.told(token_of("a"), Report::default(), at(1000));
+    fleet.told(token_of("elsewhere"), Report::default(), at(1000));
     cluster.survey(&mut fleet, 1001);
     assert_eq!(fleet.len(), 2, "the pod may only be new");
     cluster.survey(&mut fleet, 1060);

@@ -235,14 +235,23 @@ fn failing(name: &str, sink: &SinkDelivery, agents: usize) -> Option<String> {
     });
     let behind = (sink.behind > 0 && sink.failing.is_empty()).then(|| {
         format!(
-            "sink {name} is behind for {} of {agents} agents, by {} s for {}: it takes less than is written, so split the load, raise its limits, or leave out what nobody reads (spec.filters)",
+            "sink {name} is behind for {} of {agents} agents, by {} for {}: it takes less than is written, so split the load, raise its limits, or leave out what nobody reads (spec.filters)",
             sink.behind,
-            sink.lag,
+            roughly(sink.lag),
             sink.lag_pod.as_deref().unwrap_or_default()
         )
     });
     let all: Vec<String> = fails.chain(behind).collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// As much of a time as a person needs; what changes every second would be written every second.
+fn roughly(seconds: u64) -> String {
+    match seconds {
+        0..120 => "more than a minute".to_owned(),
+        120..7200 => format!("{} minutes", seconds / 60),
+        _ => format!("{} hours", seconds / 3600),
+    }
 }
 
 fn in_words(state: SinkState) -> &'static str {
@@ -267,7 +276,7 @@ fn lost(candidate: &Candidate, name: &str, losses: &Losses) -> String {
         } else {
             String::new()
         },
-        acknowledge(candidate, losses.last)
+        acknowledge(candidate, name, losses.last)
     )
 }
 
@@ -281,7 +290,7 @@ fn unidentified(candidate: &Candidate, name: &str, pods: &Unidentified) -> Strin
     };
     format!(
         "sink {name} has logs of {count} {what} whose execution nobody knows below unidentified/, {namespace}/{pod} for example: give such pods the label that logging.executionIdLabel of the installation names, or let one of logging.executionIdPatterns find the id in {their} names; `katonic-logging logs --unidentified {namespace}/{pod}` reads them; when you have seen to it: `{}`",
-        acknowledge(candidate, pods.last),
+        acknowledge(candidate, name, pods.last),
     )
 }
 
@@ -292,7 +301,7 @@ fn rejected(candidate: &Candidate, name: &str, losses: &Losses) -> String {
         losses.rejected,
         pods(losses, |pod| pod.rejected),
         why.map(|why| format!(" ({why})")).unwrap_or_default(),
-        acknowledge(candidate, losses.last)
+        acknowledge(candidate, name, losses.last)
     )
 }
 
@@ -315,7 +324,7 @@ fn unreported(candidate: &Candidate, name: &str, losses: &Losses) -> String {
         "{} pods ended without a last report while sink {name} had not acknowledged all of their lines, {}{more}, and nobody knows whether those arrived; when you have seen to it: `{}`",
         losses.unreported,
         pods.join(", "),
-        acknowledge(candidate, losses.last)
+        acknowledge(candidate, name, losses.last)
     )
 }
 
@@ -331,15 +340,16 @@ fn pods(losses: &Losses, of: impl Fn(&PodLosses) -> u64) -> String {
     format!("{}{more}", named.join(", "))
 }
 
-fn acknowledge(candidate: &Candidate, last: Timestamp) -> String {
+fn acknowledge(candidate: &Candidate, sink: &str, last: Timestamp) -> String {
     let resource = match candidate.kind {
         Kind::Logging => "lp",
         Kind::Audit => "ap",
     };
     format!(
-        "kubectl annotate --overwrite {resource} {} {}={last}",
+        "kubectl annotate --overwrite {resource} {} {}={}",
         candidate.owner().name,
         names::ACKNOWLEDGE_LOSSES_ANNOTATION,
+        candidate.losses_acknowledged.and(sink, last),
     )
 }
 

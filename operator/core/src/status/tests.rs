@@ -1,7 +1,7 @@
 //! Each state of the world and the one line that a person sees of it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use katonic_logging_crds::{LoggingPolicy, Rollout, SecretKeyRef};
+use katonic_logging_crds::{AuditPolicyStatus, LoggingPolicy, Rollout, SecretKeyRef};
 
 use super::*;
 use crate::{
@@ -766,4 +766,34 @@ fn a_way_of_injection_that_cannot_work_is_told_with_what_goes_on_meanwhile() {
         message.ends_with("; until then the webhook goes on"),
         "{message}"
     );
+}
+
+#[test]
+fn when_the_last_audit_event_was_can_wait_as_what_agents_report_does() {
+    let condition = |type_: &str, reason: &str| Condition {
+        type_: type_.into(),
+        status: "True".into(),
+        reason: reason.into(),
+        message: String::new(),
+        observed_generation: None,
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+    };
+    let status = |last: i64, seen: &str, accepted: &str| AuditPolicyStatus {
+        last_event_time: Some(Time(Timestamp::from_second(last).unwrap())),
+        conditions: vec![
+            condition("Accepted", accepted),
+            condition("EventsSeen", seen),
+        ],
+        ..AuditPolicyStatus::default()
+    };
+    let before = status(0, "NoEventsYet", "Valid");
+    for later in [
+        status(60, "NoEventsYet", "Valid"),
+        status(0, "EventsSeen", "Valid"),
+        status(60, "EventsFaulty", "Valid"),
+    ] {
+        assert_eq!(Difference::between(&before, &later), Difference::Reports);
+    }
+    let other = status(60, "EventsSeen", "Invalid");
+    assert_eq!(Difference::between(&before, &other), Difference::Plan);
 }

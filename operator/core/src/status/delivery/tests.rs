@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use katonic_logging_crds::LoggingPolicyStatus;
 
 use super::*;
 use crate::{
     delivery::{Failing, Refusing, Unreported},
-    status::Difference,
+    status::{self, Difference},
     testing::policy,
 };
 
@@ -264,7 +266,7 @@ fn losses_stand_in_the_way_until_they_are_acknowledged() {
     );
     assert_eq!(
         answer.message,
-        "sink splunk will never get 5 records of katonic-compute/a (5), last heard of at 2027-01-15T08:00:00Z; when you have seen to it: `kubectl annotate --overwrite lp logs logging.katonic.ai/acknowledge-losses=2027-01-15T08:00:00Z`"
+        "sink splunk will never get 5 records of katonic-compute/a (5), last heard of at 2027-01-15T08:00:00Z; when you have seen to it: `kubectl annotate --overwrite lp logs logging.katonic.ai/acknowledge-losses=splunk@2027-01-15T08:00:00Z`"
     );
     let mut refused = lost();
     let losses = refused.losses.as_mut().unwrap();
@@ -305,7 +307,7 @@ fn a_pod_of_which_nobody_knows_is_told_with_its_time_and_is_no_loss() {
         (answer.state, answer.reason),
         (State::True, Reason::Acknowledged)
     );
-    let words = "12 pods ended without a last report while sink splunk had not acknowledged all of their lines, katonic-compute/a (4096 bytes, last heard of at 2027-01-15T07:59:00Z) and 11 more, and nobody knows whether those arrived; when you have seen to it: `kubectl annotate --overwrite lp logs logging.katonic.ai/acknowledge-losses=2027-01-15T08:00:00Z`";
+    let words = "12 pods ended without a last report while sink splunk had not acknowledged all of their lines, katonic-compute/a (4096 bytes, last heard of at 2027-01-15T07:59:00Z) and 11 more, and nobody knows whether those arrived; when you have seen to it: `kubectl annotate --overwrite lp logs logging.katonic.ai/acknowledge-losses=splunk@2027-01-15T08:00:00Z`";
     assert!(answer.message.ends_with(words), "{}", answer.message);
     let losses = unknown.losses.unwrap();
     assert_eq!(Losses::read(&losses.status()), losses);
@@ -347,7 +349,7 @@ fn a_sink_that_is_far_behind_does_not_deliver() {
     assert!(
         answer
             .message
-            .contains("behind for 1 of 2 agents, by 340 s"),
+            .contains("behind for 1 of 2 agents, by 5 minutes for katonic-compute/a"),
         "{}",
         answer.message
     );
@@ -386,10 +388,46 @@ fn pods_whose_execution_nobody_knows_are_told_with_what_to_do_and_keep_nobody_fr
     for says in [
         "sink splunk has logs of 3 pods whose execution nobody knows below unidentified/, compute/odd-1 for example: give such pods the label that logging.executionIdLabel",
         "`katonic-logging logs --unidentified compute/odd-1` reads them",
-        "logging.katonic.ai/acknowledge-losses=1970-01-01T00:00:00Z`",
+        "logging.katonic.ai/acknowledge-losses=splunk@1970-01-01T00:00:00Z`",
     ] {
         assert!(answer.message.contains(says), "{}", answer.message);
     }
+}
+
+#[test]
+fn what_was_lost_is_told_on_while_the_policy_cannot_be_read_and_after_a_restart() {
+    let mut candidate = candidate();
+    let losing = lost();
+    let (mut sink, _) = told(&candidate, &delivery(1, losing.clone()));
+    sink.losses = losing.losses.as_ref().map(Losses::status);
+    candidate.status = Some(LoggingPolicyStatus {
+        sinks: vec![sink.clone()],
+        ..LoggingPolicyStatus::default()
+    });
+    candidate.policy = Err(Vec::new());
+    candidate.generation += 1;
+    let status = |candidate: &Candidate, delivery: Option<&Delivery>| {
+        let facts = status::Facts {
+            plan: None,
+            report: &status::Report::default(),
+            problem: None,
+            coverage: &BTreeMap::new(),
+            restarts: &BTreeMap::new(),
+            retention: &BTreeMap::new(),
+            delivery,
+        };
+        status::summarize(candidate, facts, Timestamp::UNIX_EPOCH)
+    };
+    // Where nobody listens, and where somebody does who has read it from there.
+    assert_eq!(status(&candidate, None).sinks, [sink.clone()]);
+    let remembered = delivery(1, losing);
+    assert_eq!(status(&candidate, Some(&remembered)).sinks, [sink.clone()]);
+    // Until somebody has acknowledged it.
+    let acknowledged = delivery(1, SinkDelivery::default());
+    let sinks = status(&candidate, Some(&acknowledged)).sinks;
+    assert_eq!((&*sinks[0].name, &sinks[0].losses), ("splunk", &None));
+    candidate.status = None;
+    assert_eq!(status(&candidate, None).sinks, []);
 }
 
 #[test]

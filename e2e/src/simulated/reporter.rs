@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use http::{Request, header};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use katonic_log_config::{Reporting, report::PATH};
+use katonic_log_config::{
+    Reporting,
+    report::{PATH, Reply},
+};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
@@ -21,6 +24,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Reports to whoever has a certificate as the bundle says.
 #[derive(Clone)]
+#[expect(missing_debug_implementations, reason = "a connector has none")]
 pub struct Reporter {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -30,28 +34,51 @@ pub struct Reporter {
 /// What was said to a report.
 #[derive(Debug)]
 pub struct Answer {
+    /// The status code.
     pub status: u16,
+    /// By name, in small letters.
     pub headers: BTreeMap<String, String>,
+    /// What else was said.
     pub body: String,
 }
 
 impl Answer {
     /// It was refused with this status, and with words that say why.
+    ///
+    /// # Panics
+    /// If it was not.
     pub fn is_refused(&self, status: u16, words: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.body.contains(words), "{words}: {self:?}");
     }
 
-    /// It was taken; in how many seconds the next one is wanted.
+    /// In how many seconds the next one is wanted.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    pub fn reply(&self) -> Result<u64> {
+        ensure!(self.status == 200, "a report was refused: {self:?}");
+        let reply: Reply = serde_json::from_str(&self.body)?;
+        Ok(reply.interval.into())
+    }
+
+    /// The same where it must have been taken.
+    ///
+    /// # Panics
+    /// If it was not.
     pub fn interval(&self) -> u64 {
-        assert_eq!(self.status, 200, "{self:?}");
-        let reply: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-        reply["interval"].as_u64().unwrap()
+        match self.reply() {
+            Ok(interval) => interval,
+            Err(error) => panic!("{error:#}"),
+        }
     }
 }
 
 impl Reporter {
     /// As agents are told it, but for the address: that of a Service leads nowhere on a machine without nodes.
+    ///
+    /// # Errors
+    /// When what agents are told cannot be used.
     pub fn new(reporting: &Reporting, address: SocketAddr) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         for authority in
@@ -72,6 +99,10 @@ impl Reporter {
         })
     }
 
+    /// A connection to the operator.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or is somebody else.
     pub async fn connect(&self) -> Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.address).await?;
         let connected = self.connector.connect(self.name.clone(), stream).await;
@@ -79,6 +110,9 @@ impl Reporter {
     }
 
     /// Sends this over a connection of its own.
+    ///
+    /// # Errors
+    /// When there is no answer.
     pub async fn send(&self, token: Option<&str>, body: &[u8]) -> Result<Answer> {
         let mut stream = self.connect().await?;
         let authorization = token.map_or_else(String::new, |token| {
@@ -112,11 +146,17 @@ impl Reporter {
     }
 
     /// The least that a report can be.
+    ///
+    /// # Errors
+    /// When there is no answer.
     pub async fn report(&self, token: &str) -> Result<Answer> {
         self.send(Some(token), b"{}").await
     }
 
     /// A connection that stays.
+    ///
+    /// # Errors
+    /// As of [`Self::connect`].
     pub async fn session(&self) -> Result<Session> {
         let stream = TokioIo::new(self.connect().await?);
         let (sender, connection) = handshake(stream).await?;
@@ -126,12 +166,16 @@ impl Reporter {
 }
 
 /// A connection for many reports.
+#[derive(Debug)]
 pub struct Session {
     sender: SendRequest<String>,
 }
 
 impl Session {
     /// The status that a report is answered with.
+    ///
+    /// # Errors
+    /// When the connection has ended.
     pub async fn report(&mut self, token: &str) -> Result<u16> {
         let request = Request::post(PATH)
             .header(header::HOST, "operator")
