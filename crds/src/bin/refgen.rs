@@ -67,35 +67,37 @@ fn object(
     let mut inside = Vec::new();
     page.push_str("\n| field | type | |\n|---|---|---|\n");
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        let shown = match required.contains(&name.as_str()) {
-            true => format!("**`{name}`**"),
-            false => format!("`{name}`"),
-        };
+        let mut shown = format!("`{name}`");
+        if required.contains(&name.as_str()) {
+            shown = format!("**{shown}**");
+        }
         let (list, of) = match field.get("items") {
             Some(items) => ("[]", items),
             None => ("", field),
         };
+        let is_list = field.get("items").is_some();
+        let is_object = of.get("properties").is_some();
         let mut about = prose(&field["description"]);
-        if of.get("properties").is_some() {
+        if is_object {
             let below = format!("{path}.{name}{list}");
-            let same = said.get(&of["properties"].to_string());
-            let link = same.unwrap_or(&below);
-            write!(about, " [Its fields](#{})", anchor(link))?;
+            let properties = of["properties"].to_string();
+            let same = said.get(&properties);
+            write!(about, " [Its fields](#{})", anchor(same.unwrap_or(&below)))?;
             if same.is_none() {
-                said.insert(of["properties"].to_string(), below.clone());
+                said.insert(properties, below.clone());
                 inside.push((below, of));
             }
         }
-        for message in messages(field).chain(
-            messages(of).filter(|_| field.get("items").is_some() && of.get("properties").is_none()),
-        ) {
-            if of.get("properties").is_none() {
-                write!(about, "<br>Refused otherwise: {message}")?;
-            }
+        // Those of an object stand in its own section.
+        let of_field = (is_list || !is_object).then(|| messages(field));
+        let of_items = (is_list && !is_object).then(|| messages(of));
+        for message in of_field.into_iter().chain(of_items).flatten() {
+            write!(about, "<br>Refused otherwise: {message}")?;
         }
         writeln!(page, "| {shown} | {} | {about} |", type_of(field).trim())?;
     }
     let rules: Vec<String> = messages(schema)
+        .iter()
         .map(|message| format!("- {message}\n"))
         .collect();
     if !rules.is_empty() {
@@ -135,7 +137,7 @@ fn type_of(field: &Value) -> String {
 }
 
 /// The words in which rules refuse, each once.
-fn messages(schema: &Value) -> impl Iterator<Item = String> {
+fn messages(schema: &Value) -> Vec<String> {
     let mut seen = Vec::new();
     for rule in items(&schema["x-kubernetes-validations"]) {
         let message = prose(&rule["message"]);
@@ -143,7 +145,7 @@ fn messages(schema: &Value) -> impl Iterator<Item = String> {
             seen.push(message);
         }
     }
-    seen.into_iter()
+    seen
 }
 
 /// A description on one line of a table.

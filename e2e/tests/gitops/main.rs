@@ -72,7 +72,7 @@ fn ask(script: &str, objects: &[Value]) -> Vec<Health> {
 }
 
 /// A policy of generation 2 with these conditions.
-fn policy(observed: Value, conditions: &[(&str, &str, &str)]) -> Value {
+fn policy(observed: i64, conditions: &[(&str, &str, &str)]) -> Value {
     let conditions = conditions.iter().map(|(type_, status, reason)| {
         json!({"type": type_, "status": status, "reason": reason, "message": "words"})
     });
@@ -88,25 +88,25 @@ fn policy(observed: Value, conditions: &[(&str, &str, &str)]) -> Value {
 #[test]
 fn every_state_of_a_policy_has_its_health() {
     let cases = [
-        (policy(json!(-1), &[]), "Progressing", "InProgress"),
+        (policy(-1, &[]), "Progressing", "InProgress"),
         (
-            policy(json!(1), &[("Ready", "True", "InForce")]),
+            policy(1, &[("Ready", "True", "InForce")]),
             "Progressing",
             "InProgress",
         ),
         (
-            policy(json!(2), &[("Ready", "True", "InForce")]),
+            policy(2, &[("Ready", "True", "InForce")]),
             "Healthy",
             "Current",
         ),
         (
-            policy(json!(2), &[("Ready", "True", "Suspended")]),
+            policy(2, &[("Ready", "True", "Suspended")]),
             "Suspended",
             "Current",
         ),
         (
             policy(
-                json!(2),
+                2,
                 &[
                     ("Ready", "False", "SecretMissing"),
                     ("Reconciling", "True", "SecretMissing"),
@@ -117,7 +117,7 @@ fn every_state_of_a_policy_has_its_health() {
         ),
         (
             policy(
-                json!(2),
+                2,
                 &[
                     ("Ready", "Unknown", "AgentsSilent"),
                     ("Reconciling", "True", "AgentsSilent"),
@@ -128,7 +128,7 @@ fn every_state_of_a_policy_has_its_health() {
         ),
         (
             policy(
-                json!(2),
+                2,
                 &[
                     ("Ready", "False", "Invalid"),
                     ("Stalled", "True", "Invalid"),
@@ -146,14 +146,14 @@ fn every_state_of_a_policy_has_its_health() {
         assert_eq!(health.kstatus.error, None, "{object}");
         assert_eq!(health.kstatus.status, *kstatus, "{object}");
     }
-    let mut nothing = policy(json!(2), &[]);
+    let mut nothing = policy(2, &[]);
     nothing.as_object_mut().unwrap().remove("status");
     assert_eq!(healths(&[nothing])[0].argo.status, "Progressing");
 }
 
 #[test]
 fn a_check_that_argo_cd_would_not_take_is_found() {
-    let object = policy(json!(2), &[]);
+    let object = policy(2, &[]);
     for (script, says) in [
         ("return {status = \"Well\"}", "\"Well\" is no status"),
         ("return 1", "not a table"),
@@ -367,6 +367,50 @@ async fn nothing_is_out_of_sync_after_server_side_apply() {
 #[tokio::test]
 async fn nothing_is_out_of_sync_after_client_side_apply() {
     nothing_is_out_of_sync(&[]).await;
+}
+
+#[tokio::test]
+async fn an_operator_that_comes_before_the_definitions_waits_for_them_and_says_so() {
+    let installed = Installed::start(Tier::ApiServer, Options::default())
+        .await
+        .unwrap();
+    let definitions = workspace().join("manifests/crds");
+    let definitions = definitions.to_string_lossy();
+    let kubectl = async |arguments: &[&str]| {
+        let said = installed.cluster.kubectl(arguments).await.unwrap();
+        said.ok().unwrap()
+    };
+    kubectl(&["delete", "-f", &definitions]).await;
+    let operator = Operator::start(&installed.cluster, "one").await.unwrap();
+    eventually("the operator says what is missing", SOON, async || {
+        let log = operator.log()?;
+        let mut lines = log.lines();
+        let is_told = lines.any(|line| {
+            line.contains("\"LoggingPolicy\"")
+                && line.contains("the API server has no such objects")
+        });
+        ensure!(is_told, "{log}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+    kubectl(&["apply", "--server-side", "-f", &definitions]).await;
+    kubectl(&["wait", "--for=condition=Established", "-f", &definitions]).await;
+    installed
+        .sink_secret("splunk", "token", "abc")
+        .await
+        .unwrap();
+    let policy = splunk_policy("logs", ENDPOINT, "splunk");
+    eventually("a policy is taken", SOON, async || {
+        Ok(Some(installed.create(&policy).await?))
+    })
+    .await
+    .unwrap();
+    eventually("the policy is in force", SOON * 3, async || {
+        installed.ready("logs", "True", "InForce").await.map(Some)
+    })
+    .await
+    .unwrap();
 }
 
 /// Namespaces, definitions and policies are deleted in the order that nobody would choose, with no operator left to help.

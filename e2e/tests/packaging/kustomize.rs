@@ -1,5 +1,7 @@
 //! The kustomizations, alone and together.
 
+use std::fs;
+
 use serde_json::Value;
 
 use super::{Objects, combined, kustomized};
@@ -69,4 +71,53 @@ fn two_replicas_are_spread_and_one_stays() {
     let spec = without["spec"]["template"]["spec"].as_object_mut().unwrap();
     spec.remove("topologySpreadConstraints");
     assert_eq!(&without, alone);
+}
+
+/// With the folders of this project in the place of the addresses of one in Git.
+#[test]
+fn the_kustomization_that_the_documentation_shows_gives_what_it_says() {
+    let page = fs::read_to_string(workspace().join("docs/installation.md")).unwrap();
+    let mut blocks = page.split("```yaml\n").skip(1);
+    let shown = blocks.find(|text| text.contains("kustomize.config.k8s.io"));
+    let shown = shown.unwrap().split("```").next().unwrap();
+    let here = shown
+        .replace(
+            "https://git.example.com/platform/katonic-logging//",
+            "../../",
+        )
+        .replace("?ref=v0.1.0", "");
+    assert!(!here.contains("://"), "{here}");
+    let folder = tempfile::tempdir_in(workspace().join("target")).unwrap();
+    fs::write(folder.path().join("kustomization.yaml"), here).unwrap();
+    let installation = workspace().join("manifests/installation.yaml");
+    let installation = fs::read_to_string(installation)
+        .unwrap()
+        .replace("name: katonic-platform", "name: main")
+        .replace("name: katonic-compute", "name: work");
+    fs::write(folder.path().join("installation.yaml"), &installation).unwrap();
+    let objects = kustomized(folder.path());
+    let deployment = get(&objects, "Deployment", "katonic-logging");
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let image = deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+    assert!(
+        image
+            .unwrap()
+            .starts_with("registry.example.com/logging/operator@sha256:"),
+        "{image:?}"
+    );
+    let config = get(&objects, "ConfigMap", "katonic-logging-installation");
+    assert_eq!(config["data"]["installation.yaml"], installation);
+    get(&objects, "ServiceMonitor", "katonic-logging");
+    let in_namespace = |namespace: &str| {
+        let of_namespace = objects.keys().filter(|[_, _, of, _]| of == namespace);
+        of_namespace.count()
+    };
+    assert_eq!(
+        (
+            in_namespace("katonic-platform"),
+            in_namespace("katonic-compute")
+        ),
+        (0, 0)
+    );
+    assert!(in_namespace("main") > in_namespace("work") && in_namespace("work") > 0);
 }

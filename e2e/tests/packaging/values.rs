@@ -19,109 +19,114 @@ fn the_chart_passes_the_strictest_check_of_helm() {
     }
 }
 
+/// A value, and what is said of it.
+type Case<'a> = (&'a str, &'a [&'a str]);
+
+const REFUSED: &[Case<'static>] = &[
+    (
+        "controller.replicas=two",
+        &["/controller/replicas", "got string, want integer"],
+    ),
+    (
+        "controller.replicas=0",
+        &["/controller/replicas", "minimum"],
+    ),
+    (
+        "controller.replica=2",
+        &["/controller", "'replica' not allowed"],
+    ),
+    (
+        "webhook.enabled=1",
+        &["/webhook/enabled", "got number, want boolean"],
+    ),
+    ("webhook.replicas=1", &["/webhook/replicas", "minimum"]),
+    ("webhok.enabled=true", &["'webhok' not allowed"]),
+    ("crds=false", &["/crds", "got boolean, want object"]),
+    (
+        "images.operator=example.com/operator:1",
+        &["/images/operator", "got string, want object"],
+    ),
+    (
+        "images.operator.repository=example.com/operator:1",
+        &["/images/operator/repository", "does not match pattern"],
+    ),
+    (
+        "images.agent.digest=sha256:beef",
+        &["/images/agent/digest", "does not match pattern"],
+    ),
+    (
+        "images.pullPolicy=Sometimes",
+        &["/images/pullPolicy", "'Always', 'IfNotPresent', 'Never'"],
+    ),
+    (
+        "images.pullSecrets={registry}",
+        &["/images/pullSecrets/0", "got string, want object"],
+    ),
+    (
+        "installation.namespaces.platform.name=",
+        &[
+            "/installation/namespaces/platform/name",
+            "does not match pattern",
+        ],
+    ),
+    (
+        "installation.namespaces.platform.name=a: b",
+        &[
+            "/installation/namespaces/platform/name",
+            "does not match pattern",
+        ],
+    ),
+    (
+        "installation.namespaces.platform=null",
+        &["/installation/namespaces", "missing property 'platform'"],
+    ),
+    (
+        "installation.loging.userContainers={run}",
+        &["/installation", "'loging' not allowed"],
+    ),
+    (
+        "installation.logging.agent.image=example.com/agent:1",
+        &["/installation/logging/agent", "'image' not allowed"],
+    ),
+    (
+        "installation.logging.injection.mode=Sidecar",
+        &[
+            "/installation/logging/injection/mode",
+            "'Auto', 'AdmissionPolicy', 'Webhook'",
+        ],
+    ),
+    (
+        "installation.logging.rollout.window.from=22h",
+        &[
+            "/installation/logging/rollout/window/from",
+            "does not match pattern",
+        ],
+    ),
+    (
+        "installation.logging.audit.tracker.configMap=a]b",
+        &[
+            "/installation/logging/audit/tracker/configMap",
+            "does not match pattern",
+        ],
+    ),
+    (
+        "controller.podLabels.release=1",
+        &["/controller/podLabels/release", "got number, want string"],
+    ),
+    (
+        "prometheus.runbooks=it's here",
+        &["/prometheus/runbooks", "does not match pattern"],
+    ),
+];
+
 #[test]
 fn a_value_of_the_wrong_type_and_one_that_nobody_knows_are_refused_by_name() {
     let long = format!("installation.namespaces.compute.name={}", "n".repeat(64));
-    for (value, says) in [
-        (
-            "controller.replicas=two",
-            &["/controller/replicas", "got string, want integer"][..],
-        ),
-        (
-            "controller.replicas=0",
-            &["/controller/replicas", "minimum"],
-        ),
-        (
-            "controller.replica=2",
-            &["/controller", "'replica' not allowed"],
-        ),
-        (
-            "webhook.enabled=1",
-            &["/webhook/enabled", "got number, want boolean"],
-        ),
-        ("webhook.replicas=1", &["/webhook/replicas", "minimum"]),
-        ("webhok.enabled=true", &["'webhok' not allowed"]),
-        ("crds=false", &["/crds", "got boolean, want object"]),
-        (
-            "images.operator=example.com/operator:1",
-            &["/images/operator", "got string, want object"],
-        ),
-        (
-            "images.operator.repository=example.com/operator:1",
-            &["/images/operator/repository", "does not match pattern"],
-        ),
-        (
-            "images.agent.digest=sha256:beef",
-            &["/images/agent/digest", "does not match pattern"],
-        ),
-        (
-            "images.pullPolicy=Sometimes",
-            &["/images/pullPolicy", "'Always', 'IfNotPresent', 'Never'"],
-        ),
-        (
-            "images.pullSecrets={registry}",
-            &["/images/pullSecrets/0", "got string, want object"],
-        ),
-        (
-            "installation.namespaces.platform.name=",
-            &[
-                "/installation/namespaces/platform/name",
-                "does not match pattern",
-            ],
-        ),
-        (
-            "installation.namespaces.platform.name=a: b",
-            &[
-                "/installation/namespaces/platform/name",
-                "does not match pattern",
-            ],
-        ),
-        (
-            &long,
-            &["/installation/namespaces/compute/name", "maxLength"],
-        ),
-        (
-            "installation.namespaces.platform=null",
-            &["/installation/namespaces", "missing property 'platform'"],
-        ),
-        (
-            "installation.loging.userContainers={run}",
-            &["/installation", "'loging' not allowed"],
-        ),
-        (
-            "installation.logging.agent.image=example.com/agent:1",
-            &["/installation/logging/agent", "'image' not allowed"],
-        ),
-        (
-            "installation.logging.injection.mode=Sidecar",
-            &[
-                "/installation/logging/injection/mode",
-                "'Auto', 'AdmissionPolicy', 'Webhook'",
-            ],
-        ),
-        (
-            "installation.logging.rollout.window.from=22h",
-            &[
-                "/installation/logging/rollout/window/from",
-                "does not match pattern",
-            ],
-        ),
-        (
-            "installation.logging.audit.tracker.configMap=a]b",
-            &[
-                "/installation/logging/audit/tracker/configMap",
-                "does not match pattern",
-            ],
-        ),
-        (
-            "controller.podLabels.release=1",
-            &["/controller/podLabels/release", "got number, want string"],
-        ),
-        (
-            "prometheus.runbooks=it's here",
-            &["/prometheus/runbooks", "does not match pattern"],
-        ),
-    ] {
+    let too_long: Case<'_> = (
+        &long,
+        &["/installation/namespaces/compute/name", "maxLength"],
+    );
+    for (value, says) in REFUSED.iter().copied().chain([too_long]) {
         let output = template(&["--set", value]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{value} was taken");

@@ -41,8 +41,8 @@ fn split(page: &str) -> (String, Vec<(String, String)>) {
         match (fence, &mut block) {
             (Some(language), None) => block = Some((language.trim().to_owned(), String::new())),
             (Some(_), Some(_)) => blocks.extend(block.take()),
-            (None, Some((_, text))) => text.push_str(&format!("{line}\n")),
-            (None, None) => prose.push_str(&format!("{line}\n")),
+            (None, Some((_, text))) => text.extend([line, "\n"]),
+            (None, None) => prose.extend([line, "\n"]),
         }
     }
     assert!(block.is_none(), "a block of code without an end");
