@@ -169,7 +169,7 @@ fn a_missing_right_is_named_and_weighs_what_depends_on_it() {
     is(
         &webhook,
         Verdict::Fail,
-        "patch mutatingwebhookconfigurations.admissionregistration.k8s.io katonic-log-agent.logging.katonic.ai",
+        "patch secrets katonic-logging-webhook-tls",
     );
     mends(&webhook, "-k manifests/webhook");
     let answered = |answer: &Answer| -> Vec<Finding> {
