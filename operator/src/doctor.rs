@@ -21,7 +21,7 @@ use k8s_openapi::{
 };
 use katonic_logging_core::{
     Installation,
-    diagnosis::{self, Diagnosis, Finding, Probe, Right, Verdict, text},
+    diagnosis::{self, Answer, Diagnosis, Finding, Probe, Reading, Right, Verdict, text},
     names, plan,
 };
 use katonic_logging_crds::{Plane, SecretKeyRef, manifest};
@@ -35,6 +35,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     access::{self, Patience},
     args::DoctorArgs,
+    cache::chain,
     status::{Error, Policies, complain, palette, print, render},
 };
 
@@ -62,13 +63,6 @@ const CONCURRENCY: usize = 8;
 
 /// How long a lease may take to be renewed before its holder is held for gone, and how often it is looked at.
 const RENEWAL: (Duration, u32) = (Duration::from_millis(500), 40);
-
-/// What keeps the operator within its bounds.
-const GUARDS: [&str; 3] = [
-    "katonic-logging-dry-run-only",
-    "katonic-logging-claim-only",
-    "katonic-logging-restart-only",
-];
 
 /// Looks, and shows what it finds. The exit code is told in the help of the command.
 pub async fn run(args: DoctorArgs) -> ExitCode {
@@ -100,10 +94,15 @@ async fn diagnose(args: &DoctorArgs) -> Result<Diagnosis, Error> {
         namespace,
     };
     let installation = access::installation(&client, namespace).await;
-    let problem = installation.as_ref().err().map(access::Error::to_string);
+    let reading = match &installation {
+        Ok(_) => Reading::Usable,
+        Err(error @ access::Error::NoInstallation(_)) => Reading::Unusable(error.to_string()),
+        Err(error) => Reading::Unread(error.to_string()),
+    };
     let installation = installation.ok();
     let mut findings = ward.definitions().await;
-    findings.push(diagnosis::installed(namespace, problem));
+    findings.push(diagnosis::installed(namespace, reading));
+    findings.push(ward.claim().await);
     findings.extend(ward.guards().await);
     findings.extend(ward.rights(installation.as_ref()).await);
     findings.extend(ward.operator().await);
@@ -168,13 +167,14 @@ impl Ward<'_> {
 
     async fn guards(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for name in GUARDS {
-            let policy: Seen<ValidatingAdmissionPolicy> = self.cluster_wide("guard", name).await;
+        for shipped in diagnosis::guards(self.namespace) {
+            let policy: Seen<ValidatingAdmissionPolicy> =
+                self.cluster_wide("guard", &shipped.name).await;
             let binding: Seen<ValidatingAdmissionPolicyBinding> =
-                self.cluster_wide("guard", name).await;
+                self.cluster_wide("guard", &shipped.name).await;
             findings.push(match (policy, binding) {
                 (Ok(policy), Ok(binding)) => {
-                    diagnosis::guard(name, policy.is_some() && binding.is_some())
+                    diagnosis::guard(&shipped, policy.as_ref(), binding.as_ref())
                 }
                 (Err(unread), _) | (_, Err(unread)) => unread,
             });
@@ -192,11 +192,20 @@ impl Ward<'_> {
                     ..SubjectAccessReview::default()
                 };
                 let asked = api.create(&PostParams::default(), &review).await;
-                let allowed = asked.ok().and_then(|review| Some(review.status?.allowed));
-                (right, allowed)
+                let answer = match asked {
+                    Ok(review) => Answer::of(review.status),
+                    Err(kube::Error::Api(status)) if status.code == 403 => Answer::MayNotAsk,
+                    Err(error) => Answer::Unanswered(chain(&error)),
+                };
+                (right, answer)
             }
         };
-        let rights = diagnosis::shipped(self.namespace, installation);
+        let mut rights = diagnosis::shipped(self.namespace, installation);
+        // Without it the webhook's account has none of them, and needs none.
+        let webhook: Seen<Deployment> = self.own("deployment", names::WEBHOOK).await;
+        if matches!(webhook, Ok(Some(_))) {
+            rights.extend(diagnosis::of_webhook(self.namespace));
+        }
         let asked: Vec<_> = stream::iter(rights)
             .map(ask)
             .buffered(CONCURRENCY)
@@ -208,17 +217,29 @@ impl Ward<'_> {
     /// The operator itself: its pods, who leads, where agents report, certificates, and the webhook where there is one.
     async fn operator(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
+        let (leader, holder) = self.leader().await;
+        let is_led = leader.verdict == Verdict::Ok;
         let deployment: Seen<Deployment> = self.own("deployment", names::FIELD_MANAGER).await;
         findings.push(deployment.map_or_else(
             |unread| unread,
-            |one| diagnosis::deployment(self.namespace, names::FIELD_MANAGER, one.as_ref()),
+            |one| diagnosis::deployment(self.namespace, names::FIELD_MANAGER, one.as_ref(), is_led),
         ));
-        let (leader, holder) = self.leader().await;
         findings.push(leader);
         findings.push(self.reports(holder.as_deref()).await);
         findings.push(self.certificate(names::REPORTS_CERTIFICATE).await);
         findings.extend(self.webhook().await);
         findings
+    }
+
+    /// Whether this installation is the one that works.
+    async fn claim(&self) -> Finding {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), names::CLAIM_NAMESPACE);
+        let subject = format!("{}/{}", names::CLAIM_NAMESPACE, names::CLAIM);
+        let lease = seen("claim", subject, leases.get_opt(names::CLAIM).await);
+        lease.map_or_else(
+            |unread| unread,
+            |lease| diagnosis::claim(self.namespace, lease.as_ref()),
+        )
     }
 
     async fn leader(&self) -> (Finding, Option<String>) {
@@ -288,7 +309,7 @@ impl Ward<'_> {
             (Ok(_), Ok(deployment)) => {
                 let deployment = deployment.as_ref();
                 vec![
-                    diagnosis::deployment(self.namespace, names::WEBHOOK, deployment),
+                    diagnosis::deployment(self.namespace, names::WEBHOOK, deployment, false),
                     self.certificate(names::WEBHOOK_CERTIFICATE).await,
                 ]
             }
@@ -342,7 +363,7 @@ impl Ward<'_> {
             Err(kube::Error::Api(status)) if diagnosis::is_about_rights(&status.message) => {
                 Probe::Forbidden
             }
-            Err(error) => Probe::Refused(crate::cache::chain(&error)),
+            Err(error) => Probe::Refused(chain(&error)),
         }
     }
 

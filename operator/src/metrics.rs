@@ -18,7 +18,7 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 
 use crate::reports;
@@ -111,14 +111,20 @@ impl Outcome {
     }
 }
 
+/// A metric that has no value yet.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("katonic_logging");
-        let reconciles = Family::default();
-        registry.register(
+        let reconciles = registered(
+            &mut registry,
             "reconciles",
             "Passes that have made a plan and applied it, or could not",
-            reconciles.clone(),
         );
         // From 1 ms to half a minute.
         let duration = Histogram::new(exponential_buckets(0.001, 2.0, 15));
@@ -130,75 +136,64 @@ impl Default for Metrics {
         );
         let writes = Family::default();
         registry.register("writes", "Objects written, by kind", writes.clone());
-        let policies = Family::default();
-        registry.register(
+        let policies = registered(
+            &mut registry,
             "policies",
             "Logging policies, by whether they are ready",
-            policies.clone(),
         );
         let readiness = Readiness::default();
         readiness.register(&mut registry);
-        let pods = Family::default();
-        registry.register(
+        let pods = registered(
+            &mut registry,
             "pods",
             "Running pods that a policy takes, by whether they have the log agent that new pods get, or why not",
-            pods.clone(),
         );
-        let leader = Gauge::default();
-        registry.register(
+        let leader = registered(
+            &mut registry,
             "leader",
             "Whether this instance holds the lease",
-            leader.clone(),
         );
-        let injection = Family::default();
-        registry.register(
+        let injection = registered(
+            &mut registry,
             "injection",
             "Ways that pods are injected: 1 for each that has been seen in force, be it with an agent of before",
-            injection.clone(),
         );
-        let injection_wanted = Gauge::default();
-        registry.register(
+        let injection_wanted = registered(
+            &mut registry,
             "injection_wanted",
             "Whether any policy wants new pods to get the log agent",
-            injection_wanted.clone(),
         );
-        let certificate = Gauge::default();
-        registry.register(
+        let certificate = registered(
+            &mut registry,
             "webhook_certificate_expiry_timestamp_seconds",
             "When the certificate made for the webhook ceases to be valid, in seconds since 1970; 0: there is none",
-            certificate.clone(),
         );
-        let looks = Family::default();
-        registry.register(
+        let looks = registered(
+            &mut registry,
             "bucket_looks",
             "Times that the lifecycle rules of a bucket were looked at",
-            looks.clone(),
         );
         let delivery = DeliveryMetrics::default();
         delivery.register(&mut registry);
-        let reports = Family::default();
-        registry.register(
+        let reports = registered(
+            &mut registry,
             "reports",
             "Reports that pods have sent, by what became of them",
-            reports.clone(),
         );
-        let reviews = Family::default();
-        registry.register(
+        let reviews = registered(
+            &mut registry,
             "token_reviews",
             "Times that the API server was asked whose the token of a report is, by its answer",
-            reviews.clone(),
         );
-        let reporting = Gauge::default();
-        registry.register(
+        let reporting = registered(
+            &mut registry,
             "reporting_pods",
             "Pods whose reports are at hand",
-            reporting.clone(),
         );
-        let reports_certificate = Gauge::default();
-        registry.register(
+        let reports_certificate = registered(
+            &mut registry,
             "reports_certificate_expiry_timestamp_seconds",
             "When the certificate that reports are received with ceases to be valid, in seconds since 1970; 0: there is none",
-            reports_certificate.clone(),
         );
         Self {
             registry,

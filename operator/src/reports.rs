@@ -103,7 +103,7 @@ pub async fn serve(
     client: Client,
     address: SocketAddr,
     identity: Arc<Identity>,
-    (fleet, roster): (Arc<Mutex<Fleet>>, Arc<Roster>),
+    (fleet, pods): (Arc<Mutex<Fleet>>, Arc<Roster>),
     (signal, health): (Arc<Signal>, Arc<Health>),
 ) {
     let listener = listen(address).await;
@@ -111,7 +111,7 @@ pub async fn serve(
     let tokens = Arc::new(Tokens::reviewed_by(client, health.clone()));
     let router = handler::router(Desk {
         tokens,
-        roster,
+        roster: pods,
         fleet,
         signal,
         health,

@@ -69,7 +69,10 @@ async fn a_sound_installation_is_found_sound_and_what_is_taken_away_is_found() {
             "installation",
             format!("{own}/katonic-logging-installation"),
         ),
+        ("claim", "default/katonic-logging".to_owned()),
         ("guard", "katonic-logging-dry-run-only".to_owned()),
+        ("guard", "katonic-logging-claim-only".to_owned()),
+        ("guard", "katonic-logging-restart-only".to_owned()),
         ("rights", "cluster".to_owned()),
         ("rights", format!("namespace {own}")),
         ("rights", format!("namespace {PLATFORM}")),
@@ -190,6 +193,16 @@ async fn what_may_not_be_read_is_told_and_is_no_failure() {
     let found = diagnosis["findings"].as_array().unwrap();
     let rights = verdict(found, "rights", "cluster");
     assert_eq!(rights["verdict"], "warn", "{rights:#?}");
+    let installation = format!("{}/katonic-logging-installation", names::OPERATOR_NAMESPACE);
+    for (check, subject) in [
+        ("installation", installation.as_str()),
+        ("claim", "default/katonic-logging"),
+        ("guard", "katonic-logging-claim-only"),
+    ] {
+        let unread = verdict(found, check, subject);
+        assert_eq!(unread["verdict"], "warn", "{unread:#?}");
+    }
+    assert_eq!(output.status.code(), Some(0), "{found:#?}");
     let definition = verdict(found, "definition", "loggingpolicies.logging.katonic.ai");
     assert_eq!(definition["verdict"], "warn", "{definition:#?}");
     let words = "you have no right to read";

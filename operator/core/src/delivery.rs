@@ -188,6 +188,9 @@ impl Fleet {
             seen.uncounted.entry(route).or_default().add(more);
         }
         seen.at = now;
+        // Of what it tells no longer nothing is kept: a pod may tell of others each time.
+        let told: BTreeSet<Route> = sinks(&report).map(|(route, _)| route).collect();
+        seen.uncounted.retain(|route, _| told.contains(route));
         seen.report = report;
         seen.is_attributed = false;
         let facts = facts.filter(|facts| facts.uid == seen.pod.uid);

@@ -3,17 +3,19 @@
 
 use serde::Serialize;
 
+mod guards;
 mod parts;
 mod policies;
 mod rights;
 mod text;
 
+pub use guards::{Guard, guard, guards};
 pub use parts::{
-    Probe, certificate, definition, deployment, guard, injection, installed, is_about_rights,
-    lease, namespace, reports, secret, trial_pod,
+    Probe, Reading, certificate, claim, definition, deployment, injection, installed,
+    is_about_rights, lease, namespace, reports, secret, trial_pod,
 };
 pub use policies::{policies, sinks};
-pub use rights::{Right, Weight, judged, shipped};
+pub use rights::{Answer, Right, Weight, judged, of_webhook, shipped};
 pub use text::text;
 
 /// How it stands with one thing.
@@ -103,6 +105,9 @@ impl Diagnosis {
 
 /// What puts the shipped manifests into the cluster again.
 const APPLY: &str = "kubectl apply --server-side -k manifests";
+
+/// What puts the shipped webhook into it again.
+const APPLY_WEBHOOK: &str = "kubectl apply --server-side -k manifests/webhook";
 
 #[cfg(test)]
 mod tests;

@@ -16,10 +16,12 @@ use super::{Asked, Fleet, PlanePods, Seen};
 pub(super) struct Expected(HashMap<String, Option<BTreeSet<String>>>);
 
 impl Expected {
-    fn of(policies: &[Asked<'_>]) -> Self {
+    /// Of these; the sinks of one that cannot be read are those that it had before.
+    fn of(policies: &[Asked<'_>], mut before: Self) -> Self {
         let policy = |policy: &Asked<'_>| {
             let sinks = policy.sinks.as_ref();
             let sinks = sinks.map(|sinks| sinks.iter().map(|&sink| sink.to_owned()).collect());
+            let sinks = sinks.or_else(|| before.0.remove(policy.uid).flatten());
             (policy.uid.to_owned(), sinks)
         };
         Self(policies.iter().map(policy).collect())
@@ -40,7 +42,8 @@ impl Expected {
 impl Fleet {
     /// What reports may tell of from now on; none where not all policies are known. Agents must not know of a policy before.
     pub fn expect(&mut self, policies: Option<&[Asked<'_>]>) {
-        self.expected = policies.map(Expected::of);
+        let before = self.expected.take().unwrap_or_default();
+        self.expected = policies.map(|policies| Expected::of(policies, before));
     }
 
     /// Finds the policies that take each pod that has said something new, or has been changed.

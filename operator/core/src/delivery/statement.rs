@@ -1,5 +1,7 @@
 //! What a pod says, made fit for statuses, Events, logs and terminals: it may have been written by anybody who can create a pod.
 
+use std::collections::HashSet;
+
 use katonic_log_config::report::{Report, shortened};
 
 /// The longest UID, revision, version and name of a sink that is looked at, in bytes; those that are made are far shorter.
@@ -8,19 +10,25 @@ const LONGEST_NAME: usize = 128;
 /// Stands for a character that nobody should print.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// The report with sentences that are short and harmless, and without policies and sinks whose names are none.
+/// The report with sentences that are short and harmless, and without policies and sinks whose names are none or are there already.
 #[must_use]
 pub fn fit(mut report: Report) -> Report {
     let is_name = |name: &str| name.len() <= LONGEST_NAME;
     report.agent = sentence(&report.agent);
     tame(&mut report.bundle_refused);
-    report.policies.retain(|policy| is_name(&policy.uid));
+    let mut uids = HashSet::new();
+    report
+        .policies
+        .retain(|policy| is_name(&policy.uid) && uids.insert(policy.uid.clone()));
     for policy in &mut report.policies {
         policy.revision.take_if(|revision| !is_name(revision));
         if let Some(refused) = &mut policy.refused {
             refused.message = sentence(&refused.message);
         }
-        policy.sinks.retain(|sink| is_name(&sink.name));
+        let mut names = HashSet::new();
+        policy
+            .sinks
+            .retain(|sink| is_name(&sink.name) && names.insert(sink.name.clone()));
         for sink in &mut policy.sinks {
             tame(&mut sink.message);
             tame(&mut sink.rejection);
@@ -147,6 +155,16 @@ mod tests {
             assert_eq!(sentence.chars().count(), MAX_SENTENCE);
             assert!(sentence.starts_with("\u{fffd}[31mü"), "{sentence}");
         }
+    }
+
+    #[test]
+    fn what_is_said_of_one_sink_is_said_once() {
+        let mut twice = said("a");
+        twice.policies[1].uid = "a".into();
+        twice.policies[0].sinks[1].name = "a".into();
+        let fitted = fit(twice);
+        assert_eq!(fitted.policies.len(), 1);
+        assert_eq!(fitted.policies[0].sinks.len(), 1);
     }
 
     #[test]

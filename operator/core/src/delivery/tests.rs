@@ -204,6 +204,37 @@ fn an_agent_of_a_fleet_that_has_shrunk_is_waited_for_as_long_as_it_was_told() {
 }
 
 #[test]
+fn nodes_whose_clocks_are_ten_minutes_off_are_told_of_as_any_other() {
+    // As the kubelets say it: started in ten minutes, and more than ten minutes ago.
+    let cluster = Cluster::new(&[("ahead", 1600), ("behind", 400)]);
+    let mut fleet = Fleet::default();
+    for name in ["ahead", "behind"] {
+        let sink = SinkReport {
+            acknowledged: Some(5),
+            lost: 1,
+            last_loss: Some(5),
+            since: 20,
+            message: Some("refused".into()),
+            ..sink(SinkState::Unreachable)
+        };
+        fleet.told(token_of(name), report("new", sink), at(1000));
+    }
+    let (delivery, due) = cluster.survey(&mut fleet, 1000);
+    assert_eq!(
+        (delivery.agents, delivery.current, delivery.silent),
+        (2, 2, 0)
+    );
+    let told = &delivery.sinks["splunk"];
+    assert_eq!(told.failing[&SinkState::Unreachable].agents, 2);
+    // By the operator's clock alone.
+    assert_eq!(told.acknowledged, Some(at(995)));
+    assert_eq!(told.losses.as_ref().unwrap().last, at(1000));
+    assert_eq!(due, Some(at(1180)));
+    let (delivery, _) = cluster.survey(&mut fleet, 1180);
+    assert_eq!(delivery.silent, 2, "both at the same time");
+}
+
+#[test]
 fn a_sink_that_comes_and_goes_is_told_of_once() {
     let cluster = Cluster::new(&[("a", 0)]);
     let mut fleet = Fleet::default();

@@ -14,7 +14,7 @@ use k8s_openapi::{
 use katonic_log_config::layout;
 use katonic_logging_crds::SecretKeyRef;
 
-use super::{APPLY, Finding};
+use super::{APPLY, APPLY_WEBHOOK, Finding};
 use crate::{certificate::not_after, names, plan::Namespace};
 
 /// A certificate is renewed 30 days before its end; half of that later nobody has.
@@ -65,15 +65,27 @@ pub fn definition(
     }
 }
 
-/// The installation, by what is wrong with it.
-pub fn installed(operator_namespace: &str, problem: Option<String>) -> Finding {
+/// What came of reading the installation.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reading {
+    /// It can be used.
+    Usable,
+    /// It cannot, in these words.
+    Unusable(String),
+    /// Whoever asks could not read it, for this reason; the operator may.
+    Unread(String),
+}
+
+/// The installation, by what came of reading it.
+pub fn installed(operator_namespace: &str, reading: Reading) -> Finding {
     let about = (
         "installation",
         format!("{operator_namespace}/{}", names::INSTALLATION),
     );
-    match problem {
-        None => Finding::ok(about, "it can be used"),
-        Some(problem) => Finding::fail(about, problem).mended_by(format!(
+    match reading {
+        Reading::Usable => Finding::ok(about, "it can be used"),
+        Reading::Unread(reason) => Finding::warn(about, reason),
+        Reading::Unusable(problem) => Finding::fail(about, problem).mended_by(format!(
             "kubectl -n {operator_namespace} edit configmap {}",
             names::INSTALLATION
         )),
@@ -103,11 +115,28 @@ pub fn namespace(name: &str, plane: &str, seen: Option<&Namespace>) -> Finding {
     }
 }
 
-/// A Deployment of ours.
-pub fn deployment(namespace: &str, name: &str, seen: Option<&Deployment>) -> Finding {
+/// A Deployment of ours. `runs_elsewhere`: what it would run has been seen to work.
+pub fn deployment(
+    namespace: &str,
+    name: &str,
+    seen: Option<&Deployment>,
+    runs_elsewhere: bool,
+) -> Finding {
     let about = ("deployment", format!("{namespace}/{name}"));
     let Some(seen) = seen else {
-        return Finding::fail(about, "it is not there: the operator may run elsewhere");
+        return if runs_elsewhere {
+            Finding::warn(
+                about,
+                "it is not there, and an operator works: it runs elsewhere",
+            )
+        } else {
+            let apply = if name == names::WEBHOOK {
+                APPLY_WEBHOOK
+            } else {
+                APPLY
+            };
+            Finding::fail(about, "it is not there").mended_by(apply)
+        };
     };
     let wanted = seen.spec.replicas.unwrap_or(1);
     let status = seen.status.as_ref();
@@ -148,17 +177,27 @@ pub fn lease(namespace: &str, first: Option<&Lease>, later: Option<&Lease>) -> F
     }
 }
 
-/// A `ValidatingAdmissionPolicy` that keeps the operator within its bounds, with its binding.
-pub fn guard(name: &str, is_there: bool) -> Finding {
-    let about = ("guard", name);
-    if is_there {
-        Finding::ok(about, "it keeps the operator within its bounds")
-    } else {
-        Finding::fail(
+/// Which installation works in the cluster: of several one does.
+pub fn claim(namespace: &str, seen: Option<&Lease>) -> Finding {
+    let about = (
+        "claim",
+        format!("{}/{}", names::CLAIM_NAMESPACE, names::CLAIM),
+    );
+    let holder = seen.and_then(|lease| lease.spec.as_ref()?.holder_identity.as_deref());
+    match holder.filter(|holder| !holder.is_empty()) {
+        None => Finding::warn(about, "no installation has claimed the cluster yet"),
+        Some(holder) if holder == namespace => {
+            Finding::ok(about, "this installation is the one that works here")
+        }
+        Some(holder) => Finding::fail(
             about,
-            "it is missing, so the operator may do more than it needs",
+            format!(
+                "the installation in namespace {holder} works here, and this one waits for it to go"
+            ),
         )
-        .mended_by(APPLY)
+        .mended_by(format!(
+            "katonic-logging doctor --namespace {holder}   # or uninstall that one"
+        )),
     }
 }
 

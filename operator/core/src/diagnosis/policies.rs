@@ -37,7 +37,10 @@ pub fn sinks(views: &[PolicyView]) -> Vec<Finding> {
             let said = delivery.message.clone().unwrap_or_default();
             match delivery.state.as_str() {
                 "Delivering" => Finding::ok(about, "it acknowledges what it is sent"),
-                "NothingSent" => Finding::ok(about, "nothing was sent to it yet"),
+                "NothingSent" => Finding::warn(
+                    about,
+                    "nothing was sent to it yet, so nobody knows whether it takes anything",
+                ),
                 "Unknown" => Finding::warn(about, "no agent reports")
                     .mended_by(mend::of(view, "AgentsSilent")),
                 state => Finding::fail(about, said).mended_by(mend::of(view, state)),

@@ -1,18 +1,20 @@
 //! What the operator has to be allowed to do: the rules of the shipped manifests, one right at a time.
 
 use k8s_openapi::api::{
-    authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec},
+    authorization::v1::{ResourceAttributes, SubjectAccessReviewSpec, SubjectAccessReviewStatus},
     rbac::v1::{ClusterRole, PolicyRule, Role},
 };
 use serde_json::Value;
 
-use super::{APPLY, Finding};
+use super::{APPLY, APPLY_WEBHOOK, Finding};
 use crate::{Installation, names};
 
 /// The rules as they are shipped; those of the planes once, for each plane.
 const CLUSTER: &str = include_str!("../../../../manifests/rbac.yaml");
 const PLANE: &str = include_str!("../../../../manifests/plane/rbac.yaml");
 const TRACKER: &str = include_str!("../../../../manifests/planes/platform/event-tracker.yaml");
+
+const WEBHOOK: &str = include_str!("../../../../manifests/webhook/rbac.yaml");
 
 /// What it means that a right is missing.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -23,11 +25,43 @@ pub enum Weight {
     ForRollouts,
     /// Audit policies tell the event tracker nothing.
     ForAudit,
+    /// Pods do not get the agent from the webhook.
+    ForWebhook,
 }
 
-/// One thing that the operator may do.
+/// What the API server says to whether somebody has a right.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// Yes.
+    Allowed,
+    /// No.
+    Denied,
+    /// The asker may not ask.
+    MayNotAsk,
+    /// Nothing, for this reason.
+    Unanswered(String),
+}
+
+impl Answer {
+    /// What a review says; none: it has no status. One that met an error and found no rule that allows says nothing.
+    pub fn of(status: Option<SubjectAccessReviewStatus>) -> Self {
+        let Some(status) = status else {
+            return Self::Unanswered("the review has no status".to_owned());
+        };
+        let error = status.evaluation_error.filter(|error| !error.is_empty());
+        match error {
+            _ if status.allowed => Self::Allowed,
+            Some(error) => Self::Unanswered(error),
+            None => Self::Denied,
+        }
+    }
+}
+
+/// One thing that the operator may do, or its webhook.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Right {
+    /// The service account that has it, in the operator's namespace.
+    pub account: &'static str,
     /// Where; none: in the whole cluster.
     pub namespace: Option<String>,
     /// What.
@@ -43,7 +77,7 @@ pub struct Right {
 }
 
 impl Right {
-    /// The question whether the operator's service account has it.
+    /// The question whether its service account has it.
     pub fn asked(&self, operator_namespace: &str) -> SubjectAccessReviewSpec {
         let (resource, subresource) = match self.resource.split_once('/') {
             Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -57,7 +91,7 @@ impl Right {
         SubjectAccessReviewSpec {
             user: Some(format!(
                 "system:serviceaccount:{operator_namespace}:{}",
-                names::FIELD_MANAGER
+                self.account
             )),
             groups: Some(groups.into()),
             resource_attributes: Some(ResourceAttributes {
@@ -96,7 +130,7 @@ pub fn shipped(operator_namespace: &str, installation: Option<&Installation>) ->
         let (namespace, rules) = match kind(document) {
             "ClusterRole" => (None, rules::<ClusterRole>(document, |role| role.rules)),
             "Role" => {
-                let namespace = match namespace(document).as_deref() {
+                let namespace = match metadata(document, "namespace").as_deref() {
                     // Which every cluster has, wherever the operator is.
                     Some(names::CLAIM_NAMESPACE) => names::CLAIM_NAMESPACE,
                     _ => operator_namespace,
@@ -136,16 +170,42 @@ pub fn shipped(operator_namespace: &str, installation: Option<&Installation>) ->
     rights
 }
 
+/// Every right that the manifests of the webhook give: to it, and to the operator for it.
+pub fn of_webhook(operator_namespace: &str) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for document in WEBHOOK.split("\n---\n") {
+        let (namespace, rules) = match kind(document) {
+            "ClusterRole" => (None, rules::<ClusterRole>(document, |role| role.rules)),
+            "Role" => (
+                Some(operator_namespace),
+                rules::<Role>(document, |role| role.rules),
+            ),
+            _ => continue,
+        };
+        // The webhook has the role of its own name, and the operator all others.
+        let is_its_own = metadata(document, "name").as_deref() == Some(names::WEBHOOK);
+        let of_role = each(namespace, &rules, Weight::ForWebhook);
+        rights.extend(of_role.map(|right| Right {
+            account: if is_its_own {
+                names::WEBHOOK
+            } else {
+                names::FIELD_MANAGER
+            },
+            ..right
+        }));
+    }
+    rights
+}
+
 fn kind(document: &str) -> &str {
     let mut lines = document.lines();
     let kind = lines.find_map(|line| line.strip_prefix("kind: "));
     kind.unwrap_or_default()
 }
 
-fn namespace(document: &str) -> Option<String> {
+fn metadata(document: &str, field: &str) -> Option<String> {
     let object: Value = serde_saphyr::from_str(document).ok()?;
-    let namespace = object.pointer("/metadata/namespace")?;
-    namespace.as_str().map(str::to_owned)
+    object["metadata"][field].as_str().map(str::to_owned)
 }
 
 /// The rules of a document; a test sees to it that each can be read.
@@ -174,6 +234,7 @@ fn each(
             for resource in rule.resources.iter().flatten() {
                 for name in &of {
                     rights.extend(rule.verbs.iter().map(|verb| Right {
+                        account: names::FIELD_MANAGER,
                         namespace: namespace.map(str::to_owned),
                         verb: verb.clone(),
                         group: group.clone(),
@@ -188,8 +249,8 @@ fn each(
     rights.into_iter()
 }
 
-/// What came of asking for every right, one finding for each namespace and what the rights are for; none: the asker may not ask.
-pub fn judged(rights: &[(Right, Option<bool>)]) -> Vec<Finding> {
+/// What came of asking for every right, one finding for each namespace and what the rights are for.
+pub fn judged(rights: &[(Right, Answer)]) -> Vec<Finding> {
     let mut groups: Vec<(Option<&str>, Weight)> = rights
         .iter()
         .map(|(right, _)| (right.namespace.as_deref(), right.weight))
@@ -211,7 +272,8 @@ pub fn judged(rights: &[(Right, Option<bool>)]) -> Vec<Finding> {
             |namespace| format!("namespace {namespace}"),
         );
         let about = ("rights", place);
-        if of_group.iter().any(|(_, allowed)| allowed.is_none()) {
+        let has = |answer: &Answer| of_group.iter().any(|(_, one)| one == answer);
+        if has(&Answer::MayNotAsk) {
             return Finding::warn(
                 about,
                 "you have no right to ask what the operator may do (subjectaccessreviews.authorization.k8s.io)",
@@ -219,9 +281,21 @@ pub fn judged(rights: &[(Right, Option<bool>)]) -> Vec<Finding> {
         }
         let missing: Vec<String> = of_group
             .iter()
-            .filter(|(_, allowed)| *allowed == Some(false))
+            .filter(|(_, answer)| *answer == Answer::Denied)
             .map(|(right, _)| right.words())
             .collect();
+        let unanswered = of_group.iter().find_map(|(_, answer)| match answer {
+            Answer::Unanswered(reason) => Some(reason),
+            _ => None,
+        });
+        if let Some(reason) = unanswered.filter(|_| missing.is_empty()) {
+            return Finding::warn(
+                about,
+                format!(
+                    "the API server did not say whether the operator has every right: {reason}"
+                ),
+            );
+        }
         if missing.is_empty() {
             let count = of_group.len();
             return Finding::ok(about, format!("the operator has all {count} rights"));
@@ -241,6 +315,11 @@ pub fn judged(rights: &[(Right, Option<bool>)]) -> Vec<Finding> {
                 format!("audit policies tell the event tracker nothing: the operator may not {missing}"),
             )
             .mended_by("name the tracker's ConfigMap in manifests/planes/platform/event-tracker.yaml, and apply it"),
+            Weight::ForWebhook => Finding::fail(
+                about,
+                format!("the webhook cannot work: {missing} is not allowed to it, or to the operator for it"),
+            )
+            .mended_by(APPLY_WEBHOOK),
         }
     };
     groups.into_iter().map(finding).collect()

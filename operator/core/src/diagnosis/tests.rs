@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     ByteString,
     api::{
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
         apps::v1::{Deployment, DeploymentSpec, DeploymentStatus},
+        authorization::v1::SubjectAccessReviewStatus,
         coordination::v1::{Lease, LeaseSpec},
         core::v1::{Pod, Secret, Service},
         discovery::v1::EndpointSlice,
@@ -14,10 +16,10 @@ use k8s_openapi::{
 };
 use katonic_log_config::layout;
 use katonic_logging_crds::{SecretKeyRef, manifest};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::{Candidate, overview::PolicyView, overview::text::Palette, plan, testing};
+use crate::{Candidate, names, overview::PolicyView, overview::text::Palette, plan, testing};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -131,12 +133,18 @@ fn the_shipped_rights_are_read_from_the_manifests_and_asked_one_by_one() {
 
 #[test]
 fn a_missing_right_is_named_and_weighs_what_depends_on_it() {
-    let rights = shipped("logging", Some(&testing::installation()));
-    let asked = |missing: Weight| -> Vec<(Right, Option<bool>)> {
+    let mut rights = shipped("logging", Some(&testing::installation()));
+    rights.extend(of_webhook("logging"));
+    let asked = |missing: Weight| -> Vec<(Right, Answer)> {
         let all = rights.iter().cloned();
         all.map(|right| {
-            let allowed = right.weight != missing || right.verb != "patch";
-            (right, Some(allowed))
+            let is_allowed = right.weight != missing || right.verb != "patch";
+            let answer = if is_allowed {
+                Answer::Allowed
+            } else {
+                Answer::Denied
+            };
+            (right, answer)
         })
         .collect()
     };
@@ -157,15 +165,27 @@ fn a_missing_right_is_named_and_weighs_what_depends_on_it() {
         Verdict::Warn,
         "patch configmaps event-tracker",
     );
-    let unknown: Vec<_> = rights.iter().cloned().map(|right| (right, None)).collect();
-    for finding in judged(&unknown) {
+    let webhook = worst(Weight::ForWebhook);
+    is(
+        &webhook,
+        Verdict::Fail,
+        "patch secrets katonic-logging-webhook-tls",
+    );
+    mends(&webhook, "-k manifests/webhook");
+    let answered = |answer: &Answer| -> Vec<Finding> {
+        let all = rights.iter().cloned();
+        let all: Vec<_> = all.map(|right| (right, answer.clone())).collect();
+        judged(&all)
+    };
+    for finding in answered(&Answer::MayNotAsk) {
         is(&finding, Verdict::Warn, "you have no right to ask");
     }
-    let all: Vec<_> = rights
-        .into_iter()
-        .map(|right| (right, Some(true)))
-        .collect();
-    let findings = judged(&all);
+    // What could not be found out is not missing.
+    for finding in answered(&Answer::Unanswered("etcd is away".to_owned())) {
+        is(&finding, Verdict::Warn, "did not say");
+        is(&finding, Verdict::Warn, "etcd is away");
+    }
+    let findings = answered(&Answer::Allowed);
     assert!(
         findings
             .iter()
@@ -247,14 +267,19 @@ fn a_deployment_has_as_many_pods_as_it_wants() {
         }),
         ..Deployment::default()
     };
-    let judged = |available| deployment("logging", "operator", Some(&with(available)));
+    let judged = |available| deployment("logging", "operator", Some(&with(available)), true);
     is(&judged(Some(2)), Verdict::Ok, "2 of 2");
     is(&judged(Some(1)), Verdict::Warn, "1 of 2");
     is(&judged(None), Verdict::Fail, "0 of 2");
+    let missing = deployment("logging", "operator", None, false);
+    is(&missing, Verdict::Fail, "not there");
+    mends(&missing, "-k manifests");
+    let missing = deployment("logging", names::WEBHOOK, None, false);
+    mends(&missing, "-k manifests/webhook");
     is(
-        &deployment("logging", "operator", None),
-        Verdict::Fail,
-        "not there",
+        &deployment("logging", "operator", None, true),
+        Verdict::Warn,
+        "it runs elsewhere",
     );
 }
 
@@ -412,27 +437,175 @@ fn the_service_for_reports_leads_to_who_leads() {
 }
 
 #[test]
-fn guards_and_the_installation_are_there_or_told() {
-    is(
-        &guard("katonic-logging-dry-run-only", true),
-        Verdict::Ok,
-        "within its bounds",
+fn what_a_review_could_not_find_out_is_no_missing_right() {
+    let status = |allowed, error: &str| {
+        let error = (!error.is_empty()).then(|| error.to_owned());
+        Some(SubjectAccessReviewStatus {
+            allowed,
+            evaluation_error: error,
+            ..SubjectAccessReviewStatus::default()
+        })
+    };
+    assert_eq!(Answer::of(status(true, "")), Answer::Allowed);
+    // Something else allows it.
+    assert_eq!(Answer::of(status(true, "a role is gone")), Answer::Allowed);
+    assert_eq!(Answer::of(status(false, "")), Answer::Denied);
+    let gone = Answer::Unanswered("a role is gone".to_owned());
+    assert_eq!(Answer::of(status(false, "a role is gone")), gone);
+    assert!(matches!(Answer::of(None), Answer::Unanswered(_)));
+}
+
+#[test]
+fn the_webhooks_rights_are_asked_for_its_own_account() {
+    let rights = of_webhook("logging");
+    let users = |verb: &str, resource: &str| {
+        let of = rights
+            .iter()
+            .filter(|right| right.verb == verb && right.resource == resource);
+        of.map(|right| right.asked("logging").user.unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        users("watch", "mutatingwebhookconfigurations"),
+        ["system:serviceaccount:logging:katonic-logging-webhook"]
     );
+    assert_eq!(
+        users("patch", "secrets"),
+        ["system:serviceaccount:logging:katonic-logging"]
+    );
+}
+
+#[test]
+fn the_installation_that_works_is_told() {
+    let held = |holder: &str| Lease {
+        spec: Some(LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            ..LeaseSpec::default()
+        }),
+        ..Lease::default()
+    };
+    let judged = |holder: &str| claim("logging", Some(&held(holder)));
+    is(&judged("logging"), Verdict::Ok, "the one that works");
+    let other = judged("elsewhere");
     is(
-        &guard("katonic-logging-dry-run-only", false),
+        &other,
         Verdict::Fail,
-        "missing",
+        "the installation in namespace elsewhere works here",
     );
-    is(&installed("logging", None), Verdict::Ok, "can be used");
-    let broken = installed(
-        "logging",
-        Some("namespaces.compute.name is\nmissing".to_owned()),
+    mends(&other, "doctor --namespace elsewhere");
+    for unclaimed in [judged(""), claim("logging", None)] {
+        is(&unclaimed, Verdict::Warn, "no installation has claimed");
+    }
+}
+
+#[test]
+fn the_installation_can_be_used_or_it_is_told_why_not() {
+    is(
+        &installed("logging", Reading::Usable),
+        Verdict::Ok,
+        "can be used",
     );
+    let broken = "namespaces.compute.name is\nmissing".to_owned();
+    let broken = installed("logging", Reading::Unusable(broken));
     is(&broken, Verdict::Fail, "namespaces.compute.name is missing");
     mends(
         &broken,
         "kubectl -n logging edit configmap katonic-logging-installation",
     );
+    let unread = Reading::Unread("you have no right to read it".to_owned());
+    is(
+        &installed("logging", unread),
+        Verdict::Warn,
+        "no right to read",
+    );
+}
+
+/// What somebody does to a guard and to its binding.
+type Change<'a> = &'a dyn Fn(&mut Value, &mut Value);
+
+/// A guard as the API server gives it back, changed in this way.
+fn found(
+    shipped: &str,
+    change: impl FnOnce(&mut Value, &mut Value),
+) -> (ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding) {
+    let (policy, binding) = shipped.split_once("\n---\n").unwrap();
+    let mut policy: Value = serde_saphyr::from_str(policy).unwrap();
+    let mut binding: Value = serde_saphyr::from_str(binding).unwrap();
+    let constraints = &mut policy["spec"]["matchConstraints"];
+    constraints["matchPolicy"] = json!("Equivalent");
+    constraints["objectSelector"] = json!({});
+    if constraints["namespaceSelector"].is_null() {
+        constraints["namespaceSelector"] = json!({});
+    }
+    constraints["resourceRules"][0]["scope"] = json!("*");
+    change(&mut policy, &mut binding);
+    (
+        serde_json::from_value(policy).unwrap(),
+        serde_json::from_value(binding).unwrap(),
+    )
+}
+
+#[test]
+fn a_guard_is_held_against_what_is_shipped() {
+    let manifests = [
+        include_str!("../../../../manifests/dry-run-only.yaml"),
+        include_str!("../../../../manifests/claim-only.yaml"),
+        include_str!("../../../../manifests/restart-only.yaml"),
+    ];
+    let shipped = guards(names::OPERATOR_NAMESPACE);
+    assert_eq!(shipped.len(), manifests.len());
+    for (shipped, manifest) in shipped.iter().zip(manifests) {
+        let judged = |change: &dyn Fn(&mut Value, &mut Value)| {
+            let (policy, binding) = found(manifest, change);
+            guard(shipped, Some(&policy), Some(&binding))
+        };
+        is(&judged(&|_, _| {}), Verdict::Ok, "within its bounds");
+        let (policy, binding) = found(manifest, |_, _| {});
+        for missing in [
+            guard(shipped, None, Some(&binding)),
+            guard(shipped, Some(&policy), None),
+        ] {
+            is(&missing, Verdict::Fail, "it is missing");
+            mends(&missing, "kubectl apply --server-side -k manifests");
+        }
+        let changes: [(Change<'_>, &str); 5] = [
+            (
+                &|policy, _| policy["spec"]["validations"][0]["expression"] = json!("true"),
+                "spec.validations[0].expression",
+            ),
+            (
+                &|policy, _| policy["spec"]["failurePolicy"] = json!("Ignore"),
+                "spec.failurePolicy",
+            ),
+            (
+                &|policy, _| {
+                    policy["spec"]["matchConstraints"]["objectSelector"] =
+                        json!({"matchLabels": {"a": "b"}});
+                },
+                "spec.matchConstraints.objectSelector",
+            ),
+            (
+                &|_, binding| binding["spec"]["validationActions"] = json!(["Warn"]),
+                "the binding's spec.validationActions[0]",
+            ),
+            (
+                &|_, binding| {
+                    binding["spec"]["matchResources"] =
+                        json!({"namespaceSelector": {"matchLabels": {"a": "b"}}});
+                },
+                "the binding's spec.matchResources",
+            ),
+        ];
+        for (change, place) in changes {
+            let words = format!("{place} is not as this program's version ships it");
+            is(&judged(change), Verdict::Fail, &words);
+        }
+    }
+    // Of an operator elsewhere it is that one's account.
+    let elsewhere = guards("elsewhere");
+    let (policy, binding) = found(manifests[0], |_, _| {});
+    let judged = guard(&elsewhere[0], Some(&policy), Some(&binding));
+    is(&judged, Verdict::Fail, "spec.matchConditions[0].expression");
 }
 
 fn view(change: impl FnOnce(&mut katonic_logging_crds::LoggingPolicyStatus)) -> PolicyView {
@@ -483,7 +656,7 @@ fn policies_and_sinks_are_told_as_their_statuses_say_with_what_to_do() {
     is(&in_state(Some("Delivering")), Verdict::Ok, "acknowledges");
     is(
         &in_state(Some("NothingSent")),
-        Verdict::Ok,
+        Verdict::Warn,
         "nothing was sent",
     );
     is(

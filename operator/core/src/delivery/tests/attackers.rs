@@ -216,11 +216,35 @@ fn nothing_is_kept_of_policies_and_sinks_that_nobody_has() {
     );
     fleet.expect(Some(&[Asked::of(&cluster.policy)]));
     assert_eq!(kept(&mut fleet), [("uid-of-logs".to_owned(), 1)]);
-    // The sinks of one that cannot be read are not known.
+    // The sinks of one that cannot be read any more are those that it had.
     let mut unreadable = cluster.policy.clone();
     unreadable.policy = Err(Vec::new());
     fleet.expect(Some(&[Asked::of(&unreadable)]));
-    assert_eq!(kept(&mut fleet), [("uid-of-logs".to_owned(), 2)]);
+    assert_eq!(kept(&mut fleet), [("uid-of-logs".to_owned(), 1)]);
     fleet.expect(None);
     assert_eq!(kept(&mut fleet).len(), 2);
+    fleet.expect(Some(&[Asked::of(&unreadable)]));
+    assert_eq!(kept(&mut fleet), [("uid-of-logs".to_owned(), 2)]);
+}
+
+#[test]
+fn what_a_pod_makes_up_anew_each_time_does_not_add_up_in_memory() {
+    let cluster = selective(&[("other", "database")]);
+    let mut fleet = Fleet::default();
+    for number in 0..100 {
+        let mut said = charge(1);
+        said.policies[0].sinks[0].name = format!("made-up-{number}");
+        fleet.take(token_of("other"), None, said, at(1000 + number));
+        cluster.survey(&mut fleet, 1000 + number);
+    }
+    let seen = &fleet.seen["uid-of-other"];
+    assert_eq!(
+        (
+            seen.uncounted.len(),
+            seen.entered.len(),
+            seen.taken_by.len()
+        ),
+        (1, 0, 0)
+    );
+    assert!(fleet.totals().is_empty());
 }
