@@ -74,10 +74,12 @@ pub struct Ends {
 struct Run {
     name: String,
     is_recorded: bool,
-    is_unseen: bool,
-    is_lossy: bool,
-    /// How it ended, once it was read to its end.
-    end: Option<Option<Why>>,
+    unseen: Option<Why>,
+    lossy: Option<Why>,
+    /// Whether it was read to its end.
+    is_read: bool,
+    /// Why its end is open.
+    open: Option<Why>,
 }
 
 impl Ends {
@@ -89,14 +91,17 @@ impl Ends {
         is_from_beginning: bool,
     ) {
         let begins = record.and_then(|record| record.begins);
+        let is_unseen = is_from_beginning && begins.is_none();
+        let is_lossy = record.is_some_and(|record| {
+            record.lost > 0 || !record.complete || is_from_beginning && begins == Some(false)
+        });
         self.runs.push(Run {
             name: name.to_string(),
             is_recorded: record.is_some(),
-            is_unseen: is_from_beginning && begins.is_none(),
-            is_lossy: record.is_some_and(|record| {
-                record.lost > 0 || !record.complete || is_from_beginning && begins == Some(false)
-            }),
-            end: None,
+            unseen: is_unseen.then_some(Why::Unseen),
+            lossy: is_lossy.then_some(Why::Lossy),
+            is_read: false,
+            open: None,
         });
     }
 
@@ -118,7 +123,8 @@ impl Ends {
     /// The run that was begun last was read to its end.
     pub fn end(&mut self, standing: &Standing) {
         if let Some(run) = self.runs.last_mut() {
-            run.end = Some(match standing {
+            run.is_read = true;
+            run.open = match standing {
                 Standing::Open if run.is_recorded => Some(Why::Further),
                 Standing::Open => Some(Why::Unrecorded),
                 Standing::Whole {
@@ -128,7 +134,7 @@ impl Ends {
                 // What is wrong with it is told.
                 | Standing::Damaged => None,
                 Standing::Whole { .. } => Some(Why::Followed),
-            });
+            };
         }
     }
 
@@ -142,8 +148,8 @@ impl Ends {
         let last = runs.pop_if(|_| !is_passed);
         let before = runs.into_iter().flat_map(|run| {
             // Of what is read to its end losses are told as damage.
-            let lossy = (run.is_lossy && run.end.is_none()).then_some(Why::Lossy);
-            let unseen = run.is_unseen.then_some(Why::Unseen);
+            let lossy = run.lossy.filter(|_| !run.is_read);
+            let unseen = run.unseen;
             let open = move |why| Open {
                 run: run.name.clone(),
                 why,
@@ -151,8 +157,7 @@ impl Ends {
             lossy.into_iter().chain(unseen).map(open)
         });
         let last = last.into_iter().filter_map(|run| {
-            let why = run.end.flatten();
-            let why = why.or_else(|| run.is_unseen.then_some(Why::Unseen))?;
+            let why = run.open.or(run.unseen)?;
             Some(Open { run: run.name, why })
         });
         expired.into_iter().chain(before).chain(last).collect()

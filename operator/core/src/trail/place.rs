@@ -115,8 +115,8 @@ pub fn place(
     };
     let named = |place: &Archive| format!("{}/{}", place.policy, place.sink);
     if !places.iter().all(|place| place.store == first.store) {
-        let names: Vec<String> = places.iter().map(named).collect();
-        return Err(Unplaced::Several(names.join(", ")));
+        let several: Vec<String> = places.iter().map(named).collect();
+        return Err(Unplaced::Several(several.join(", ")));
     }
     let retentions = places.iter().map(|place| place.retention);
     Ok(Place {

@@ -177,3 +177,44 @@ fn refused(location: &Location, prefix: &str, status: StatusCode, body: &str) ->
         (status, None) => unanswered(location, format!("HTTP {}", status.as_u16())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use katonic_log_config::{BucketName, Endpoint};
+
+    use super::*;
+
+    #[test]
+    fn a_right_that_is_missing_is_named_and_nothing_else_of_an_answer_is_repeated() {
+        let location = Location::s3(
+            BucketName::try_from("audit".to_owned()).unwrap(),
+            None,
+            Some(Endpoint::try_from("https://s3.example.com".to_owned()).unwrap()),
+            None,
+        );
+        let location = location.unwrap();
+        let told = |status: u16, code: &str| {
+            let body = format!("<Error><Code>{code}</Code><Message>hunter2</Message></Error>");
+            let status = StatusCode::from_u16(status).unwrap();
+            refused(&location, "audit/", status, &body)
+        };
+        let denied = told(403, "AccessDenied");
+        assert!(matches!(denied, Error::Denied { .. }));
+        assert!(denied.to_string().starts_with(
+            "the store refuses to list the versions of objects: allow these credentials s3:ListBucketVersions on arn:aws:s3:::audit for the prefix audit/* "
+        ), "{denied}");
+        assert!(matches!(told(501, "NotImplemented"), Error::Unusable(_)));
+        for (status, code, words) in [
+            (
+                403,
+                "SignatureDoesNotMatch",
+                "gave no answer: SignatureDoesNotMatch",
+            ),
+            (500, "InternalError", "gave no answer: InternalError"),
+            (500, "an <b>error</b>", "gave no answer: HTTP 500"),
+        ] {
+            let text = told(status, code).to_string();
+            assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
+        }
+    }
+}
