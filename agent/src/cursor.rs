@@ -153,6 +153,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Whether what the sink has is numbered: objects of an archive, or audit events.
+    pub fn is_numbered(&self) -> bool {
+        !self.ledger.is_empty() || !self.trails.is_empty()
+    }
+
     /// What has become of records if nothing more is read: what nobody wants any more was dropped.
     pub fn settled(&self) -> Counts {
         let mut counts = self.counts;

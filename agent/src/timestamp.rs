@@ -180,6 +180,14 @@ impl Timestamp {
         })
     }
 
+    /// Whole microseconds since 1970; every year that has four digits has some.
+    pub fn micros(self) -> i64 {
+        let of_second = i64::from(self.nanos / 1000);
+        self.seconds
+            .saturating_mul(1_000_000)
+            .saturating_add(of_second)
+    }
+
     /// Appends seconds since 1970 with nine decimals, as Splunk takes them.
     pub fn write_epoch(self, out: &mut Vec<u8>) {
         if self.seconds < 0 {

@@ -239,7 +239,7 @@ fn date(headers: &HeaderMap) -> Option<SystemTime> {
 }
 
 /// A part of an address, with everything encoded but what RFC 3986 §2.3 leaves unreserved.
-fn encode(value: &str) -> String {
+pub fn encode(value: &str) -> String {
     value.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));

@@ -3,5 +3,5 @@
 mod name;
 mod record;
 
-pub use name::{Folder, Name, Range, RunName, Top, escaped};
+pub use name::{Folder, Name, Range, RunName, Top, escaped, route};
 pub use record::{Completeness, FORMAT, Spot, chain};

@@ -36,9 +36,22 @@ pub struct Link {
     hash: [u8; 32],
 }
 
-/// What a record says, as a digest that is the same wherever the record goes.
+/// The text of a record, as a digest that is the same wherever the record goes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Fingerprint([u8; 32]);
+
+/// What a record is bound with, besides to all before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// The record's id.
+    pub record_id: &'a str,
+    /// When its line was written, in whole microseconds since 1970: as fine as syslog has it.
+    pub written: i64,
+    /// Why it is no event, though it is meant as one.
+    pub fault: Option<&'a str>,
+    /// Its text.
+    pub text: Fingerprint,
+}
 
 /// A place as JSON has it.
 #[derive(Deserialize, Serialize)]
@@ -66,15 +79,24 @@ impl Fingerprint {
 }
 
 impl Link {
-    /// The place of the record after this one: SHA-256 over the chain before it, its number, its id and its fingerprint, each on a
-    /// line of its own, numbers in decimal and digests in hex; the chain before the first is empty. So `sha256sum` is enough to
-    /// follow it.
+    /// The place of the record after this one: SHA-256 over the chain before it, its number, its id, when it was written, its fault
+    /// and the fingerprint of its text, each on a line of its own, numbers in decimal and digests in hex; the chain before the first
+    /// is empty, and so is the fault of an event. So `sha256sum` is enough to follow it.
     #[must_use]
-    pub fn next(self, record_id: &str, fingerprint: &Fingerprint) -> Self {
+    pub fn next(self, said: &Said<'_>) -> Self {
         let sequence = self.sequence.saturating_add(1);
         let before = self.chain();
-        let said = hex(&fingerprint.0);
-        let hash = Sha256::digest(format!("{before}\n{sequence}\n{record_id}\n{said}"));
+        let Said {
+            record_id,
+            written,
+            fault,
+            text,
+        } = said;
+        let fault = fault.unwrap_or_default();
+        let text = hex(&text.0);
+        let hash = Sha256::digest(format!(
+            "{before}\n{sequence}\n{record_id}\n{written}\n{fault}\n{text}"
+        ));
         Self {
             sequence,
             hash: hash.into(),
@@ -135,27 +157,65 @@ impl TryFrom<Written> for Link {
 mod tests {
     use super::*;
 
+    fn said<'a>(record_id: &'a str, text: &str) -> Said<'a> {
+        Said {
+            record_id,
+            written: 1_796_029_964_120_000,
+            fault: None,
+            text: Fingerprint::of(text),
+        }
+    }
+
     #[test]
     fn a_chain_is_what_sha256sum_makes_of_it() {
-        let said = Fingerprint::of(r#"{"audit":1}"#);
-        let one = Link::default().next("f00d-0", &said);
-        // printf '%s' '{"audit":1}' | sha256sum, and printf '\n1\nf00d-0\n%s' of that | sha256sum
+        let event = |id| said(id, r#"{"audit":1}"#);
+        let one = Link::default().next(&event("f00d-0"));
+        // printf '%s' '{"audit":1}' | sha256sum, and printf '\n1\nf00d-0\n1796029964120000\n\n%s' of that | sha256sum
         assert_eq!(
-            hex(&said.0),
+            hex(&event("").text.0),
             "ee79209dcf629eb33a75e51447a617079e9258ace550562a374f7c3bcf519092"
         );
         assert_eq!(one.sequence, 1);
         assert_eq!(
             one.chain(),
-            "7b5ed5d1edc036ea0e30d7acdf313457f094f2f93c411294a84bccd54a5fe047"
+            "74b4ca3da759877f7acf7506431f80ac0a280cad272a816958cb7e5b51c7cb3a"
         );
-        let two = one.next("f00d-20", &said);
+        let faulty = Said {
+            written: 1_796_029_964_120_001,
+            fault: Some("missing actor"),
+            ..event("f00d-20")
+        };
+        let two = one.next(&faulty);
         assert_eq!(
             two.chain(),
-            "8fefbb7b1782e54a29516ef81b47a250e9086384fad3ae98830cf7ac0294fd9a"
+            "2dee5608ed11821a5bd6c0e6fae5d09e091f794a1a5011627ab1c6ea56397f4f"
         );
-        assert_ne!(two, one.next("f00d-21", &said));
-        assert_ne!(two, one.next("f00d-20", &Fingerprint::of("{}")));
+    }
+
+    #[test]
+    fn whatever_is_bound_changes_the_place() {
+        let said = said("f00d-0", "x");
+        let place = |said: Said<'_>| Link::default().next(&said);
+        for other in [
+            Said {
+                record_id: "f00d-1",
+                ..said
+            },
+            Said {
+                written: said.written + 1,
+                ..said
+            },
+            Said {
+                fault: Some("missing actor"),
+                ..said
+            },
+            Said {
+                text: Fingerprint::of("y"),
+                ..said
+            },
+        ] {
+            assert_ne!(place(other), place(said), "{other:?}");
+        }
     }
 
     #[test]
@@ -167,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_place_is_read_back_and_what_is_none_is_refused() {
-        let one = Link::default().next("f00d-0", &Fingerprint::of("x"));
+        let one = Link::default().next(&said("f00d-0", "x"));
         for link in [Link::default(), one] {
             let json = serde_json::to_string(&link).unwrap();
             assert_eq!(serde_json::from_str::<Link>(&json).unwrap(), link);

@@ -27,6 +27,10 @@ use crate::{
     tell::{Level, tell},
 };
 
+/// Of so many sinks whose policy does not name them any more, or is out of force, it is remembered what they have: if they come back,
+/// objects and audit events go on where they were, and are not numbered anew.
+const REMEMBERED: usize = 16;
+
 impl Agent {
     /// Applies bundle, credentials and labels if any of them has changed.
     pub(crate) fn reload(&mut self) {
@@ -209,9 +213,14 @@ impl Agent {
                     .find(|policy| policy.uid == key.policy_uid);
                 policy.is_some_and(|policy| policy.sinks.iter().any(|sink| sink.name == key.sink))
             };
-            let (kept, dropped) = std::mem::take(&mut self.resting)
-                .into_iter()
-                .partition(|(key, _)| known(key));
+            let mut numbered = 0;
+            let (kept, dropped) =
+                std::mem::take(&mut self.resting)
+                    .into_iter()
+                    .partition(|(key, progress)| {
+                        numbered += usize::from(progress.is_numbered());
+                        known(key) || progress.is_numbered() && numbered <= REMEMBERED
+                    });
             self.resting = kept;
             for (key, progress) in Cursors::into_iter(dropped) {
                 Spool::of(&self.settings.state_dir, &key).clear();

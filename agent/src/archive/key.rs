@@ -2,15 +2,11 @@
 
 use katonic_log_config::{
     ArchiveLayout,
-    archive::{Folder, Range, RunName, Top},
-    bundle::hex_digest,
+    archive::{self, Folder, Range, RunName, Top},
 };
 
 use super::ledger::Run;
 use crate::{cursor::RouteKey, pod::Pod};
-
-/// How much of a route's digest sets it apart from others that archive the same container.
-const ROUTE: usize = 8;
 
 /// Where the objects of a container stand, below the sink's prefix; ends in `/`.
 ///
@@ -61,8 +57,7 @@ fn name(run: &Run, route: &RouteKey) -> RunName {
 
 /// A route in a few characters.
 pub fn short(route: &RouteKey) -> String {
-    let digest = hex_digest(format!("{}/{}", route.policy_uid, route.sink).as_bytes());
-    digest.get(..ROUTE).unwrap_or_default().to_owned()
+    archive::route(&route.policy_uid, &route.sink)
 }
 
 #[cfg(test)]

@@ -371,7 +371,7 @@ const DIGEST: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use katonic_log_config::audit::{Fingerprint, Link};
+    use katonic_log_config::audit::{Fingerprint, Link, Said};
 
     use super::*;
 
@@ -395,7 +395,12 @@ mod tests {
             declined: Some(9),
         };
         let trail = Trail {
-            link: Link::default().next("f00d-0", &Fingerprint::of("{}")),
+            link: Link::default().next(&Said {
+                record_id: "f00d-0",
+                written: 0,
+                fault: None,
+                text: Fingerprint::of("{}"),
+            }),
             newest: Some(1_795_428_907),
             faults: [("missing actor".into(), 3)].into(),
         };

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use katonic_log_config::audit::{Fingerprint, Link};
+use katonic_log_config::audit::{Fingerprint, Link, Said};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -49,9 +49,19 @@ impl Trail {
             text.to_mut().push_str(CONTINUES);
         }
         let id = format!("{:016x}-{}", id.file, id.offset);
+        let fault = match verdict {
+            Verdict::Event => None,
+            Verdict::Faulty(fault) => Some(fault.as_str()),
+        };
+        let said = Said {
+            record_id: &id,
+            written: record.time.micros(),
+            fault,
+            text: Fingerprint::of(&text),
+        };
         Audited {
             verdict,
-            link: self.link.next(&id, &Fingerprint::of(&text)),
+            link: self.link.next(&said),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Audit events in their record: numbered and chained whatever happens to agent, tracker and sinks, and what is done to them by hand is
 //! found by `katonic-logging audit verify`.
 
+mod streams;
+mod versions;
+
 use std::{collections::BTreeSet, io::Read as _, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
@@ -53,22 +56,31 @@ fn tracker(store: &Store, sinks: Vec<Sink>) -> Result<Pod> {
         "event-tracker-1",
         &[("app.kubernetes.io/name", TRACKER)],
     )?;
-    let policy = Policy {
+    mount(&mut pod, store, vec![policy_of(sinks)])?;
+    Ok(pod)
+}
+
+/// An audit policy with these sinks.
+fn policy_of(sinks: Vec<Sink>) -> Policy {
+    Policy {
         components: [TRACKER.to_owned()].into(),
         audit: Some(Audit::default()),
         parse: Parse::Json,
         ..Policy::of_everything("audit/model-events", "uid-of-audit", sinks)
-    };
+    }
+}
+
+/// Has these policies in force in a pod, now or from now on.
+fn mount(pod: &mut Pod, store: &Store, policies: Vec<Policy>) -> Result<()> {
     let bundle = Bundle {
-        policies: vec![policy],
+        policies,
         ..Bundle::default()
     };
     let credentials = [
         (ACCESS_KEY_ID_FILE, store.user.id.as_str()),
         (SECRET_ACCESS_KEY_FILE, &store.user.secret),
     ];
-    pod.mount(&bundle, &credentials)?;
-    Ok(pod)
+    pod.mount(&bundle, &credentials)
 }
 
 fn record(store: &Store, max_bytes: u32, max_age_ms: u32) -> Result<Sink> {
@@ -126,7 +138,12 @@ impl Said {
 
 /// A record of a tracker that was restarted in the middle, whole and with its completeness records.
 async fn written(store: &Store, events: usize) -> Result<()> {
-    let pod = tracker(store, vec![record(store, 4_000, 100)?])?;
+    written_to(store, record(store, 4_000, 100)?, events).await
+}
+
+/// The same in an archive of one's own.
+async fn written_to(store: &Store, sink: Sink, events: usize) -> Result<()> {
+    let pod = tracker(store, vec![sink])?;
     let mut log = pod.container(TRACKER, u64::MAX)?;
     let agent = start(&pod).await?;
     write(&mut log, 0..events / 2)?;
@@ -262,6 +279,15 @@ impl Opened {
     }
 }
 
+async fn remove(minio: &Minio, key: &str) -> Result<()> {
+    let path = format!("/{BUCKET}/{key}");
+    let removed = minio
+        .request(&Method::DELETE, &path, "", Bytes::new())
+        .await?;
+    ensure!(removed.status == 204, "HTTP {}", removed.status);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
     const EVENTS: usize = 200;
@@ -296,7 +322,36 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
     inserted.insert(2, original.lines[2].replace(&id, "0123456789abcdef-7"));
     let mut swapped = original.lines.clone();
     swapped.swap(2, 3);
+    let edited = |from: &str, to: &str| {
+        let mut lines = original.lines.clone();
+        lines[2] = lines[2].replacen(from, to, 1);
+        assert_ne!(lines, original.lines);
+        lines
+    };
     for (lines, finding, summary) in [
+        (
+            edited(r#"{"time":"20"#, r#"{"time":"21"#),
+            format!("changed: event {third}, record {id} of 21"),
+            "incomplete: 200 events, 1 changed, ",
+        ),
+        (
+            edited(
+                r#","sequence""#,
+                r#","audit_fault":"missing actor","sequence""#,
+            ),
+            format!("changed: event {third}, record {id} of "),
+            "incomplete: 200 events (1 not as the contract has them), 1 changed, ",
+        ),
+        (
+            edited(r#""pod":"event-tracker-1""#, r#""pod":"event-tracker-2""#),
+            "changed: it says that another container wrote it".to_owned(),
+            "incomplete: 200 events, 1 changed, ",
+        ),
+        (
+            edited(r#","fields":"#, r#","message":"{}","fields":"#),
+            "unreadable: a record of ".to_owned(),
+            "incomplete: 199 events, 1 missing, 1 unreadable, ",
+        ),
         (
             removed,
             format!("event {third} is missing, between "),
@@ -335,6 +390,42 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
             "{summary}: {said:?}"
         );
     }
+    // What is no record is not passed over in a list either, and a time that somebody has written ends no reading.
+    let opened = Opened {
+        key: original.key.clone(),
+        lines: edited(r#","fields":"#, r#","message":"{}","fields":"#),
+    };
+    opened.put(&store.minio).await?;
+    let listed = Said::of(&store.minio, &auditor, &["list"]).await?;
+    assert_eq!(
+        (listed.code, listed.stdout.lines().count()),
+        (Some(4), EVENTS),
+        "{listed:?}"
+    );
+    assert!(
+        listed
+            .stderr
+            .contains("cannot be read: it has both `message` and `fields`: "),
+        "{listed:?}"
+    );
+    let opened = Opened {
+        key: original.key.clone(),
+        lines: edited(r#"{"time":"20"#, r#"{"time":"21"#),
+    };
+    opened.put(&store.minio).await?;
+    let until = ["--to", "2099-01-01T00:00:00Z"];
+    let said = Said::of(&store.minio, &auditor, &["verify", until[0], until[1]]).await?;
+    let (last, code) = said.verdict();
+    assert!(
+        last.starts_with("incomplete: 199 events, 1 changed, ") && code == Some(4),
+        "{said:?}"
+    );
+    let listed = Said::of(&store.minio, &auditor, &["list", until[0], until[1]]).await?;
+    assert_eq!(
+        (listed.code, listed.stdout.lines().count()),
+        (Some(4), EVENTS),
+        "{listed:?}"
+    );
     original.put(&store.minio).await?;
     // A whole object, between two others and at the end of the first run.
     let last_of_run = objects
@@ -343,12 +434,7 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
         .context("no first run")?;
     for key in [objects[1], objects[last_of_run]] {
         let opened = Opened::of(&store.minio, key).await?;
-        let path = format!("/{BUCKET}/{key}");
-        let deleted = store
-            .minio
-            .request(&Method::DELETE, &path, "", Bytes::new())
-            .await?;
-        ensure!(deleted.status == 204, "HTTP {}", deleted.status);
+        remove(&store.minio, key).await?;
         let said = verify().await?;
         let (first, last) = (
             number(&opened.lines[0])?,
@@ -362,6 +448,60 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
         );
         opened.put(&store.minio).await?;
     }
+    Ok(())
+}
+
+/// Nothing is missing that anything tells of, and that is not called complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_removed_leaves_the_verdict_open() -> Result<()> {
+    const EVENTS: usize = 60;
+    let Some(store) = Store::start_or_skip().await? else {
+        return Ok(());
+    };
+    written(&store, EVENTS).await?;
+    let auditor = reader(&store.minio).await?;
+    let verify = async || Said::of(&store.minio, &auditor, &["verify"]).await;
+    let keys = store.minio.keys(BUCKET, "logs/audit/").await?;
+    let record = keys
+        .iter()
+        .find(|key| key.contains("/0001-") && key.ends_with("-complete.json"))
+        .context("the last run has no completeness record")?;
+    remove(&store.minio, record).await?;
+    let said = verify().await?;
+    assert_eq!(
+        said.verdict(),
+        (
+            "not proven complete: 60 events, chain intact, 1 stream open",
+            Some(3)
+        ),
+        "{said:?}"
+    );
+    assert!(
+        said.stdout
+            .starts_with("not proven: there is no completeness record: it still runs, "),
+        "{said:?}"
+    );
+    // With all that it spoke of.
+    for key in keys.iter().filter(|key| key.contains("/0001-")) {
+        if key != record {
+            remove(&store.minio, key).await?;
+        }
+    }
+    let said = verify().await?;
+    assert_eq!(
+        said.verdict(),
+        (
+            "not proven complete: 30 events, chain intact, 1 stream open",
+            Some(3)
+        ),
+        "{said:?}"
+    );
+    assert!(
+        said.stdout.starts_with(
+            "not proven: its completeness record says that the container was started again, "
+        ),
+        "{said:?}"
+    );
     Ok(())
 }
 

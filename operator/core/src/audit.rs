@@ -16,6 +16,6 @@ mod tracker;
 pub use candidate::Candidate;
 pub use event::{EventName, InvalidEventName, Vocabulary};
 pub use events::due;
-pub use policy::{Policy, validate};
+pub use policy::{Policy, retention_of, validate};
 pub use status::{Facts, summarize};
 pub use tracker::{InvalidTrackerName, Plan, Told, TrackerName, config_map, plan};

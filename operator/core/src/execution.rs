@@ -13,6 +13,7 @@ pub mod subject;
 pub mod succession;
 pub mod summary;
 pub mod terminal;
+pub mod versions;
 
 pub use catalogue::{Catalogue, Run};
 pub use container::{Container, Opened};
@@ -24,3 +25,4 @@ pub use seam::{Seam, Tail};
 pub use subject::Subject;
 pub use succession::Succession;
 pub use summary::{Summary, Verdict};
+pub use versions::{Judged, Page, Version, Versions};

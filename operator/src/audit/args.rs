@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use k8s_openapi::jiff::Timestamp;
-use katonic_logging_core::trail::Window;
+use katonic_logging_core::{retention::Retention, trail::Window};
 
 use crate::{
     access::ClusterArgs,
@@ -27,14 +27,16 @@ Proves that no audit event is missing, was changed or inserted, or stands elsewh
 Every record carries the number of its event in the stream of its container and a chain over all before it (docs/audit-events.md). \
 All of them are read and checked, also across restarts of the container, and so are the objects and the completeness records. The last \
 line on stdout says what that proves, for example `complete: 12,345 events, chain intact`. Of a container that still runs, and of one that \
-ended before its last events were delivered, nothing but another copy can show that the newest events were removed: --against.";
+ended before its last events were delivered, nothing but another copy can show that the newest events were removed: --against. It is then \
+not called complete, unless an event from a quarter of an hour after --to binds those before it. In S3 the versions of objects are looked at too.";
 
 const VERIFY_HELP: &str = "\
 Exit codes:
   0  complete: every event is there as it was written, and in the file of --against too
   1  an error, said in one line
   2  the command line is wrong
-  4  not complete: events are missing, changed, inserted or out of order; which ones is said
+  3  nothing is known to be missing, and nothing proves that nothing is: why is said
+  4  not complete: events are missing, changed, inserted, out of order or unreadable; which ones is said
   5  nothing was found
 
 Examples:
@@ -47,7 +49,7 @@ Exit codes:
   0  events were listed
   1  an error, said in one line
   2  the command line is wrong
-  4  the output was closed before its end, or an object could not be read
+  4  the output was closed before its end, or something could not be read or is not as it was written: `verify` says what
   5  nothing was found
 
 Examples:
@@ -82,12 +84,16 @@ pub struct RecordArgs {
     /// Only events that were written before this time.
     #[arg(long, value_name = "TIME", value_parser = when)]
     pub to: Option<When>,
-    /// The `AuditPolicy` whose record it is.
+    /// Only what this `AuditPolicy` has sent there.
     #[arg(long, value_name = "NAME", conflicts_with = "named")]
     pub policy: Option<String>,
-    /// The sink of the policy, where several are archives.
+    /// Only what sinks of this name have sent there.
     #[arg(long, value_name = "NAME", conflicts_with = "named")]
     pub sink: Option<String>,
+    /// How long events are kept there, for example 365d: what was stored before may have expired, and does not count as removed.
+    /// Default: what the policies say; of a store that is named here, that nothing expires.
+    #[arg(long, value_name = "TIME")]
+    pub retention: Option<Retention>,
     #[command(flatten)]
     pub store: StoreArgs,
     #[command(flatten)]

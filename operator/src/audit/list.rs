@@ -8,7 +8,10 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
-use katonic_logging_core::trail::{Entry, Query, Verdict, as_json, heading, listed};
+use katonic_logging_core::{
+    execution::Standing,
+    trail::{Entry, Query, Stream, Verdict, as_json, heading, listed},
+};
 
 use super::{
     args::ListArgs,
@@ -23,6 +26,9 @@ use crate::logs::{
 /// Requests for the beginnings of containers that are on their way at the same time.
 const AT_ONCE: usize = 16;
 
+/// So many faults are told one by one; of more the number is.
+const TOLD: u64 = 100;
+
 /// From so many containers on, the first record of each is looked at, so that none is opened before its time.
 const MANY: usize = 8;
 
@@ -34,8 +40,12 @@ pub async fn list(args: &ListArgs, now: Timestamp) -> Result<Verdict, Failure> {
         targets: args.target.clone(),
         window: args.record.window(now),
     };
-    let store = place::store(&args.record).await?;
-    let (sources, bytes) = read::sources(&store, query.window).await?;
+    let (store, scope) = place::store(&args.record).await?;
+    let extent = read::Extent {
+        window: query.window,
+        now,
+    };
+    let (sources, bytes) = read::sources(&store, extent, &scope).await?;
     let mut list = List {
         open: 0,
         shown: 0,
@@ -48,6 +58,9 @@ pub async fn list(args: &ListArgs, now: Timestamp) -> Result<Verdict, Failure> {
     list.merge(sources).await?;
     list.output.flush()?;
     list.output.done();
+    if list.damages > TOLD {
+        say(&format!("and {} more", list.damages - TOLD));
+    }
     Ok(match list {
         List { damages: 1.., .. } => Verdict::Damaged,
         List { shown: 0, .. } => {
@@ -68,7 +81,7 @@ struct List {
     /// How many containers are being read.
     open: usize,
     shown: u64,
-    damages: usize,
+    damages: u64,
     again: Again,
 }
 
@@ -90,6 +103,7 @@ impl Again {
 
 impl List {
     async fn merge(&mut self, mut sources: Vec<Source>) -> Result<(), Failure> {
+        let mut streams: Vec<Stream> = sources.iter().map(Source::stream).collect();
         let mut heap: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
         let begins: Vec<(usize, Option<Timestamp>)> = if sources.len() > MANY {
             let begins =
@@ -113,40 +127,76 @@ impl List {
             } else if !std::mem::replace(&mut is_open[index], true) {
                 self.open += 1;
             }
-            let next = self.next(source).await?;
+            let next = self.next(source, &mut streams[index]).await?;
             self.output.progress(source.take_fetched());
-            match next {
-                Some(record) if !self.query.window.is_before(record.time) => {
-                    heap.push(Reverse((record.time, index)));
-                    heads[index] = Some(record);
-                }
-                _ => {
-                    source.stop();
-                    self.open -= 1;
-                }
+            if let Some(record) = next {
+                heap.push(Reverse((record.time, index)));
+                heads[index] = Some(record);
+            } else {
+                source.stop();
+                self.open -= 1;
+            }
+        }
+        for (source, stream) in sources.iter().zip(streams) {
+            if !stream.finish().is_empty() {
+                self.damaged(&format!(
+                    "the events of {} are not all there as they were written: `katonic-logging audit verify` says which are not",
+                    source.folder.trim_end_matches('/')
+                ));
             }
         }
         Ok(())
     }
 
+    fn damaged(&mut self, what: &str) {
+        self.damages += 1;
+        if self.damages <= TOLD {
+            say(what);
+        }
+    }
+
     /// The next record of a container; what is wrong with its runs is said.
-    async fn next(&mut self, source: &mut Source) -> Result<Option<Rendered>, Failure> {
+    async fn next(
+        &mut self,
+        source: &mut Source,
+        stream: &mut Stream,
+    ) -> Result<Option<Rendered>, Failure> {
         loop {
             match source.next(self.open).await? {
-                Next::Record(record) => return Ok(Some(record)),
+                Next::Begin(begin) => {
+                    stream.begin(&begin.folder, begin.name.restart, begin.record.as_ref());
+                }
+                Next::Record(record) => {
+                    let is_bound = match Entry::read(line(&record)) {
+                        Ok(entry) => stream.entry(&entry),
+                        Err(reason) => {
+                            let time = record.time;
+                            let place = source.folder.trim_end_matches('/');
+                            self.damaged(&format!(
+                                "a record of {time} cannot be read: {reason}: {place}"
+                            ));
+                            source.give_back(record);
+                            continue;
+                        }
+                    };
+                    if is_bound && read::is_over(self.query.window, record.time) {
+                        return Ok(None);
+                    }
+                    return Ok(Some(record));
+                }
                 Next::Over => return Ok(None),
                 Next::End(end) => {
+                    stream.end(matches!(end.standing, Standing::Whole { .. }));
                     for damage in &end.damages {
-                        say(&damage.to_string());
+                        self.damaged(&damage.to_string());
                     }
-                    self.damages += end.damages.len();
                 }
             }
         }
     }
 
     fn show(&mut self, record: &Rendered) -> Result<(), Failure> {
-        // What is no record was told of with its object.
+        // What is no record was told of.
         let Ok(entry) = Entry::read(line(record)) else {
             return Ok(());
         };

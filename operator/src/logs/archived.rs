@@ -149,6 +149,11 @@ impl Archived {
         self.is_silent = true;
     }
 
+    /// What was stored first may have expired.
+    pub fn may_have_expired(&mut self) {
+        self.proof.may_have_expired();
+    }
+
     /// Notes a damage.
     pub fn note(&mut self, damage: Damage) {
         self.proof.note(damage);

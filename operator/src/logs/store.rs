@@ -5,6 +5,7 @@ mod credentials;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -14,11 +15,12 @@ use k8s_openapi::jiff::Timestamp;
 use katonic_log_config::{Connection, CredentialKey};
 use katonic_logging_core::{
     credential::Credential,
-    execution::{Location, location::Bucket},
+    execution::{Location, Page, location::Bucket},
 };
 use object_store::{
-    ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder,
-    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, path::Path,
+    ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder,
+    azure::MicrosoftAzureBuilder, client::HttpConnector as _, gcp::GoogleCloudStorageBuilder,
+    path::Path,
 };
 use tokio::sync::Semaphore;
 
@@ -27,6 +29,7 @@ use client::Connector;
 pub use credentials::{Credentials, needs};
 pub use refusal::Error;
 use refusal::{Asked, judge};
+use versions::Versioned;
 
 /// For how long a request is repeated that fails in a way that may pass.
 const RETRIES: (usize, Duration) = (6, Duration::from_mins(1));
@@ -52,6 +55,8 @@ pub struct Way {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
+    /// Asks for versions of objects, where the store is S3.
+    versioned: Option<Versioned>,
     /// Where it is.
     pub location: Location,
     requests: Arc<Semaphore>,
@@ -86,8 +91,10 @@ impl Store {
     pub fn new(location: Location, reader: Credentials, way: &Way) -> Result<Self, Error> {
         let connector = Connector::new(&location.endpoint, way);
         let connector = connector.map_err(|error| Error::Unusable(error.to_string()))?;
+        let (inner, versioned) = client(&location, reader, connector)?;
         Ok(Self {
-            inner: client(&location, reader, connector)?,
+            inner,
+            versioned,
             location,
             requests: Arc::new(Semaphore::new(REQUESTS)),
         })
@@ -112,6 +119,12 @@ impl Store {
                 .unwrap_or(Timestamp::MAX),
         });
         listed.boxed()
+    }
+
+    /// All versions of everything whose key begins with `prefix`, in parts; none where the store is not S3.
+    pub fn versions(&self, prefix: &str) -> Option<BoxStream<'static, Result<Page, Error>>> {
+        let versioned = self.versioned.clone()?;
+        Some(versioned.list(self.location.clone(), prefix.to_owned()))
     }
 
     /// Bytes of an object.
@@ -147,7 +160,7 @@ fn client(
     location: &Location,
     reader: Credentials,
     connector: Connector,
-) -> Result<Arc<dyn ObjectStore>, Error> {
+) -> Result<(Arc<dyn ObjectStore>, Option<Versioned>), Error> {
     let endpoint = location.endpoint.to_string();
     let endpoint = endpoint.trim_end_matches('/');
     let retry = RetryConfig {
@@ -157,6 +170,9 @@ fn client(
     };
     match (&location.bucket, reader) {
         (Bucket::S3 { name, region }, Credentials::S3(reader)) => {
+            let unusable = |error: object_store::Error| Error::Unusable(chain(&error));
+            let client = connector.connect(&ClientOptions::default());
+            let client = client.map_err(unusable)?;
             let builder = AmazonS3Builder::new();
             let store = reader
                 .into_iter()
@@ -171,8 +187,9 @@ fn client(
                 .with_http_connector(connector)
                 .with_retry(retry)
                 .build();
-            let store = store.map_err(|error| Error::Unusable(chain(&error)))?;
-            Ok(Arc::new(store))
+            let store = Arc::new(store.map_err(unusable)?);
+            let versioned = Versioned::new(client, Arc::clone(&store));
+            Ok((store, Some(versioned)))
         }
         (Bucket::Gcs(name), Credentials::Gcs(reader)) => {
             let builder = GoogleCloudStorageBuilder::new();
@@ -191,7 +208,7 @@ fn client(
                     "private_key in the key file is no RSA key in PEM: make a new key with `gcloud iam service-accounts keys create`".to_owned(),
                 )
             };
-            Ok(Arc::new(store.map_err(unusable)?))
+            Ok((Arc::new(store.map_err(unusable)?), None))
         }
         (Bucket::Azure { account, container }, Credentials::Azure(reader)) => {
             let builder = MicrosoftAzureBuilder::new();
@@ -212,7 +229,7 @@ fn client(
                     "AZURE_STORAGE_KEY is no key of a storage account in Base64, or AZURE_STORAGE_SAS_TOKEN no shared access signature".to_owned(),
                 )
             };
-            Ok(Arc::new(store.map_err(unusable)?))
+            Ok((Arc::new(store.map_err(unusable)?), None))
         }
         _ => Err(Error::Unusable(
             "its credentials are those of another kind of store".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::bundle::hex_digest;
+
 /// Ends the name of an object with records: gzip of one JSON object a line.
 const OBJECT: &str = ".ndjson.gz";
 
@@ -56,6 +58,15 @@ pub struct Range {
     pub first: u64,
     /// First byte that is not in it.
     pub next: u64,
+}
+
+/// How much of a route's digest sets it apart from others that archive the same container.
+const ROUTE: usize = 8;
+
+/// A sink of a policy as keys have it.
+pub fn route(policy_uid: &str, sink: &str) -> String {
+    let digest = hex_digest(format!("{policy_uid}/{sink}").as_bytes());
+    digest.get(..ROUTE).unwrap_or_default().to_owned()
 }
 
 /// What the name of an object says.
@@ -157,7 +168,7 @@ impl Name {
             let (next, first, file, number) = (part()?, part()?, part()?, part()?);
             let range = Range {
                 number: number.parse().ok()?,
-                file: file.to_owned(),
+                file: Some(file).filter(|file| is_plain(file))?.to_owned(),
                 first: first.parse().ok()?,
                 next: next.parse().ok()?,
             };
@@ -176,9 +187,18 @@ impl fmt::Display for Name {
     }
 }
 
+/// Whether a text has letters and digits alone, so that it is nothing else to whoever shows it.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 fn run(start: &str) -> Option<RunName> {
     let (folder, name) = start.rsplit_once('/')?;
     let (restart, route) = name.split_once('-')?;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if route.len() != ROUTE || !route.bytes().all(is_digit) {
+        return None;
+    }
     Some(RunName {
         folder: format!("{folder}/"),
         restart: restart.parse().ok()?,
@@ -279,11 +299,17 @@ mod tests {
         for text in [
             "",
             "0000-a-complete.json",
-            "executions/1/p_u/c/0-a-complete.json",
-            "executions/1/p_u/c/0000-a-1-f-0-1.ndjson.gz",
-            "executions/1/p_u/c/0000-a-00000001-f-00-1.ndjson.gz",
-            "executions/1/p_u/c/0000-a-00000001-f-0-1.ndjson",
-            "executions/1/p_u/c/+000-a-00000001-f-0-1.ndjson.gz",
+            "executions/1/p_u/c/0-aaaaaaaa-complete.json",
+            "executions/1/p_u/c/0000-aaaaaaaa-1-f-0-1.ndjson.gz",
+            "executions/1/p_u/c/0000-aaaaaaaa-00000001-f-00-1.ndjson.gz",
+            "executions/1/p_u/c/0000-aaaaaaaa-00000001-f-0-1.ndjson",
+            "executions/1/p_u/c/+000-aaaaaaaa-00000001-f-0-1.ndjson.gz",
+            "executions/1/p_u/c/0000-a-complete.json",
+            "executions/1/p_u/c/0000-aaaaaaag-complete.json",
+            "executions/1/p_u/c/0000-AAAAAAAA-complete.json",
+            "executions/1/p_u/c/0000-aaaa\u{1b}[8m-complete.json",
+            "executions/1/p_u/c/0000-aaaaaaaa-bbbbbbbb-complete.json",
+            "executions/1/p_u/c/0000-aaaaaaaa-00000001-f\u{1b}-0-1.ndjson.gz",
         ] {
             assert_eq!(
                 Name::parse(text).map(|name| name.to_string()),

@@ -2,10 +2,11 @@
 
 use katonic_log_config::{
     Audit,
-    audit::{Fingerprint, Link},
+    audit::{Fingerprint, Link, Said},
 };
 
 use super::*;
+use crate::timestamp::TimeParser;
 
 fn auditing() -> Policy {
     Policy {
@@ -33,8 +34,14 @@ fn with_events(events: Vec<Event>) -> Vec<Event> {
 /// Follows the chain through what a sink has, as whoever verifies it does.
 fn verify(records: &[Value]) -> Link {
     records.iter().fold(Link::default(), |before, record| {
-        let message = Fingerprint::of(record["message"].as_str().unwrap());
-        let next = before.next(record["record_id"].as_str().unwrap(), &message);
+        let time = record["time"].as_str().unwrap();
+        let time = TimeParser::default().parse(time.as_bytes()).unwrap();
+        let next = before.next(&Said {
+            record_id: record["record_id"].as_str().unwrap(),
+            written: time.micros(),
+            fault: record["audit_fault"].as_str(),
+            text: Fingerprint::of(record["message"].as_str().unwrap()),
+        });
         assert_eq!(record["sequence"], next.sequence, "{record}");
         assert_eq!(record["chain"], next.chain(), "{record}");
         next

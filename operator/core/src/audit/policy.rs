@@ -9,6 +9,7 @@ use super::{EventName, Vocabulary};
 use crate::{
     names,
     policy::{self, Violation},
+    retention::{InvalidRetention, Retention},
 };
 
 /// How long audit events are kept where a policy does not say it.
@@ -86,6 +87,18 @@ pub fn validate(resource: &AuditPolicy) -> Result<Policy, Vec<Violation>> {
     }
 }
 
+fn kept(spec: &AuditPolicySpec) -> &str {
+    spec.retention.as_deref().unwrap_or(RETENTION)
+}
+
+/// How long the sinks of a policy keep events.
+///
+/// # Errors
+/// When it is written in no way that is known.
+pub fn retention_of(spec: &AuditPolicySpec) -> Result<Retention, InvalidRetention> {
+    kept(spec).parse()
+}
+
 /// What is sent is a log of the platform plane of which the audit events are meant.
 fn shipping(
     spec: &AuditPolicySpec,
@@ -95,7 +108,7 @@ fn shipping(
         .source
         .as_ref()
         .and_then(|source| source.components.clone());
-    let retention = spec.retention.as_deref().unwrap_or(RETENTION);
+    let retention = kept(spec);
     let log = LoggingPolicySpec {
         planes: Some(vec![Plane::Platform]),
         components: Some(components.unwrap_or_else(|| vec![names::EVENT_TRACKER.to_owned()])),

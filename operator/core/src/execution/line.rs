@@ -42,6 +42,9 @@ pub enum InvalidRecord {
     /// It says nothing.
     #[error("it has neither `message` nor `fields`")]
     Nothing,
+    /// It says two things.
+    #[error("it has both `message` and `fields`")]
+    Both,
 }
 
 impl<'a> Record<'a> {

@@ -7,6 +7,9 @@ use katonic_log_config::archive::{Completeness, FORMAT, Range, RunName, Spot, ch
 
 use super::restarts::Absent;
 
+/// So much of what is wrong with a run is told one by one; of more the number is.
+const TOLD: usize = 100;
+
 /// What an object was found to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Content {
@@ -57,6 +60,29 @@ pub enum Damage {
         key: String,
         /// Where the archive begins.
         first: Spot,
+    },
+    /// An object was deleted; its bucket keeps the version that it had.
+    Deleted {
+        /// Which.
+        key: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Something else was put in place of an object; its bucket keeps the version before.
+    Replaced {
+        /// Which.
+        key: String,
+        /// How many versions there are.
+        versions: u64,
+        /// When the newest was stored.
+        newest: Timestamp,
+    },
+    /// There is more that is wrong with a run.
+    More {
+        /// What the names of the run begin with.
+        run: String,
+        /// How much more.
+        count: u64,
     },
     /// Nothing is there of whole runs.
     Absent(Absent),
@@ -145,6 +171,24 @@ impl fmt::Display for Damage {
                 "the log begins in the middle, at byte {} of log file {}: what came before was gone before it could be archived, says {key}",
                 first.offset, first.file
             ),
+            Self::Deleted { key, at } => write!(
+                formatter,
+                "{key} was deleted, at {at}: its versions are there behind a marker, which `aws s3api list-object-versions` shows"
+            ),
+            Self::Replaced {
+                key,
+                versions,
+                newest,
+            } => write!(
+                formatter,
+                "{key} was replaced: it has {versions} versions that differ, the newest of {newest}, and what is read is that one"
+            ),
+            Self::More { run, count } => {
+                write!(
+                    formatter,
+                    "{count} more faults of this kind or another: {run}"
+                )
+            }
             Self::Absent(absent) => write!(formatter, "{absent}"),
             Self::Apart {
                 run,
@@ -196,6 +240,10 @@ pub struct Proof {
     unread: u64,
     newest: Option<Timestamp>,
     damages: Vec<Damage>,
+    /// Damages that are not told one by one.
+    more: u64,
+    /// Whether objects before the first that is there may have expired.
+    may_have_expired: bool,
 }
 
 impl Proof {
@@ -229,13 +277,23 @@ impl Proof {
             unread: 0,
             newest: None,
             damages,
+            more: 0,
+            may_have_expired: false,
         }
+    }
+
+    /// What was stored first may have been kept for as long as it was to be, and is then no damage.
+    pub fn may_have_expired(&mut self) {
+        self.may_have_expired = true;
     }
 
     /// Takes over what another proof of the same run knows, which was begun later and has seen no object: a completeness record
     /// that was not there before.
     pub fn adopt(&mut self, later: Self) {
-        self.damages.extend(later.damages);
+        self.more = self.more.saturating_add(later.more);
+        for damage in later.damages {
+            self.note(damage);
+        }
         if let Some(record) = later.record {
             self.chain_of_record = (record.objects == self.next).then(|| self.chain.clone());
             self.record = Some(record);
@@ -244,12 +302,16 @@ impl Proof {
 
     /// Notes what cannot be read.
     pub fn unreadable(&mut self, key: String, reason: String) {
-        self.damages.push(Damage::Unreadable { key, reason });
+        self.note(Damage::Unreadable { key, reason });
     }
 
     /// Notes another damage.
     pub fn note(&mut self, damage: Damage) {
-        self.damages.push(damage);
+        if self.damages.len() < TOLD {
+            self.damages.push(damage);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
     }
 
     /// The next object; `content` is none when it was not read to its end.
@@ -261,8 +323,8 @@ impl Proof {
         }
         match content {
             Some(content) => {
-                self.lines += content.lines;
-                self.bytes += content.bytes;
+                self.lines = self.lines.saturating_add(content.lines);
+                self.bytes = self.bytes.saturating_add(content.bytes);
                 self.chain = chain(&self.chain, &content.sha256);
             }
             None => self.unread += 1,
@@ -275,6 +337,11 @@ impl Proof {
 
     /// Judges whether an object goes on where the one before it has ended.
     fn place(&mut self, range: &Range, first_line: Option<Timestamp>) {
+        if self.may_have_expired && self.next == 0 && range.number > 0 {
+            self.next = range.number;
+            self.unread = self.unread.saturating_add(range.number);
+            self.ends.insert(range.file.clone(), range.first);
+        }
         let before = match self.ends.get(&range.file) {
             Some(end) => *end,
             // The archive may have begun in the middle of a log.
@@ -287,9 +354,9 @@ impl Proof {
         let missing_objects = range.number.saturating_sub(self.next);
         if range.number < self.next || range.first < before {
             let key = self.name.object(range);
-            self.damages.push(Damage::Twice { key });
+            self.note(Damage::Twice { key });
         } else if missing_objects > 0 || range.first > before {
-            self.damages.push(Damage::Missing(Missing {
+            self.note(Damage::Missing(Missing {
                 run: self.name.to_string(),
                 objects: (missing_objects, self.next),
                 from: self.place_of_gap(range, missing_objects, before),
@@ -334,10 +401,14 @@ impl Proof {
             } else {
                 Standing::Damaged
             };
-            return (standing, self.damages);
+            return (standing, self.into_damages());
         };
+        if self.may_have_expired && self.next == 0 {
+            self.next = record.objects;
+            self.unread = self.unread.saturating_add(record.objects);
+        }
         if self.next < record.objects {
-            self.damages.push(Damage::Missing(Missing {
+            self.note(Damage::Missing(Missing {
                 run: self.name.to_string(),
                 objects: (record.objects - self.next, self.next),
                 from: self.last.clone().or_else(|| Some(record.first.clone())),
@@ -351,13 +422,13 @@ impl Proof {
             self.compare(&record);
         }
         if record.lost > 0 || !record.complete {
-            self.damages.push(Damage::Lost {
+            self.note(Damage::Lost {
                 key: self.name.record(),
                 lines: record.lost,
             });
         }
         if record.begins == Some(false) {
-            self.damages.push(Damage::Late {
+            self.note(Damage::Late {
                 key: self.name.record(),
                 first: record.first.clone(),
             });
@@ -375,7 +446,19 @@ impl Proof {
                 followed: record.followed,
             }
         };
-        (standing, self.damages)
+        (standing, self.into_damages())
+    }
+
+    fn into_damages(self) -> Vec<Damage> {
+        let Self {
+            name,
+            mut damages,
+            more,
+            ..
+        } = self;
+        let run = name.to_string();
+        damages.extend((more > 0).then_some(Damage::More { run, count: more }));
+        damages
     }
 
     fn compare(&mut self, record: &Completeness) {
@@ -610,6 +693,59 @@ pub(crate) mod tests {
         let (_, damages) = judge(&[range(1, "f", 100, 150)], None);
         assert!(
             damages[0].contains("the beginning of the log to byte 100"),
+            "{damages:?}"
+        );
+    }
+
+    #[test]
+    fn objects_that_have_expired_are_missed_in_the_middle_alone() {
+        let judge = |ranges: &[Range]| {
+            let mut proof = Proof::new(name(), Some(record(&log())));
+            proof.may_have_expired();
+            for range in ranges {
+                proof.object(range, Some(&content(range.number)));
+            }
+            let (standing, damages) = proof.finish();
+            (
+                matches!(standing, Standing::Whole { is_read: false, .. }),
+                damages.len(),
+            )
+        };
+        assert_eq!(judge(&log()[1..]), (true, 0));
+        assert_eq!(judge(&log()[3..]), (true, 0));
+        assert_eq!(judge(&[]), (true, 0));
+        assert_eq!(judge(&[log()[1].clone(), log()[3].clone()]), (false, 1));
+        assert_eq!(judge(&log()[1..3]), (false, 1));
+    }
+
+    /// A listing has as many names as somebody likes to write.
+    #[test]
+    fn what_is_wrong_is_told_up_to_a_hundred_and_counted() {
+        let mut proof = Proof::new(name(), None);
+        for number in 0..1_000 {
+            let at = 10 * number;
+            proof.object(&range(2 * number, "f", 2 * at, 2 * at + 5), None);
+        }
+        let (standing, damages) = proof.finish();
+        assert_eq!((standing, damages.len()), (Standing::Damaged, 101));
+        assert_eq!(
+            damages[100].to_string(),
+            "899 more faults of this kind or another: executions/63d1/run-1_u-1/run/0000-aaaaaaaa"
+        );
+    }
+
+    #[test]
+    fn numbers_that_somebody_has_made_up_are_no_panic() {
+        let mut proof = Proof::new(name(), Some(record(&log())));
+        proof.object(&range(u64::MAX, "f", u64::MAX, 0), None);
+        proof.object(&range(u64::MAX, "f", 0, u64::MAX), None);
+        assert_eq!(proof.finish().0, Standing::Damaged);
+        let mut record = record(&log());
+        record.objects = u64::MAX;
+        record.lost = u64::MAX;
+        let (_, damages) = judge(&log(), Some(record));
+        assert!(
+            damages[0].contains("to 18446744073709551614 are missing"),
             "{damages:?}"
         );
     }

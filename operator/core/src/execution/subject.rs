@@ -72,19 +72,19 @@ mod tests {
         assert_eq!(pod.folder(), "unidentified/compute/");
         for (name, has) in [
             (
-                "unidentified/compute/run-1_u-1/run/0000-a-complete.json",
+                "unidentified/compute/run-1_u-1/run/0000-aaaaaaaa-complete.json",
                 true,
             ),
             (
-                "unidentified/compute/run-10_u-1/run/0000-a-complete.json",
+                "unidentified/compute/run-10_u-1/run/0000-aaaaaaaa-complete.json",
                 false,
             ),
             (
-                "unidentified/other/run-1_u-1/run/0000-a-complete.json",
+                "unidentified/other/run-1_u-1/run/0000-aaaaaaaa-complete.json",
                 false,
             ),
             (
-                "executions/compute/run-1_u-1/run/0000-a-complete.json",
+                "executions/compute/run-1_u-1/run/0000-aaaaaaaa-complete.json",
                 false,
             ),
             ("unidentified/compute/run-1", false),

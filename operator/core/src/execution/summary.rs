@@ -58,7 +58,7 @@ impl Summary {
     pub fn run(&mut self, which: &Which, lines: u64, (standing, damages): (Standing, Vec<Damage>)) {
         self.pods.insert(which.pod_uid.clone());
         self.runs += 1;
-        self.archived += lines;
+        self.archived = self.archived.saturating_add(lines);
         self.damages.extend(damages);
         let mut said = None;
         match standing {
@@ -68,7 +68,8 @@ impl Summary {
                 followed,
                 ..
             } => {
-                self.dropped += dropped;
+                // What a record says may be anything.
+                self.dropped = self.dropped.saturating_add(dropped);
                 said = followed;
                 if !is_from_beginning {
                     self.unseen.push(which.to_string());

@@ -101,9 +101,32 @@ fn colour(text: &str) -> Option<&str> {
         .char_indices()
         .take(LONGEST)
         .find(|(_, character)| !matches!(character, '0'..='9' | ';' | ':'))
-        .filter(|(_, character)| *character == COLOUR)
+        .filter(|(at, character)| *character == COLOUR && !conceals(&parameters[..*at]))
         .map(|(at, _)| SEQUENCE.len() + at + COLOUR.len_utf8())?;
     text.get(..length)
+}
+
+/// Whether what follows would not be seen (SGR 8), or that cannot be told: the numbers of a colour are none of their own (ISO 8613-6,
+/// 38, 48 and 58).
+fn conceals(parameters: &str) -> bool {
+    let number = |field: &str| field.trim_start_matches('0').to_owned();
+    let mut fields = parameters.split(';');
+    while let Some(field) = fields.next() {
+        let code = number(field.split(':').next().unwrap_or_default());
+        let skipped = match code.as_str() {
+            "8" => return true,
+            "38" | "48" | "58" if !field.contains(':') => {
+                match fields.next().map(number).as_deref() {
+                    Some("5") => 1,
+                    Some("2") => 3,
+                    _ => return true,
+                }
+            }
+            _ => 0,
+        };
+        fields.by_ref().take(skipped).for_each(drop);
+    }
+    false
 }
 
 fn push(character: char, shown: &mut String) {
@@ -139,6 +162,10 @@ mod tests {
             ("\u{1b}[", "^[["),
             ("\u{1b}[1", "^[[1"),
             ("\u{1b}[?25m", "^[[?25m"),
+            ("\u{1b}[8mhidden", "^[[8mhidden"),
+            ("\u{1b}[1;08;31m", "^[[1;08;31m"),
+            ("\u{1b}[38;5;8;8m", "^[[38;5;8;8m"),
+            ("\u{1b}[38;8m", "^[[38;8m"),
         ] {
             assert_eq!(text(printed), shown);
         }
@@ -156,6 +183,10 @@ mod tests {
             text("\u{1b}[38:2:1:2:3mx\n\n"),
             format!("\u{1b}[38:2:1:2:3mx{PLAIN}\n\n")
         );
+        for colour in ["38;5;8", "48;2;8;8;8", "38:5:8", "1;38;5;8;4", "18;28"] {
+            let coloured = format!("\u{1b}[{colour}mx");
+            assert_eq!(text(&coloured), format!("{coloured}{PLAIN}"));
+        }
         let long = format!("\u{1b}[{}m", "1;".repeat(LONGEST));
         assert!(text(&long).starts_with("^[["), "too long for one");
     }

@@ -5,6 +5,8 @@ use std::{
     num::NonZeroU32,
 };
 
+use katonic_log_config::ArchiveLayout;
+
 use super::{
     Conflict, Custody, Retention,
     conflict::conflicts,
@@ -176,12 +178,31 @@ fn is_beyond_reach(lifecycle: &Lifecycle, wanted: Retention) -> bool {
 
 /// After how many days more what has expired is gone where versions are kept. S3 counts them from then on, and takes no less than
 /// one; Azure counts from when the version was made, and Google's rule is for all versions already.
-fn noncurrent_days(seen: &Seen, days: NonZeroU32) -> Option<NonZeroU32> {
+///
+/// What stands behind a marker, or another version, may have been put there before its time: where logs are a record, S3 keeps it for
+/// as long again, since nothing there counts from when a version was made.
+fn noncurrent_days(seen: &Seen, prefix: &str, days: NonZeroU32) -> Option<NonZeroU32> {
     match (&seen.lifecycle, seen.versioning) {
         (_, Versioning::Never) | (Lifecycle::Gcs(_) | Lifecycle::Setting(_), _) => None,
-        (Lifecycle::S3(_), Versioning::Enabled | Versioning::Suspended) => Some(NonZeroU32::MIN),
+        (Lifecycle::S3(_), Versioning::Enabled | Versioning::Suspended) => {
+            Some(if is_record(prefix) {
+                days
+            } else {
+                NonZeroU32::MIN
+            })
+        }
         (Lifecycle::Azure(_), Versioning::Enabled | Versioning::Suspended) => Some(days),
     }
+}
+
+/// Whether what is below a prefix is to prove something later: executions and audit events.
+fn is_record(prefix: &str) -> bool {
+    let mut application = ArchiveLayout::Application.folders().iter();
+    let is_application = application.any(|folder| {
+        let before = prefix.strip_suffix(folder);
+        before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
+    });
+    !is_application
 }
 
 /// The prefixes of which has to be known whether there are logs, before it is decided: those that would be kept shorter
@@ -222,7 +243,7 @@ pub fn decide(custody: &Custody, seen: &Seen) -> Result<Decision, Malformed> {
             Retention::Days(days) => Some(Rule {
                 prefix: prefix.to_owned(),
                 days,
-                noncurrent_days: noncurrent_days(seen, days),
+                noncurrent_days: noncurrent_days(seen, prefix, days),
             }),
         };
         // A setting is no rule of ours to be put right as long as it stays.

@@ -506,6 +506,39 @@ fn where_a_bucket_keeps_versions_the_rule_deletes_them_too() {
     }
 }
 
+/// Whoever may write can put a marker or another version in front of an object on its first day.
+#[test]
+fn versions_of_what_proves_something_are_kept_for_as_long_as_it_was_to_be() {
+    let custody = custody(&[policy("a", "30d"), executions("e", "90d")]);
+    let bucket = Seen {
+        versioning: Versioning::Enabled,
+        ..empty(seen(""), &custody)
+    };
+    let (bucket, _) = settled(&custody, &bucket);
+    let Lifecycle::S3(configuration) = &bucket.lifecycle else {
+        panic!("a bucket of S3");
+    };
+    let days = |folder: &str| {
+        let mut rules = configuration.written();
+        let rule = rules
+            .find(|rule| rule.contains(&format!("{folder}/</Prefix>")))
+            .unwrap();
+        let (_, rest) = rule.split_once("<NoncurrentDays>").unwrap();
+        rest.split('<').next().unwrap().to_owned()
+    };
+    assert_eq!(days("application"), "1");
+    assert_eq!(days("executions"), "90");
+    assert_eq!(days("unidentified"), "90");
+    // What is kept for ever has no rule at all.
+    let custody = self::custody(&[executions("e", "Forever")]);
+    let bucket = Seen {
+        versioning: Versioning::Enabled,
+        ..empty(seen(""), &custody)
+    };
+    let (bucket, _) = settled(&custody, &bucket);
+    assert!(!written(&bucket).contains("Noncurrent"));
+}
+
 #[test]
 fn a_bucket_that_is_full_keeps_its_rules_and_ours_says_so() {
     let rules: String = (0..1_000)

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use k8s_openapi::jiff::Timestamp;
-use katonic_log_config::audit::{Fingerprint, Link};
-use serde::Deserialize;
+use katonic_log_config::audit::{Fingerprint, Link, Said};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::execution::line::{InvalidRecord, Record};
@@ -70,6 +70,10 @@ struct Stored<'a> {
     chain: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     audit_fault: Option<Cow<'a, str>>,
+    #[serde(default)]
+    message: Option<IgnoredAny>,
+    #[serde(default)]
+    fields: Option<IgnoredAny>,
 }
 
 /// The members of an event whose forms nobody has checked.
@@ -98,6 +102,10 @@ impl<'a> Entry<'a> {
         let Record { time, message, .. } = Record::read(line)?;
         let stored: Stored<'a> =
             serde_json::from_slice(line).map_err(|error| InvalidRecord::Json(error.to_string()))?;
+        // An agent writes one of them, and the chain binds one.
+        if stored.message.is_some() && stored.fields.is_some() {
+            return Err(InvalidRecord::Both);
+        }
         // A place that cannot be read is none.
         let place = stored.sequence.zip(stored.chain);
         let place = place.and_then(|(sequence, chain)| Link::read(sequence, &chain).ok());
@@ -112,9 +120,19 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// What it says, as a digest.
+    /// Its text, as a digest.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.text)
+    }
+
+    /// What its place in the chain binds of it.
+    pub fn said(&self) -> Said<'_> {
+        Said {
+            record_id: &self.id,
+            written: micros(self.time),
+            fault: self.fault.as_deref(),
+            text: self.fingerprint(),
+        }
     }
 
     /// What the event says; of what is meant as one, as far as it goes.
@@ -137,6 +155,13 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Whole microseconds since 1970, those before it counted down.
+pub(super) fn micros(time: Timestamp) -> i64 {
+    let micros = time.as_nanosecond().div_euclid(1_000);
+    // Every time that there is has some.
+    i64::try_from(micros).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -147,10 +172,15 @@ pub(super) mod tests {
             r#"{{"audit":1,"event":"ModelCreated","time":"2026-11-30T09:12:44Z","id":"e-{number}","actor":"ada","target":"model-{number}"}}"#
         );
         let id = format!("f00d-{}", number * 100);
-        let place = before.next(&id, &Fingerprint::of(&event));
+        let time = format!("2026-11-30T09:12:{:02}.5Z", number % 60);
+        let place = before.next(&Said {
+            record_id: &id,
+            written: micros(time.parse().unwrap()),
+            fault: None,
+            text: Fingerprint::of(&event),
+        });
         let line = format!(
-            r#"{{"time":"2026-11-30T09:12:{:02}.5Z","namespace":"platform","pod":"tracker-1","container":"event-tracker","restart":0,"labels":{{"fields":"x"}},"record_id":"{id}","sequence":{},"chain":"{}","fields":{event}}}"#,
-            number % 60,
+            r#"{{"time":"{time}","namespace":"platform","pod":"tracker-1","container":"event-tracker","restart":0,"labels":{{"fields":"x"}},"record_id":"{id}","sequence":{},"chain":"{}","fields":{event}}}"#,
             place.sequence,
             place.chain()
         );
@@ -172,7 +202,7 @@ pub(super) mod tests {
     fn a_record_is_read_with_its_place_and_its_event() {
         let lines = lines(1);
         let entry = Entry::read(lines[0].as_bytes()).unwrap();
-        let next = Link::default().next("f00d-100", &entry.fingerprint());
+        let next = Link::default().next(&entry.said());
         assert_eq!(entry.link, Some(next));
         let event = entry.event();
         assert_eq!((&*event.actor, &*event.target), ("ada", "model-1"));
@@ -191,5 +221,28 @@ pub(super) mod tests {
         let event = bad.event();
         assert_eq!((&*event.actor, &*event.target), ("", "t"));
         assert!(Entry::read(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_record_that_says_two_things_is_none() {
+        let two = r#"{"time":"2026-11-30T09:12:44Z","message":"{\"actor\":\"eve\"}","fields":{"actor":"ada"}}"#;
+        assert_eq!(
+            Entry::read(two.as_bytes()).unwrap_err(),
+            InvalidRecord::Both
+        );
+        let again =
+            r#"{"time":"2026-11-30T09:12:44Z","fields":{"actor":"ada"},"fields":{"actor":"eve"}}"#;
+        assert!(Entry::read(again.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn times_are_bound_to_the_microsecond_as_agents_have_them() {
+        for (time, expected) in [
+            ("2026-11-30T09:12:44.120000999Z", 1_796_029_964_120_000),
+            ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59.999999999Z", -1),
+        ] {
+            assert_eq!(micros(time.parse().unwrap()), expected, "{time}");
+        }
     }
 }

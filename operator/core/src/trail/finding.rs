@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::execution::summary::Grouped;
+use crate::execution::{line::InvalidRecord, summary::Grouped};
 
 /// So many are told one by one; of more the number is.
 const TOLD: usize = 100;
@@ -40,9 +40,18 @@ pub enum Finding {
     Anew(Spot),
     /// The completeness record speaks of another last event.
     Contradiction {
-        /// What the record says, and what is there.
-        sequences: (u64, u64),
+        /// Its number.
+        sequence: u64,
     },
+    /// A line of an object is a record and cannot be read as one of audit events.
+    Refused {
+        /// When it was written.
+        time: Timestamp,
+        /// Why not.
+        reason: InvalidRecord,
+    },
+    /// A record says that it is from elsewhere than where it stands.
+    Elsewhere(Spot),
 }
 
 /// A record that something is said of.
@@ -98,20 +107,17 @@ impl fmt::Display for Finding {
                 formatter,
                 "the numbers begin anew, because the agent had lost its place or by another hand: {spot}"
             ),
-            Self::Contradiction {
-                sequences: (said, found),
-            } if said == found => write!(
+            Self::Contradiction { sequence } => write!(
                 formatter,
                 "event {} is not the one that the completeness record speaks of",
-                Grouped(*found)
+                Grouped(*sequence)
             ),
-            Self::Contradiction {
-                sequences: (said, found),
-            } => write!(
+            Self::Refused { time, reason } => {
+                write!(formatter, "unreadable: a record of {time}: {reason}")
+            }
+            Self::Elsewhere(spot) => write!(
                 formatter,
-                "the completeness record ends with event {}, and there is event {}",
-                Grouped(*said),
-                Grouped(*found)
+                "changed: it says that another container wrote it, or another run of it: {spot}"
             ),
         }
     }
@@ -132,13 +138,16 @@ pub struct Findings {
     pub moved: u64,
     /// How often a stream begins anew, or a record contradicts it.
     pub broken: u64,
+    /// Records that cannot be read.
+    pub refused: u64,
 }
 
 impl Findings {
     /// One more.
     pub fn add(&mut self, finding: Finding) {
         let (count, number) = self.count(&finding);
-        *count += number;
+        // Numbers are what somebody has written.
+        *count = count.saturating_add(number);
         if self.told.len() < TOLD {
             self.told.push(finding);
         } else {
@@ -149,9 +158,9 @@ impl Findings {
     /// What was taken for one thing was another.
     pub fn replace(&mut self, before: &Finding, after: Finding) {
         let (count, number) = self.count(before);
-        *count -= number;
+        *count = count.saturating_sub(number);
         let (count, number) = self.count(&after);
-        *count += number;
+        *count = count.saturating_add(number);
         if let Some(told) = self.told.iter_mut().rfind(|told| *told == before) {
             *told = after;
         }
@@ -162,11 +171,16 @@ impl Findings {
         let room = TOLD.saturating_sub(self.told.len()).min(other.told.len());
         self.untold += other.untold + (other.told.len() - room) as u64;
         self.told.extend(other.told.into_iter().take(room));
-        self.missing += other.missing;
-        self.changed += other.changed;
-        self.inserted += other.inserted;
-        self.moved += other.moved;
-        self.broken += other.broken;
+        for (count, more) in [
+            (&mut self.missing, other.missing),
+            (&mut self.changed, other.changed),
+            (&mut self.inserted, other.inserted),
+            (&mut self.moved, other.moved),
+            (&mut self.broken, other.broken),
+            (&mut self.refused, other.refused),
+        ] {
+            *count = count.saturating_add(more);
+        }
     }
 
     fn count(&mut self, finding: &Finding) -> (&mut u64, u64) {
@@ -174,11 +188,15 @@ impl Findings {
             Finding::Missing {
                 numbers: (first, last),
                 ..
-            } => (&mut self.missing, last - first + 1),
-            Finding::Changed(_) => (&mut self.changed, 1),
+            } => (
+                &mut self.missing,
+                last.saturating_sub(*first).saturating_add(1),
+            ),
+            Finding::Changed(_) | Finding::Elsewhere(_) => (&mut self.changed, 1),
             Finding::Inserted(_) | Finding::Unnumbered(_) => (&mut self.inserted, 1),
             Finding::OutOfOrder(_) => (&mut self.moved, 1),
             Finding::Anew(_) | Finding::Contradiction { .. } => (&mut self.broken, 1),
+            Finding::Refused { .. } => (&mut self.refused, 1),
         }
     }
 

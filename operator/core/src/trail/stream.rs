@@ -3,10 +3,16 @@
 use std::{cmp::Ordering, collections::VecDeque};
 
 use k8s_openapi::jiff::Timestamp;
-use katonic_log_config::audit::{Fingerprint, Link};
+use katonic_log_config::{
+    archive::{Completeness, Folder, Top},
+    audit::{Fingerprint, Link, Said},
+};
+
+use crate::execution::line::InvalidRecord;
 
 use super::{
     Entry, Findings,
+    entry::micros,
     finding::{Finding, Spot, shown},
 };
 
@@ -20,9 +26,22 @@ pub struct Stream {
     gaps: VecDeque<Gap>,
     /// The last event, if its place is not made of what it says: perhaps it was put before the one that has this place.
     doubtful: Option<Doubt>,
-    /// Whether events before the first are not asked for.
+    /// The run that is read.
+    run: Option<Run>,
+    /// Whether events before the first are not asked for, or may have expired.
     is_later_part: bool,
+    /// The first event, where others were before it that are not read.
+    cut: Option<u64>,
     findings: Findings,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    /// Namespace, pod and container.
+    origin: [String; 3],
+    restart: u32,
+    /// The last event that its completeness record speaks of.
+    recorded: Option<Link>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +65,8 @@ struct Gap {
 struct Seen {
     spot: Spot,
     link: Link,
-    fingerprint: Fingerprint,
+    fault: Option<String>,
+    text: Fingerprint,
 }
 
 #[derive(Clone, Debug)]
@@ -60,13 +80,21 @@ impl Seen {
         Self {
             spot: spot(entry),
             link,
-            fingerprint: entry.fingerprint(),
+            // An agent's own are the same when they are shown.
+            fault: entry.fault.as_deref().map(shown),
+            text: entry.fingerprint(),
         }
     }
 
     /// Whether its place follows this one.
     fn follows(&self, before: Link) -> bool {
-        before.next(&self.spot.id, &self.fingerprint) == self.link
+        let said = Said {
+            record_id: &self.spot.id,
+            written: micros(self.spot.time),
+            fault: self.fault.as_deref(),
+            text: self.text,
+        };
+        before.next(&said) == self.link
     }
 
     fn last(&self) -> Last {
@@ -94,11 +122,48 @@ impl Stream {
         }
     }
 
-    /// The event that stands next.
-    pub fn entry(&mut self, entry: &Entry<'_>) {
+    /// The event that stands next; whether it is bound to the one before it, so that its time can be believed.
+    pub fn entry(&mut self, entry: &Entry<'_>) -> bool {
+        let is_elsewhere = |run: &Run| run.origin != entry.origin || run.restart != entry.restart;
+        if self.run.as_ref().is_some_and(is_elsewhere) {
+            self.findings.add(Finding::Elsewhere(spot(entry)));
+        }
+        let is_bound = self.place(entry);
+        self.meet();
+        is_bound
+    }
+
+    /// The place of the last event; none: it is not read.
+    fn found(&self) -> Option<Link> {
+        match self.last {
+            Some(last) => Some(last.link),
+            None => (!self.is_later_part).then(Link::default),
+        }
+    }
+
+    /// Compares the last event with the one that the completeness record speaks of, where they have the same number.
+    fn meet(&mut self) {
+        let recorded = self.run.as_ref().and_then(|run| run.recorded);
+        if let Some(recorded) = recorded
+            && let Some(found) = self.found()
+            && recorded.sequence == found.sequence
+            && recorded != found
+        {
+            self.contradict(found.sequence);
+        }
+    }
+
+    fn contradict(&mut self, sequence: u64) {
+        self.findings.add(Finding::Contradiction { sequence });
+        if let Some(run) = &mut self.run {
+            run.recorded = None;
+        }
+    }
+
+    fn place(&mut self, entry: &Entry<'_>) -> bool {
         let Some(link) = entry.link else {
             self.findings.add(Finding::Unnumbered(spot(entry)));
-            return;
+            return false;
         };
         let seen = Seen::of(entry, link);
         let Some(last) = self.last else {
@@ -107,7 +172,7 @@ impl Stream {
         let sequence = link.sequence;
         let expected = last.link.sequence.saturating_add(1);
         match sequence.cmp(&expected) {
-            Ordering::Equal => self.next(&seen, last),
+            Ordering::Equal => return self.next(&seen, last),
             Ordering::Less => self.earlier(seen, last),
             Ordering::Greater => {
                 self.doubtful = None;
@@ -121,15 +186,21 @@ impl Stream {
                 self.last = Some(next);
             }
         }
+        false
     }
 
-    fn first(&mut self, seen: Seen) {
+    fn first(&mut self, seen: Seen) -> bool {
         self.last = Some(seen.last());
         if seen.link.sequence == 1 {
-            if !seen.follows(Link::default()) {
+            let is_bound = seen.follows(Link::default());
+            if !is_bound {
                 self.findings.add(Finding::Changed(seen.spot));
             }
-        } else if !self.is_later_part {
+            return is_bound;
+        }
+        if self.is_later_part {
+            self.cut = Some(seen.link.sequence);
+        } else {
             self.gap(Gap {
                 first: 1,
                 last: seen.link.sequence - 1,
@@ -137,11 +208,13 @@ impl Stream {
                 after: seen,
             });
         }
+        false
     }
 
-    fn next(&mut self, seen: &Seen, last: Last) {
+    fn next(&mut self, seen: &Seen, last: Last) -> bool {
         self.doubtful = None;
-        if !seen.follows(last.link) {
+        let is_bound = seen.follows(last.link);
+        if !is_bound {
             let spot = seen.spot.clone();
             self.findings.add(Finding::Changed(spot.clone()));
             self.doubtful = Some(Doubt {
@@ -150,6 +223,7 @@ impl Stream {
             });
         }
         self.last = Some(seen.last());
+        is_bound
     }
 
     /// An event with a number that was passed before.
@@ -221,23 +295,53 @@ impl Stream {
         }
     }
 
-    /// The last event that a completeness record speaks of, at the end of what it is about.
-    pub fn recorded(&mut self, link: Link) {
+    /// A record is there that is none of audit events.
+    pub fn refused(&mut self, time: Timestamp, reason: InvalidRecord) {
+        self.findings.add(Finding::Refused { time, reason });
+    }
+
+    /// A run begins, whose folder this is.
+    pub fn begin(&mut self, folder: &Folder, restart: u32, record: Option<&Completeness>) {
+        let namespace = match &folder.top {
+            Top::Audit(name)
+            | Top::Application(name)
+            | Top::Execution(name)
+            | Top::Unidentified(name) => name,
+        };
+        self.run = Some(Run {
+            origin: [namespace, &folder.pod, &folder.container].map(Clone::clone),
+            restart,
+            recorded: record.map(|record| record.audit.unwrap_or_default()),
+        });
+        self.meet();
+    }
+
+    /// The run was read to its end; `is_whole` where its completeness record speaks of everything.
+    pub fn end(&mut self, is_whole: bool) {
+        let recorded = self.run.as_ref().and_then(|run| run.recorded);
+        let Some((link, found)) = recorded.zip(self.found()) else {
+            return;
+        };
         let last = self.last;
-        let found = last.map_or_else(Link::default, |last| last.link);
-        if found.sequence < link.sequence && !(self.is_later_part && last.is_none()) {
-            self.findings.add(Finding::Missing {
-                numbers: (found.sequence + 1, link.sequence),
-                between: (last.map(|last| last.time), None),
-            });
-            // What follows is judged by what there was.
-            let time = last.map_or(Timestamp::MIN, |last| last.time);
-            self.last = Some(Last { link, time });
-        } else if found != link && last.is_some() {
-            self.findings.add(Finding::Contradiction {
-                sequences: (link.sequence, found.sequence),
-            });
+        match found.sequence.cmp(&link.sequence) {
+            Ordering::Less => {
+                self.findings.add(Finding::Missing {
+                    numbers: (found.sequence + 1, link.sequence),
+                    between: (last.map(|last| last.time), None),
+                });
+                // What follows is judged by what there was.
+                let time = last.map_or(Timestamp::MIN, |last| last.time);
+                self.last = Some(Last { link, time });
+            }
+            Ordering::Greater if is_whole => self.contradict(link.sequence),
+            // A run that goes on has another record later.
+            Ordering::Greater | Ordering::Equal => {}
         }
+    }
+
+    /// The number of the first event that was read, if others were before it and the stream was not to be followed from its beginning.
+    pub fn cut(&self) -> Option<u64> {
+        self.cut
     }
 
     /// Everything that is wrong with it.
@@ -269,6 +373,19 @@ mod tests {
         super::entry::tests::{line, lines},
         *,
     };
+    use crate::execution::proof::tests::record;
+
+    /// Where the records of these tests stand.
+    fn folder() -> Folder {
+        Folder::parse("audit/platform/tracker-1_u-1/event-tracker/").unwrap()
+    }
+
+    fn record_of(last: Link) -> Completeness {
+        Completeness {
+            audit: Some(last),
+            ..record(&[])
+        }
+    }
 
     fn follow(lines: &[String]) -> Findings {
         let mut stream = Stream::default();
@@ -315,6 +432,11 @@ mod tests {
             ("ada", "eve"),
             ("f00d-400", "f00d-401"),
             ("\"e-4\"", "\"e-5\""),
+            (
+                "\"time\":\"2026-11-30T09:12:04.5Z\"",
+                "\"time\":\"2099-11-30T09:12:04.5Z\"",
+            ),
+            ("\"chain\"", "\"audit_fault\":\"missing actor\",\"chain\""),
         ] {
             let mut changed = lines(9);
             changed[3] = changed[3].replace(from, to);
@@ -325,6 +447,18 @@ mod tests {
                 "{told:?}"
             );
         }
+    }
+
+    #[test]
+    fn only_a_time_that_is_bound_is_believed() {
+        let mut lines = lines(4);
+        lines[2] = lines[2].replace("2026-11-30T09:12:03.5Z", "2099-11-30T09:12:03.5Z");
+        lines.remove(0);
+        let mut stream = Stream::default();
+        let bound = lines
+            .iter()
+            .map(|line| stream.entry(&Entry::read(line.as_bytes()).unwrap()));
+        assert_eq!(bound.collect::<Vec<_>>(), [false, false, true]);
     }
 
     #[test]
@@ -405,7 +539,11 @@ mod tests {
         for line in &lines(9)[4..] {
             stream.entry(&Entry::read(line.as_bytes()).unwrap());
         }
+        assert_eq!(stream.cut(), Some(5));
         assert!(stream.finish().is_empty());
+        let mut whole = Stream::later_part();
+        whole.entry(&Entry::read(lines(1)[0].as_bytes()).unwrap());
+        assert_eq!(whole.cut(), None);
     }
 
     #[test]
@@ -420,29 +558,97 @@ mod tests {
     fn a_completeness_record_shows_that_the_last_events_are_gone() {
         let all = lines(9);
         let last = Entry::read(all[8].as_bytes()).unwrap().link.unwrap();
-        let follow = |kept: &[String], recorded: Link| {
+        let follow = |kept: &[String], recorded: Link, is_whole: bool| {
             let mut stream = Stream::default();
+            stream.begin(&folder(), 0, Some(&record_of(recorded)));
             for line in kept {
                 stream.entry(&Entry::read(line.as_bytes()).unwrap());
             }
-            stream.recorded(recorded);
+            stream.end(is_whole);
             let told = stream.finish();
             told.told()
                 .iter()
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
         };
-        assert!(follow(&all, last).is_empty());
+        assert!(follow(&all, last, true).is_empty());
         assert_eq!(
-            follow(&all[..7], last),
+            follow(&all[..7], last, true),
             ["events 8 to 9 are missing, after 2026-11-30T09:12:07.5Z"]
         );
-        assert_eq!(follow(&[], last), ["events 1 to 9 are missing"]);
+        assert_eq!(follow(&[], last, true), ["events 1 to 9 are missing"]);
+        let contradicted = |number| {
+            [format!(
+                "event {number} is not the one that the completeness record speaks of"
+            )]
+        };
         let other = Link::read(9, &"0".repeat(64)).unwrap();
-        assert_eq!(
-            follow(&all, other),
-            ["event 9 is not the one that the completeness record speaks of"]
-        );
+        assert_eq!(follow(&all, other, true), contradicted(9));
+        // One that could not be replaced says less than there is, and must say it of what is there.
+        let earlier = Entry::read(all[6].as_bytes()).unwrap().link.unwrap();
+        assert!(follow(&all, earlier, false).is_empty());
+        assert_eq!(follow(&all, earlier, true), contradicted(7));
+        let other = Link::read(7, &"0".repeat(64)).unwrap();
+        assert_eq!(follow(&all, other, false), contradicted(7));
+    }
+
+    #[test]
+    fn the_record_of_a_run_without_events_speaks_of_the_last_one_before_it() {
+        let all = lines(3);
+        let last = Entry::read(all[2].as_bytes()).unwrap().link.unwrap();
+        let follow = |recorded: Link| {
+            let mut stream = Stream::default();
+            stream.begin(&folder(), 0, Some(&record_of(last)));
+            for line in &all {
+                stream.entry(&Entry::read(line.as_bytes()).unwrap());
+            }
+            stream.end(true);
+            stream.begin(&folder(), 1, Some(&record_of(recorded)));
+            stream.end(true);
+            stream.finish()
+        };
+        assert!(follow(last).is_empty());
+        let removed = Link::read(5, &"0".repeat(64)).unwrap();
+        assert_eq!(follow(removed).missing, 2);
+        let other = Link::read(3, &"0".repeat(64)).unwrap();
+        assert_eq!(follow(other).broken, 1);
+        // Of a later part, what comes before it is not there to be compared.
+        let mut later = Stream::later_part();
+        later.begin(&folder(), 0, Some(&record_of(other)));
+        later.end(true);
+        assert!(later.finish().is_empty());
+        // But what is read is.
+        let mut later = Stream::later_part();
+        later.begin(&folder(), 0, Some(&record_of(removed)));
+        later.entry(&Entry::read(all[2].as_bytes()).unwrap());
+        later.end(true);
+        assert_eq!(later.finish().missing, 2);
+    }
+
+    #[test]
+    fn a_record_that_says_that_it_is_from_elsewhere_is_named() {
+        for (from, to) in [
+            ("\"pod\":\"tracker-1\"", "\"pod\":\"tracker-2\""),
+            ("\"namespace\":\"platform\"", "\"namespace\":\"compute\""),
+            ("\"restart\":0", "\"restart\":1"),
+        ] {
+            let mut moved = lines(3);
+            moved[1] = moved[1].replace(from, to);
+            let mut stream = Stream::default();
+            stream.begin(&folder(), 0, None);
+            for line in &moved {
+                stream.entry(&Entry::read(line.as_bytes()).unwrap());
+            }
+            stream.end(false);
+            let findings = stream.finish();
+            assert_eq!((findings.changed, findings.told().len()), (1, 1));
+            let told = findings.told()[0].to_string();
+            assert!(
+                told.starts_with("changed: it says that another container wrote it")
+                    && told.contains("event 2"),
+                "{told}"
+            );
+        }
     }
 
     #[derive(Clone, Debug)]

@@ -5,15 +5,18 @@ use std::fmt;
 use super::Findings;
 use crate::execution::summary::Grouped;
 
-/// What a reader can rely on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What a reader can rely on. Ordered: what is greater is worse.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Verdict {
-    /// Every event is there, as it was written and where it was written.
-    Complete,
-    /// Something is missing, or not as it was.
-    Damaged,
     /// There is no event.
     Nothing,
+    /// Every event is there, as it was written and where it was written, and the archive proves it.
+    Complete,
+    /// Nothing is known to be missing, and nothing proves that nothing is: a container runs, ended before everything was delivered, or
+    /// nobody has seen how it began.
+    Open,
+    /// Something is missing, or not as it was.
+    Damaged,
 }
 
 impl Verdict {
@@ -21,6 +24,7 @@ impl Verdict {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Complete => 0,
+            Self::Open => 3,
             Self::Damaged => 4,
             Self::Nothing => 5,
         }
@@ -36,6 +40,8 @@ pub struct Summary {
     pub faulty: u64,
     /// Streams: containers, each as one sink has it.
     pub streams: u64,
+    /// Streams of which it is not proven that they have everything.
+    pub open: u64,
     /// What is wrong with the streams.
     pub findings: Findings,
     /// What is wrong with objects and completeness records.
@@ -51,6 +57,8 @@ impl Summary {
             Verdict::Damaged
         } else if self.events == 0 {
             Verdict::Nothing
+        } else if self.open > 0 {
+            Verdict::Open
         } else {
             Verdict::Complete
         }
@@ -67,6 +75,7 @@ impl fmt::Display for Summary {
         match self.verdict() {
             Verdict::Nothing => return formatter.write_str("nothing: no events in this time"),
             Verdict::Complete => write!(formatter, "complete: {}", events(self.events))?,
+            Verdict::Open => write!(formatter, "not proven complete: {}", events(self.events))?,
             Verdict::Damaged => write!(formatter, "incomplete: {}", events(self.events))?,
         }
         if self.streams > 1 {
@@ -82,6 +91,7 @@ impl fmt::Display for Summary {
             inserted,
             moved,
             broken,
+            refused,
             ..
         } = self.findings;
         let is_intact = self.findings.is_empty();
@@ -90,6 +100,7 @@ impl fmt::Display for Summary {
             (changed, "changed"),
             (inserted, "inserted"),
             (moved, "out of order"),
+            (refused, "unreadable"),
         ];
         for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
             write!(formatter, ", {} {what}", Grouped(count))?;
@@ -112,7 +123,12 @@ impl fmt::Display for Summary {
         } else {
             "broken"
         };
-        write!(formatter, ", chain {chain}")
+        write!(formatter, ", chain {chain}")?;
+        if self.open > 0 {
+            let noun = if self.open == 1 { "stream" } else { "streams" };
+            write!(formatter, ", {} {noun} open", Grouped(self.open))?;
+        }
+        Ok(())
     }
 }
 
@@ -138,6 +154,12 @@ mod tests {
             summary.to_string(),
             "complete: 12,345 events of 2 containers (3 not as the contract has them), chain intact"
         );
+        summary.open = 1;
+        assert_eq!(
+            summary.to_string(),
+            "not proven complete: 12,345 events of 2 containers (3 not as the contract has them), chain intact, 1 stream open"
+        );
+        assert_eq!(summary.verdict().exit_code(), 3);
         let mut removed = lines(5);
         removed.remove(2);
         removed[3] = removed[3].replace("ada", "eve");
