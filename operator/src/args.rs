@@ -13,6 +13,7 @@ use crate::{
     audit::{self, AuditArgs},
     doctor,
     inject::{self, InjectArgs},
+    lint::{self, LintArgs},
     logs::{self, LogsArgs},
 };
 
@@ -44,6 +45,9 @@ pub enum Command {
     Audit(Box<AuditArgs>),
     /// Answers API servers that ask about pods, until it is told to stop; for Kubernetes below 1.36.
     Webhook(WebhookArgs),
+    /// Says what is wrong with policies in files, without a cluster.
+    #[command(long_about = lint::ABOUT, after_help = lint::HELP)]
+    Lint(LintArgs),
     /// Prints the custom resource definitions as YAML.
     Crds,
     /// Adds the log agent to manifests, as the API server would add it to their pods.

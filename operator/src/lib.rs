@@ -12,6 +12,7 @@ pub mod health;
 mod https;
 pub mod inject;
 pub mod leader;
+pub mod lint;
 pub mod logs;
 pub mod metrics;
 pub mod owners;

@@ -7,7 +7,7 @@ use clap::Parser;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
     args::{Args, Command},
-    audit, controller, doctor, inject, logs, status, telemetry, webhook,
+    audit, controller, doctor, inject, lint, logs, status, telemetry, webhook,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -19,6 +19,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Logs(args) => read(logs::run(*args)),
         Command::Audit(args) => read(audit::run(*args)),
         Command::Inject(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Lint(args) => Ok(lint::run(&args)),
         Command::Crds => {
             let mut stdout = std::io::stdout().lock();
             for (_, yaml) in manifest::files()? {

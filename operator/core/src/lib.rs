@@ -30,6 +30,7 @@ pub mod external;
 pub mod history;
 pub mod injection;
 pub mod installation;
+pub mod lint;
 pub mod manifest;
 pub mod names;
 pub mod node;
