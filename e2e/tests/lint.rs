@@ -212,9 +212,7 @@ fn told(case: &Case) -> Verdict {
         taken: errors.is_empty(),
         unknown: paths(&|rule| rule == Rule::UnknownField),
         wrong: paths(&|rule| rule != Rule::UnknownField),
-        said: [vec![String::new()], lines(&outcome)]
-            .concat()
-            .join("\n    "),
+        said: lines(&outcome).join("; "),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod inject;
 pub mod leader;
 pub mod lint;
 pub mod logs;
+pub mod manual;
 pub mod metrics;
 pub mod owners;
 pub mod pod;

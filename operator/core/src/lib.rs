@@ -26,6 +26,7 @@ pub mod diagnosis;
 pub mod digest;
 pub mod event;
 pub mod execution;
+pub mod explain;
 pub mod external;
 pub mod history;
 pub mod injection;

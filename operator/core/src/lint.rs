@@ -12,7 +12,7 @@ pub mod document;
 pub mod finding;
 pub mod format;
 mod metadata;
-mod nearest;
+pub(crate) mod nearest;
 pub mod object;
 mod scalar;
 pub mod schema;
