@@ -1,11 +1,12 @@
 //! The command line.
 
 use std::{
+    ffi::OsStr,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use katonic_logging_core::{external::External, names, webhook::configuration::Reach};
 
 use crate::{
@@ -13,8 +14,24 @@ use crate::{
     audit::{self, AuditArgs},
     doctor,
     inject::{self, InjectArgs},
+    lint::{self, LintArgs},
     logs::{self, LogsArgs},
+    manual::{self, CompletionArgs, ExplainArgs, ManArgs},
 };
+
+/// What kubectl calls a plugin `kubectl katonic-logging` (Kubernetes, "Extend kubectl with plugins": `-` in its name is `_` in its file).
+const PLUGIN: &str = "kubectl-katonic_logging";
+
+/// The command line, under the name by which `program` was called.
+pub fn command(program: Option<&OsStr>) -> clap::Command {
+    let file = program.map(Path::new).and_then(Path::file_stem);
+    let command = Args::command();
+    if file == Some(OsStr::new(PLUGIN)) {
+        command.bin_name("kubectl katonic-logging")
+    } else {
+        command
+    }
+}
 
 /// Manages logging as custom resources.
 #[derive(Debug, Parser)]
@@ -44,8 +61,20 @@ pub enum Command {
     Audit(Box<AuditArgs>),
     /// Answers API servers that ask about pods, until it is told to stop; for Kubernetes below 1.36.
     Webhook(WebhookArgs),
+    /// Says what is wrong with policies in files, without a cluster.
+    #[command(long_about = lint::ABOUT, after_help = lint::HELP)]
+    Lint(LintArgs),
+    /// Says what a kind or a field of a policy means, as `kubectl explain` does, without a cluster.
+    #[command(after_help = manual::EXPLAIN_HELP)]
+    Explain(ExplainArgs),
     /// Prints the custom resource definitions as YAML.
     Crds,
+    /// Prints what a shell completes the commands with.
+    #[command(after_help = manual::COMPLETION_HELP)]
+    Completion(CompletionArgs),
+    /// Writes a manual page for each command into a folder.
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Adds the log agent to manifests, as the API server would add it to their pods.
     #[command(long_about = inject::ABOUT)]
     Inject(InjectArgs),
@@ -146,4 +175,32 @@ pub struct WebhookArgs {
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub health_address: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_program_answers_under_the_name_of_a_plugin() {
+        let usage = |program: &str| {
+            let mut command = command(Some(OsStr::new(program)));
+            let error = command
+                .try_get_matches_from_mut([program, "lint"])
+                .unwrap_err();
+            error.to_string()
+        };
+        let plugin = usage("/root/.krew/bin/kubectl-katonic_logging");
+        assert!(
+            plugin.contains("Usage: kubectl katonic-logging lint"),
+            "{plugin}"
+        );
+        let program = usage("/usr/local/bin/katonic-logging");
+        assert!(program.contains("Usage: katonic-logging lint"), "{program}");
+    }
 }

@@ -3,15 +3,18 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::FromArgMatches as _;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
-    args::{Args, Command},
-    audit, controller, doctor, inject, logs, status, telemetry, webhook,
+    args::{self, Args, Command},
+    audit, controller, doctor, inject, lint, logs, manual, status, telemetry, webhook,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
-    match Args::parse().command {
+    let program = std::env::args_os().next();
+    let matches = args::command(program.as_deref()).get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match args.command {
         Command::Controller(args) => serve(controller::run(*args)),
         Command::Webhook(args) => serve(webhook::run(args)),
         Command::Status(args) => ask(status::run(args)),
@@ -19,6 +22,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Logs(args) => read(logs::run(*args)),
         Command::Audit(args) => read(audit::run(*args)),
         Command::Inject(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Lint(args) => Ok(lint::run(&args)),
+        Command::Explain(args) => Ok(manual::explain_field(&args)?),
+        Command::Completion(args) => Ok(manual::completion(&args)?),
+        Command::Man(args) => Ok(manual::man(&args)?),
         Command::Crds => {
             let mut stdout = std::io::stdout().lock();
             for (_, yaml) in manifest::files()? {

@@ -69,7 +69,8 @@ pub fn literal(path: &str, value: &Value) -> String {
     }
 }
 
-fn identifier(name: &str) -> String {
+/// A field's name, as an expression has it.
+pub(crate) fn identifier(name: &str) -> String {
     if RESERVED.contains(&name) {
         format!("__{name}__")
     } else {
