@@ -1,6 +1,10 @@
 //! Lists versions of objects in S3: the client's library knows the newest ones alone. Writes nothing.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use http::{Method, Request, StatusCode};
@@ -108,9 +112,10 @@ impl Versioned {
         };
         let mut query = "encoding-type=url".to_owned();
         if let Some((key, version)) = marker {
-            query.push_str(&format!("&key-marker={}", encode(key)));
+            // Writing to a String cannot fail.
+            let _ = write!(query, "&key-marker={}", encode(key));
             if !version.is_empty() {
-                query.push_str(&format!("&version-id-marker={}", encode(version)));
+                let _ = write!(query, "&version-id-marker={}", encode(version));
             }
         }
         let path = format!(
