@@ -67,10 +67,9 @@ impl Answer {
     /// # Panics
     /// If it was not.
     pub fn interval(&self) -> u64 {
-        match self.reply() {
-            Ok(interval) => interval,
-            Err(error) => panic!("{error:#}"),
-        }
+        let reply = self.reply();
+        assert!(reply.is_ok(), "{reply:?}");
+        reply.unwrap_or_default()
     }
 }
 

@@ -288,6 +288,76 @@ async fn remove(minio: &Minio, key: &str) -> Result<()> {
     Ok(())
 }
 
+/// The lines with something in the third put in place of something else.
+fn edited(lines: &[String], from: &str, to: &str) -> Vec<String> {
+    let mut edited = lines.to_vec();
+    edited[2] = edited[2].replacen(from, to, 1);
+    assert_ne!(edited, lines);
+    edited
+}
+
+/// What can be done to the lines of an object, and what is said of it: a finding, and the beginning of the verdict.
+fn tampered(lines: &[String], third: u64, id: &str) -> [(Vec<String>, String, &'static str); 8] {
+    let mut removed = lines.to_vec();
+    removed.remove(2);
+    let mut changed = lines.to_vec();
+    changed[2] = changed[2].replace(r#""actor":""#, r#""actor":"not "#);
+    let mut inserted = lines.to_vec();
+    inserted.insert(2, lines[2].replace(id, "0123456789abcdef-7"));
+    let mut swapped = lines.to_vec();
+    swapped.swap(2, 3);
+    [
+        (
+            edited(lines, r#"{"time":"20"#, r#"{"time":"21"#),
+            format!("changed: event {third}, record {id} of 21"),
+            "incomplete: 200 events, 1 changed, ",
+        ),
+        (
+            edited(
+                lines,
+                r#","sequence""#,
+                r#","audit_fault":"missing actor","sequence""#,
+            ),
+            format!("changed: event {third}, record {id} of "),
+            "incomplete: 200 events (1 not as the contract has them), 1 changed, ",
+        ),
+        (
+            edited(
+                lines,
+                r#""pod":"event-tracker-1""#,
+                r#""pod":"event-tracker-2""#,
+            ),
+            "changed: it says that another container wrote it".to_owned(),
+            "incomplete: 200 events, 1 changed, ",
+        ),
+        (
+            edited(lines, r#","fields":"#, r#","message":"{}","fields":"#),
+            "unreadable: a record of ".to_owned(),
+            "incomplete: 199 events, 1 missing, 1 unreadable, ",
+        ),
+        (
+            removed,
+            format!("event {third} is missing, between "),
+            "incomplete: 199 events, 1 missing, ",
+        ),
+        (
+            changed,
+            format!("changed: event {third}, record {id} of "),
+            "incomplete: 200 events, 1 changed, ",
+        ),
+        (
+            inserted,
+            format!("inserted: event {third}, record 0123456789abcdef-7 of "),
+            "incomplete: 201 events, 1 inserted, ",
+        ),
+        (
+            swapped,
+            format!("out of order: event {third}, record {id} of "),
+            "incomplete: 200 events, 1 out of order, ",
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
     const EVENTS: usize = 200;
@@ -314,65 +384,7 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
     let id: Value = serde_json::from_str(&original.lines[2])?;
     let id = id["record_id"].as_str().context("no id")?.to_owned();
 
-    let mut removed = original.lines.clone();
-    removed.remove(2);
-    let mut changed = original.lines.clone();
-    changed[2] = changed[2].replace(r#""actor":""#, r#""actor":"not "#);
-    let mut inserted = original.lines.clone();
-    inserted.insert(2, original.lines[2].replace(&id, "0123456789abcdef-7"));
-    let mut swapped = original.lines.clone();
-    swapped.swap(2, 3);
-    let edited = |from: &str, to: &str| {
-        let mut lines = original.lines.clone();
-        lines[2] = lines[2].replacen(from, to, 1);
-        assert_ne!(lines, original.lines);
-        lines
-    };
-    for (lines, finding, summary) in [
-        (
-            edited(r#"{"time":"20"#, r#"{"time":"21"#),
-            format!("changed: event {third}, record {id} of 21"),
-            "incomplete: 200 events, 1 changed, ",
-        ),
-        (
-            edited(
-                r#","sequence""#,
-                r#","audit_fault":"missing actor","sequence""#,
-            ),
-            format!("changed: event {third}, record {id} of "),
-            "incomplete: 200 events (1 not as the contract has them), 1 changed, ",
-        ),
-        (
-            edited(r#""pod":"event-tracker-1""#, r#""pod":"event-tracker-2""#),
-            "changed: it says that another container wrote it".to_owned(),
-            "incomplete: 200 events, 1 changed, ",
-        ),
-        (
-            edited(r#","fields":"#, r#","message":"{}","fields":"#),
-            "unreadable: a record of ".to_owned(),
-            "incomplete: 199 events, 1 missing, 1 unreadable, ",
-        ),
-        (
-            removed,
-            format!("event {third} is missing, between "),
-            "incomplete: 199 events, 1 missing, ",
-        ),
-        (
-            changed,
-            format!("changed: event {third}, record {id} of "),
-            "incomplete: 200 events, 1 changed, ",
-        ),
-        (
-            inserted,
-            format!("inserted: event {third}, record 0123456789abcdef-7 of "),
-            "incomplete: 201 events, 1 inserted, ",
-        ),
-        (
-            swapped,
-            format!("out of order: event {third}, record {id} of "),
-            "incomplete: 200 events, 1 out of order, ",
-        ),
-    ] {
+    for (lines, finding, summary) in tampered(&original.lines, third, &id) {
         let opened = Opened {
             key: original.key.clone(),
             lines,
@@ -390,42 +402,6 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
             "{summary}: {said:?}"
         );
     }
-    // What is no record is not passed over in a list either, and a time that somebody has written ends no reading.
-    let opened = Opened {
-        key: original.key.clone(),
-        lines: edited(r#","fields":"#, r#","message":"{}","fields":"#),
-    };
-    opened.put(&store.minio).await?;
-    let listed = Said::of(&store.minio, &auditor, &["list"]).await?;
-    assert_eq!(
-        (listed.code, listed.stdout.lines().count()),
-        (Some(4), EVENTS),
-        "{listed:?}"
-    );
-    assert!(
-        listed
-            .stderr
-            .contains("cannot be read: it has both `message` and `fields`: "),
-        "{listed:?}"
-    );
-    let opened = Opened {
-        key: original.key.clone(),
-        lines: edited(r#"{"time":"20"#, r#"{"time":"21"#),
-    };
-    opened.put(&store.minio).await?;
-    let until = ["--to", "2099-01-01T00:00:00Z"];
-    let said = Said::of(&store.minio, &auditor, &["verify", until[0], until[1]]).await?;
-    let (last, code) = said.verdict();
-    assert!(
-        last.starts_with("incomplete: 199 events, 1 changed, ") && code == Some(4),
-        "{said:?}"
-    );
-    let listed = Said::of(&store.minio, &auditor, &["list", until[0], until[1]]).await?;
-    assert_eq!(
-        (listed.code, listed.stdout.lines().count()),
-        (Some(4), EVENTS),
-        "{listed:?}"
-    );
     original.put(&store.minio).await?;
     // A whole object, between two others and at the end of the first run.
     let last_of_run = objects
@@ -448,6 +424,61 @@ async fn what_is_done_to_the_record_by_hand_is_found_and_named() -> Result<()> {
         );
         opened.put(&store.minio).await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_record_is_not_passed_over_in_a_list_and_a_forged_time_ends_no_reading()
+-> Result<()> {
+    const EVENTS: usize = 200;
+    let Some(store) = Store::start_or_skip().await? else {
+        return Ok(());
+    };
+    written(&store, EVENTS).await?;
+    let auditor = reader(&store.minio).await?;
+    let keys = store.minio.keys(BUCKET, "logs/audit/").await?;
+    let mut objects = keys.iter().filter(|key| key.ends_with("ndjson.gz"));
+    let second = objects.nth(1).context("no second object")?;
+    let original = Opened::of(&store.minio, second).await?;
+    let opened = Opened {
+        key: original.key.clone(),
+        lines: edited(
+            &original.lines,
+            r#","fields":"#,
+            r#","message":"{}","fields":"#,
+        ),
+    };
+    opened.put(&store.minio).await?;
+    let listed = Said::of(&store.minio, &auditor, &["list"]).await?;
+    assert_eq!(
+        (listed.code, listed.stdout.lines().count()),
+        (Some(4), EVENTS),
+        "{listed:?}"
+    );
+    assert!(
+        listed
+            .stderr
+            .contains("cannot be read: it has both `message` and `fields`: "),
+        "{listed:?}"
+    );
+    let opened = Opened {
+        key: original.key.clone(),
+        lines: edited(&original.lines, r#"{"time":"20"#, r#"{"time":"21"#),
+    };
+    opened.put(&store.minio).await?;
+    let until = ["--to", "2099-01-01T00:00:00Z"];
+    let said = Said::of(&store.minio, &auditor, &["verify", until[0], until[1]]).await?;
+    let (last, code) = said.verdict();
+    assert!(
+        last.starts_with("incomplete: 199 events, 1 changed, ") && code == Some(4),
+        "{said:?}"
+    );
+    let listed = Said::of(&store.minio, &auditor, &["list", until[0], until[1]]).await?;
+    assert_eq!(
+        (listed.code, listed.stdout.lines().count()),
+        (Some(4), EVENTS),
+        "{listed:?}"
+    );
     Ok(())
 }
 

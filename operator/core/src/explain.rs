@@ -287,7 +287,7 @@ mod tests {
         );
         assert_eq!(
             error("logingpolicy"),
-            "there is no kind `logingpolicy`: did you mean `loggingpolicy`?"
+            "there is no kind `logingpolicy`: did you mean `LoggingPolicy`?"
         );
         assert_eq!(
             error("pods"),

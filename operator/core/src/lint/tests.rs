@@ -342,7 +342,7 @@ fn policies_that_ask_different_things_of_one_place_are_told() {
     }
     let mut around = surroundings();
     around.secrets.insert("keeper".to_owned());
-    let text = archive("a", "90d", "x", "splunk") + &archive("b", "90d", "y", "keeper");
+    let text = archive("a", "90d", "one", "splunk") + &archive("b", "90d", "other", "keeper");
     let told = lines(&lint(&[source("a.yaml", &text)], &around));
     assert!(
         told[0].contains("looks after bucket bbb with other credentials than LoggingPolicy a"),

@@ -216,7 +216,7 @@ mod tests {
                 "gave no answer: SignatureDoesNotMatch",
             ),
             (500, "InternalError", "gave no answer: InternalError"),
-            (500, "an <b>error</b>", "gave no answer: HTTP 500"),
+            (500, "an error", "gave no answer: HTTP 500"),
         ] {
             let text = told(status, code).to_string();
             assert!(text.contains(words) && !text.contains("hunter2"), "{text}");
