@@ -60,7 +60,7 @@ fn what_is_wrong_decides_how_it_ends() {
     let run = |arguments: &[&str]| lint(folder.path(), arguments, "");
     let warned = run(&["good.yaml"]);
     assert_eq!(warned.code, 0, "{}", warned.stderr);
-    assert!(warned.stdout.starts_with("good.yaml:7:66: warning: spec.sinks[0].splunk.tokenSecretRef.name: Secret katonic-logging/splunk is not among these files"), "{}", warned.stdout);
+    assert!(warned.stdout.starts_with("good.yaml:7:65: warning: spec.sinks[0].splunk.tokenSecretRef.name: Secret katonic-logging/splunk is not among these files"), "{}", warned.stdout);
     assert_eq!(run(&["--strict", "good.yaml"]).code, 1);
     assert_eq!(
         run(&["--strict", "--secret", "splunk", "good.yaml"]).code,
@@ -112,7 +112,7 @@ fn folders_are_gone_through_and_what_is_hidden_is_not() {
         "{lines:?}"
     );
     assert!(
-        lines[1].starts_with("policies/good.yaml:7:66: warning: "),
+        lines[1].starts_with("policies/good.yaml:7:65: warning: "),
         "{lines:?}"
     );
 }
