@@ -427,7 +427,13 @@ impl Route {
         let is_wanted = |file: &FileKey| policy.takes(&labels, &file.container);
         let unwanted;
         (losses.gone, unwanted) = self.miss(&files, &mut parked, is_wanted);
-        dropped += unwanted;
+        for (file, records) in unwanted {
+            dropped += records;
+            if is_wanted(&file) {
+                // Nobody wanted it for a while. It is missing all the same in what an archive proves.
+                self.note_lost(source, &file, records);
+            }
+        }
         for gone in &losses.gone {
             for file in gone.files() {
                 self.note_lost(source, &file, 1);
@@ -446,20 +452,20 @@ impl Route {
         losses
     }
 
-    /// Forgets files that are gone; gives those of which something was wanted and not read, and how many records nobody wants
-    /// any more.
+    /// Forgets files that are gone; gives those of which something was wanted and not read, and of which nobody wanted so many records
+    /// when they could still be read.
     fn miss(
         &self,
         files: &Files,
         parked: &mut HashMap<FileKey, Place>,
         is_wanted: impl Fn(&FileKey) -> bool,
-    ) -> (Vec<Trouble>, u64) {
+    ) -> (Vec<Trouble>, Vec<(FileKey, u64)>) {
         let mut gone = Vec::new();
         if let Some(away) = &mut *self.away.borrow_mut() {
             let missed = away.missed(files).into_iter();
             gone.extend(missed.filter(|missed| is_wanted(missed.file())));
         }
-        let mut unwanted = 0;
+        let mut unwanted = Vec::new();
         if !files.are_complete() {
             return (gone, unwanted);
         }
@@ -471,7 +477,7 @@ impl Route {
             }
             match place.declined {
                 _ if is_there => {}
-                Some(declined) => unwanted += declined,
+                Some(declined) => unwanted.push((key.clone(), declined)),
                 None if !place.has_more() => {
                     if was_away && may_have_grown(key, place, files) && is_wanted(key) {
                         gone.push(Trouble::new(key, Kind::Unseen));
@@ -481,7 +487,7 @@ impl Route {
                     gone.push(Trouble::new(key, Kind::Gone(place.unread())));
                 }
                 // It was not counted and cannot be: it is at least one.
-                None => unwanted += 1,
+                None => unwanted.push((key.clone(), 1)),
             }
             is_there
         });

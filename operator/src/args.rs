@@ -17,6 +17,7 @@ use crate::{
     lint::{self, LintArgs},
     logs::{self, LogsArgs},
     manual::{self, CompletionArgs, ExplainArgs, ManArgs},
+    render::{self, RenderArgs},
 };
 
 /// What kubectl calls a plugin `kubectl katonic-logging` (Kubernetes, "Extend kubectl with plugins": `-` in its name is `_` in its file).
@@ -35,7 +36,7 @@ pub fn command(program: Option<&OsStr>) -> clap::Command {
 
 /// Manages logging as custom resources.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "katonic-logging", version, about)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -64,6 +65,9 @@ pub enum Command {
     /// Says what is wrong with policies in files, without a cluster.
     #[command(long_about = lint::ABOUT, after_help = lint::HELP)]
     Lint(LintArgs),
+    /// Prints what the operator would write for policies in files.
+    #[command(long_about = render::ABOUT, after_help = render::HELP)]
+    Render(RenderArgs),
     /// Says what a kind or a field of a policy means, as `kubectl explain` does, without a cluster.
     #[command(after_help = manual::EXPLAIN_HELP)]
     Explain(ExplainArgs),

@@ -18,6 +18,7 @@ pub mod manual;
 pub mod metrics;
 pub mod owners;
 pub mod pod;
+pub mod render;
 pub mod reports;
 pub mod status;
 pub mod telemetry;

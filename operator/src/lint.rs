@@ -9,7 +9,11 @@ use std::{
 };
 
 use katonic_logging_core::{
-    lint::{Outcome, Source, Surroundings, finding::Severity, format, lint},
+    lint::{
+        Outcome, Source, Surroundings,
+        finding::{Severity, shown},
+        format, lint,
+    },
     names,
 };
 
@@ -75,7 +79,10 @@ pub enum Output {
 
 /// A file that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} cannot be read: {source}: name a file or a folder that there is, or - for stdin")]
+#[error(
+    "{} cannot be read: {source}: name a file or a folder that there is, or - for stdin",
+    shown(name)
+)]
 pub struct Unreadable {
     name: String,
     source: io::Error,
@@ -87,6 +94,13 @@ pub fn run(args: &LintArgs) -> ExitCode {
         eprintln!("error: {error}");
         ExitCode::from(3)
     };
+    let stdin = Path::new("-");
+    if args.installation.as_deref() == Some(stdin) && args.files.iter().any(|file| file == stdin) {
+        eprintln!(
+            "error: stdin can be the installation or a file with policies, and not both: name a file for one of them"
+        );
+        return ExitCode::from(2);
+    }
     let (sources, surroundings) = match read(args) {
         Ok(read) => read,
         Err(error) => return stopped(&error),
@@ -140,8 +154,16 @@ pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
             files.push(path.clone());
         }
     }
+    if files.is_empty() {
+        let name = paths.first().map(|path| path.display().to_string());
+        return Err(Unreadable {
+            name: name.unwrap_or_default(),
+            source: io::Error::other("there is no .yaml, .yml or .json file in it"),
+        });
+    }
     let mut seen = BTreeSet::new();
-    files.retain(|file| seen.insert(file.clone()));
+    // By whichever way it was come to.
+    files.retain(|file| seen.insert(fs::canonicalize(file).unwrap_or_else(|_| file.clone())));
     files.iter().map(|file| read_file(file)).collect()
 }
 
@@ -164,14 +186,19 @@ fn folder(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Unreadable> {
             continue;
         }
         let extension = path.extension().and_then(|extension| extension.to_str());
-        if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
+        // A link that leads nowhere cannot be read, and that is told.
+        if matches!(extension, Some("yaml" | "yml" | "json")) && !path.is_dir() {
             files.push(path);
         }
     }
     Ok(())
 }
 
-fn read_file(file: &Path) -> Result<Source, Unreadable> {
+/// A file, or stdin.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_file(file: &Path) -> Result<Source, Unreadable> {
     let (name, bytes) = if file == Path::new("-") {
         let mut bytes = Vec::new();
         let read = io::stdin().read_to_end(&mut bytes);

@@ -7,7 +7,7 @@ use clap::FromArgMatches as _;
 use katonic_logging_crds::manifest;
 use katonic_logging_operator::{
     args::{self, Args, Command},
-    audit, controller, doctor, inject, lint, logs, manual, status, telemetry, webhook,
+    audit, controller, doctor, inject, lint, logs, manual, render, status, telemetry, webhook,
 };
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -23,6 +23,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Audit(args) => read(audit::run(*args)),
         Command::Inject(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Lint(args) => Ok(lint::run(&args)),
+        Command::Render(args) => Ok(render::run(&args)),
         Command::Explain(args) => Ok(manual::explain_field(&args)?),
         Command::Completion(args) => Ok(manual::completion(&args)?),
         Command::Man(args) => Ok(manual::man(&args)?),

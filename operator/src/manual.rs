@@ -78,8 +78,15 @@ pub fn completion(args: &CompletionArgs) -> io::Result<ExitCode> {
     };
     let mut script = Vec::new();
     generate(shell, &mut Args::command(), "katonic-logging", &mut script);
-    io::stdout().write_all(&script)?;
-    Ok(ExitCode::SUCCESS)
+    print(&script)
+}
+
+/// Whoever has read enough closes the pipe.
+fn print(text: &[u8]) -> io::Result<ExitCode> {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Writes a manual page for each command.
@@ -113,10 +120,7 @@ fn pages(command: &clap::Command, name: &str, folder: &Path) -> io::Result<()> {
 /// When stdout cannot be written to.
 pub fn explain_field(args: &ExplainArgs) -> io::Result<ExitCode> {
     match explain(&args.path, args.recursive) {
-        Ok(text) => {
-            io::stdout().write_all(text.as_bytes())?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Ok(text) => print(text.as_bytes()),
         Err(unknown) => {
             eprintln!("error: {unknown}");
             Ok(ExitCode::FAILURE)

@@ -21,13 +21,14 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 /// Every command that people use.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "status",
     "doctor",
     "logs",
     "audit",
     "inject",
     "lint",
+    "render",
     "explain",
     "crds",
     "completion",
@@ -57,7 +58,8 @@ fn every_command_has_a_manual_page() {
     for command in COMMANDS {
         let page = fs::read_to_string(man.join(format!("katonic-logging-{command}.1"))).unwrap();
         assert!(
-            page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"),
+            page.contains(&format!(".SH NAME\nkatonic\\-logging\\-{command}"))
+                && page.contains(".SH SYNOPSIS"),
             "{command}: {page}"
         );
     }

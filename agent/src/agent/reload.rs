@@ -218,8 +218,11 @@ impl Agent {
                 std::mem::take(&mut self.resting)
                     .into_iter()
                     .partition(|(key, progress)| {
+                        if known(key) {
+                            return true;
+                        }
                         numbered += usize::from(progress.is_numbered());
-                        known(key) || progress.is_numbered() && numbered <= REMEMBERED
+                        progress.is_numbered() && numbered <= REMEMBERED
                     });
             self.resting = kept;
             for (key, progress) in Cursors::into_iter(dropped) {

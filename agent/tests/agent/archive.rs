@@ -79,6 +79,15 @@ impl Kept {
         objects.cloned().collect()
     }
 
+    /// The completeness records.
+    fn records(&self) -> Result<Vec<Value>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = kept.objects.iter().filter(|(path, _)| !is_object(path));
+        records
+            .map(|(_, body)| Ok(serde_json::from_slice(body)?))
+            .collect()
+    }
+
     /// The lines of all objects in the order of their names.
     fn lines(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
@@ -331,5 +340,56 @@ fn a_disk_that_is_full_for_a_while_costs_nothing_but_time() -> Result<()> {
     witness.wait("the object", |_| !kept.objects().is_empty());
     agent.terminate()?;
     assert_eq!(kept.lines()?, all(1..=500));
+    Ok(())
+}
+
+/// What goes while nobody wants it is not archived, and the record does not say that it is.
+#[test]
+fn what_was_deleted_while_its_policy_was_suspended_is_missing_in_the_record() -> Result<()> {
+    let witness = Witness::default();
+    let kept = Kept::default();
+    let is_up = Arc::new(AtomicBool::new(true));
+    let (seen, store) = (Arc::clone(&is_up), kept.clone());
+    let server = Server::start(&witness, move |request| {
+        if seen.load(Ordering::SeqCst) {
+            return store.take(request);
+        }
+        let _ = store.attempt(request);
+        refused(503, "SlowDown")
+    })?;
+    let mut executions = archive(&server.url())?;
+    if let Target::ObjectStorage(archive) = &mut executions.sinks[0].target {
+        archive.layout = ArchiveLayout::Executions;
+    }
+    let mut pod = pod(&server)?;
+    pod.set_policies(vec![executions.clone()])?;
+    pod.write("web", "0.log", 1..=50)?;
+    let agent = pod.start(&witness)?;
+    witness.wait("the first object", |_| !kept.objects().is_empty());
+    is_up.store(false, Ordering::SeqCst);
+    let attempts = kept.attempts().len();
+    pod.write("web", "0.log", 51..=100)?;
+    witness.wait("an object on its way", |_| kept.attempts().len() > attempts);
+    pod.write("web", "0.log", 101..=150)?;
+    pod.set_policies(Vec::new())?;
+    // Those of the object on its way among them.
+    pod.wait_declined(100)?;
+    agent.kill()?;
+    pod.rotate("web", "20261130-100000", 151..=200)?;
+    fs::remove_file(pod.log("web", "0.log.20261130-100000"))?;
+    is_up.store(true, Ordering::SeqCst);
+    pod.set_policies(vec![executions])?;
+    let agent = pod.start(&witness)?;
+    let last = numbered(200);
+    witness.wait("the last line", |_| {
+        kept.lines().is_ok_and(|lines| lines.contains(&last))
+    });
+    let (code, _) = agent.terminate()?;
+    assert_eq!(code, Some(0));
+    assert_eq!(kept.lines()?, [all(1..=100), all(151..=200)].concat());
+    let records = kept.records()?;
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["complete"], json!(false), "{records:?}");
+    assert_eq!(records[0]["lost"], json!(50), "{records:?}");
     Ok(())
 }

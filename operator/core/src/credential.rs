@@ -24,6 +24,11 @@ impl Credential {
         Self(bytes)
     }
 
+    /// One of which nothing is known.
+    fn assumed() -> Self {
+        Self(Vec::new())
+    }
+
     /// The bytes, for writing them into a bundle.
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -41,6 +46,8 @@ impl fmt::Debug for Credential {
 pub enum Lookup {
     /// The key's value.
     Found(Credential),
+    /// It is taken for granted that there is one, and what it is nobody says.
+    Assumed,
     /// The Secret has no such key.
     KeyMissing,
     /// There is no such Secret.
@@ -145,7 +152,8 @@ impl Keyring {
     ) -> Option<Refusal> {
         let value = |source| self.credentials.get(source)?.as_ref().ok();
         let (chain, key) = (value(certificate)?, value(private_key)?);
-        if is_pair(chain.expose(), key.expose()) {
+        let assumed = Credential::assumed();
+        if *chain == assumed || *key == assumed || is_pair(chain.expose(), key.expose()) {
             return None;
         }
         let SecretKeyRef { name, key } = &private_key.secret;
@@ -188,6 +196,7 @@ fn resolve(
     }
     let value = match lookup {
         Some(Lookup::Found(value)) => value,
+        Some(Lookup::Assumed) => return Ok(Credential::assumed()),
         Some(Lookup::KeyMissing) => {
             return fault(
                 Fault::SecretKeyMissing,

@@ -55,8 +55,8 @@ pub fn explain(path: &str, recursive: bool) -> Result<String, Unknown> {
         .ok_or_else(|| no_kind(&definitions, name))?;
     let (mut parent, mut field, mut required) = (kind.clone(), None, false);
     for step in steps.filter(|step| !step.is_empty()) {
-        // `sinks[].name`, as the reference of fields writes it, is `sinks.name` here.
-        let step = step.trim_end_matches("[]");
+        // `sinks[].name`, as the reference of fields has it, and `sinks[0].name`, as lint has it, are `sinks.name` here.
+        let step = step.split_once('[').map_or(step, |(step, _)| step);
         let inner = inside(schema);
         let next = properties(inner).get(step).ok_or_else(|| {
             let known = properties(inner).keys().map(String::as_str);

@@ -39,6 +39,7 @@ pub mod node;
 pub mod overview;
 pub mod plan;
 pub mod policy;
+pub mod preview;
 pub mod probe;
 pub mod quantity;
 pub mod reporting;

@@ -16,7 +16,7 @@ pub(crate) mod nearest;
 pub mod object;
 mod scalar;
 pub mod schema;
-mod secret;
+pub mod secret;
 mod together;
 pub mod tree;
 pub mod validation;
@@ -32,7 +32,7 @@ use self::{
     object::{Definitions, Policy, VERSION},
     secret::Secrets,
     together::Together,
-    tree::{Content, Path, Spot, Tree},
+    tree::{Path, Spot, Tree},
 };
 use crate::{installation::Installation, names};
 
@@ -96,13 +96,35 @@ pub(crate) struct Held {
     policy: Policy,
 }
 
+/// What files hold that can be used.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The policies, in the order of the files.
+    pub policies: Vec<Policy>,
+    /// The Secrets.
+    pub secrets: Secrets,
+    /// The installation, if it is among them or was named.
+    pub installation: Option<Installation>,
+}
+
 /// Looks at files.
 pub fn lint(sources: &[Source], surroundings: &Surroundings) -> Outcome {
+    read(sources, surroundings).0
+}
+
+/// Looks at files, and gives what they hold too.
+pub fn read(sources: &[Source], surroundings: &Surroundings) -> (Outcome, Content) {
     let mut survey = Survey::new(surroundings);
     for source in sources {
         survey.file(source);
     }
-    survey.outcome(sources)
+    let policies = survey.held.iter().map(|held| held.policy.clone());
+    let content = Content {
+        policies: policies.collect(),
+        secrets: survey.secrets.clone(),
+        installation: survey.installation.clone(),
+    };
+    (survey.outcome(sources), content)
 }
 
 struct Survey<'a> {
@@ -196,11 +218,8 @@ impl<'a> Survey<'a> {
     fn object(&mut self, file: &str, tree: Tree, bytes: usize) {
         let error = Severity::Error;
         match &tree.content {
-            Content::Object(_) => {}
-            Content::List(_) => {
-                self.counts.not_objects += 1;
-                return;
-            }
+            tree::Content::Object(_) => {}
+            tree::Content::List(items) => return self.list(file, items),
             _ => {
                 let message = "this is a word or a text and no object: name files of YAML alone, and begin an object with apiVersion:";
                 self.tell(file, tree.at, error, Rule::Yaml, message);
@@ -232,18 +251,74 @@ impl<'a> Survey<'a> {
             }
         };
         if kind.ends_with("List")
-            && let Some(Content::List(items)) = tree.get("items").map(|items| &items.content)
+            && let Some(tree::Content::List(items)) = tree.get("items").map(|items| &items.content)
         {
-            for item in items {
-                self.object(file, item.clone(), bytes);
-            }
-            return;
+            return self.items(file, (&version, &kind), items, bytes);
         }
         let (group, version) = version.split_once('/').unwrap_or(("", &version));
         if group == names::GROUP {
             self.policy(file, tree, version, &kind, bytes);
+            return;
+        }
+        if self.definitions.kinds().any(|known| known == kind) {
+            self.of_other_group(file, &tree, group, version, &kind);
+        }
+        self.other(file, &tree, group, &kind);
+    }
+
+    /// A policy of ours whose group was mistyped, or somebody else's of the same name.
+    fn of_other_group(&mut self, file: &str, tree: &Tree, group: &str, version: &str, kind: &str) {
+        let is_mistyped =
+            version == names::GROUP || nearest::nearest(group, [names::GROUP]).is_some();
+        let severity = if is_mistyped {
+            Severity::Error
         } else {
-            self.other(file, &tree, group, &kind);
+            Severity::Warning
+        };
+        let message = format!(
+            "a {kind} of this apiVersion is none of katonic-logging's, and is passed over: if that is meant, write apiVersion: {}/{VERSION}",
+            names::GROUP
+        );
+        let at = tree.spot(&Path::parse("apiVersion"));
+        self.tell(file, at, severity, Rule::Kind, message);
+    }
+
+    /// A list where an object should be: if policies are in it, nobody would read them.
+    fn list(&mut self, file: &str, items: &[Tree]) {
+        self.counts.not_objects += 1;
+        let is_ours = |item: &&Tree| {
+            let is_kind = |kind| self.definitions.kinds().any(|known| known == kind);
+            item.text("kind").is_some_and(is_kind)
+        };
+        if let Some(item) = items.iter().find(is_ours) {
+            let message = "policies stand in a list here, and no cluster reads a list as an object: write each as a document of its own, with `---` between them, or all below `items:` of a `kind: List`";
+            self.tell(file, item.at, Severity::Error, Rule::Kind, message);
+        }
+    }
+
+    /// The items of a List. Those of a List of one kind need not say which that is.
+    fn items(&mut self, file: &str, list: (&str, &str), items: &[Tree], bytes: usize) {
+        let (version, kind) = list;
+        let of_one_kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+        for item in items {
+            let mut item = item.clone();
+            let at = item.at;
+            if let (Some(kind), tree::Content::Object(fields)) = (of_one_kind, &mut item.content) {
+                for (name, text) in [("apiVersion", version), ("kind", kind)] {
+                    if !fields.iter().any(|field| field.name == name) {
+                        let content = tree::Content::Text(text.to_owned());
+                        let value = Tree { at, content };
+                        let name = name.to_owned();
+                        fields.push(tree::Field { at, name, value });
+                    }
+                }
+            }
+            if item.text("kind").is_none() || item.text("apiVersion").is_none() {
+                let message = "this item of a List says no apiVersion or no kind: write both";
+                self.tell(file, at, Severity::Error, Rule::Kind, message);
+                continue;
+            }
+            self.object(file, item, bytes);
         }
     }
 
@@ -389,7 +464,7 @@ impl<'a> Survey<'a> {
             self.tell(file, at, Severity::Error, Rule::Installation, message);
             return;
         };
-        let Content::Text(text) = &field.value.content else {
+        let tree::Content::Text(text) = &field.value.content else {
             let message = "must be text: write `|` behind its colon and indent what follows";
             self.tell(file, field.at, Severity::Error, Rule::Installation, message);
             return;

@@ -7,7 +7,8 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// How long one is remembered: a token is good for an hour, while the pod's object is there (Kubernetes: "Managing Service Accounts").
+/// How long one is remembered: for as long as a token is good that the kubelet has made, while the pod's object is there (Kubernetes:
+/// "Managing Service Accounts"). One that somebody had made for longer counts nothing either: the pods' watch knows no pod that has ended.
 const REMEMBERED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// So many are remembered at most; then the first is forgotten.

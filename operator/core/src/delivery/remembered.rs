@@ -61,21 +61,32 @@ impl<T: Told> Remembered<T> {
         if *acknowledged == Acknowledged::default() {
             return;
         }
-        self.entries.retain(|route, told| {
-            let until = acknowledged.until(&route.sink);
-            route.policy != policy || until.is_none_or(|until| told.last() > until)
-        });
+        // Those of this policy alone: there are thousands, and an annotation stays.
+        let seen: Vec<Route> = self
+            .of_policy(policy)
+            .filter(|(route, told)| {
+                let until = acknowledged.until(&route.sink);
+                until.is_some_and(|until| told.last() <= until)
+            })
+            .map(|(route, _)| route.clone())
+            .collect();
+        for route in seen {
+            self.entries.remove(&route);
+        }
     }
 
     /// The sinks of a policy of which something is told.
     pub(super) fn sinks<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a str> {
+        self.of_policy(policy).map(|(route, _)| route.sink.as_str())
+    }
+
+    fn of_policy<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = (&'a Route, &'a T)> {
         let first = Route {
             policy: policy.to_owned(),
             sink: String::new(),
         };
-        let routes = self.entries.range(first..).map(|(route, _)| route);
-        let of_policy = routes.take_while(move |route| route.policy == policy);
-        of_policy.map(|route| route.sink.as_str())
+        let routes = self.entries.range(first..);
+        routes.take_while(move |(route, _)| route.policy == policy)
     }
 
     /// What is told of a sink.

@@ -110,3 +110,23 @@ fn is_default(key: &str, value: &Value) -> bool {
     };
     *value == default
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_guard_that_is_shipped_is_read() {
+        let guards = guards("elsewhere");
+        assert_eq!(guards.len(), SHIPPED.len());
+        for guard in guards {
+            assert!(
+                guard.policy.is_object() && guard.binding.is_object(),
+                "{guard:?}"
+            );
+            let text = guard.policy.to_string();
+            let shipped = format!("system:serviceaccount:{}:", names::OPERATOR_NAMESPACE);
+            assert!(!text.contains(&shipped), "{text}");
+        }
+    }
+}

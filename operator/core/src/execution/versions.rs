@@ -58,7 +58,7 @@ impl Page {
                 text.to_owned()
             }
         };
-        let version = |element: &Element| -> Option<Version> {
+        let version = |element: &Element| -> Option<Result<Version, Malformed>> {
             let text = |name| element.text_of(name).unwrap_or_default();
             let content = match element.name.as_str() {
                 "Version" => Some(Content {
@@ -68,21 +68,29 @@ impl Page {
                 "DeleteMarker" => None,
                 _ => return None,
             };
-            Some(Version {
-                key: key_of(text("Key")),
-                stored: text("LastModified").parse().unwrap_or(Timestamp::MAX),
-                content,
+            let stored = text("LastModified").parse();
+            Some(match stored {
+                Ok(stored) => Ok(Version {
+                    key: key_of(text("Key")),
+                    stored,
+                    content,
+                }),
+                Err(_) => Err(Malformed::Unexpected("time of a version")),
             })
         };
-        let next = || {
-            let key = root.text_of("NextKeyMarker")?;
-            let version = root.text_of("NextVersionIdMarker").unwrap_or_default();
-            Some((key_of(key), version.to_owned()))
-        };
+        let versions = root.children.iter().filter_map(version);
+        let mut versions: Vec<Version> = versions.collect::<Result<_, _>>()?;
+        // Some stores list all markers of a part behind all versions of it.
+        versions.sort_by(|one, other| one.key.cmp(&other.key));
         let is_cut = root.text_of("IsTruncated") == Some("true");
+        let next = root.text_of("NextKeyMarker").filter(|_| is_cut);
+        if is_cut && next.is_none() {
+            return Err(Malformed::Unexpected("end of a part of a listing"));
+        }
+        let version = root.text_of("NextVersionIdMarker").unwrap_or_default();
         Ok(Self {
-            versions: root.children.iter().filter_map(version).collect(),
-            next: is_cut.then(next).flatten(),
+            versions,
+            next: next.map(|key| (key_of(key), version.to_owned())),
         })
     }
 }
@@ -374,7 +382,14 @@ mod tests {
             "<ListVersionsResult><IsTruncated>false</IsTruncated><NextKeyMarker>x</NextKeyMarker></ListVersionsResult>",
         );
         assert_eq!(last.unwrap().next, None);
-        for none in ["", "<Error/>", "<ListBucketResult/>"] {
+        for none in [
+            "",
+            "<Error/>",
+            "<ListBucketResult/>",
+            // It goes on, and does not say where; when it was stored, nobody can tell.
+            "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>",
+            "<ListVersionsResult><DeleteMarker><Key>k</Key></DeleteMarker></ListVersionsResult>",
+        ] {
             assert!(Page::parse(none).is_err(), "{none}");
         }
     }

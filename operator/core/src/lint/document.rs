@@ -13,6 +13,9 @@ use super::{
 /// Most values that the aliases of a document may stand for: more than any manifest has, fewer than fill a memory.
 const EXPANDED: usize = 100_000;
 
+/// How deep a document may be once its aliases are followed: as deep as the parser takes one without any.
+const DEEPEST: usize = 256;
+
 /// A document of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
@@ -37,7 +40,7 @@ pub struct Unreadable {
 /// are not.
 pub fn documents(text: &str) -> (Vec<Document>, Vec<Unreadable>) {
     let mut reader = Reader {
-        text,
+        lines: text.lines().collect(),
         parser: Parser::new_from_str_with_options(
             text,
             // Another crate may want comments; here they would stand between a field and its value.
@@ -46,6 +49,7 @@ pub fn documents(text: &str) -> (Vec<Document>, Vec<Unreadable>) {
         unreadable: Vec::new(),
         anchors: HashMap::new(),
         expanded: 0,
+        depth: 0,
     };
     let mut documents = Vec::new();
     let mut begin = 0;
@@ -56,6 +60,7 @@ pub fn documents(text: &str) -> (Vec<Document>, Vec<Unreadable>) {
                 begin = span.byte_range().map_or(begin, |range| range.start);
                 reader.anchors.clear();
                 reader.expanded = 0;
+                reader.depth = 0;
                 match reader.document() {
                     Ok((tree, end)) => {
                         if tree.content != Content::Null {
@@ -96,12 +101,15 @@ impl From<ScanError> for Stopped {
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    /// Of the text: each mistake looks at some.
+    lines: Vec<&'a str>,
     parser: Parser<'a, StrInput<'a>>,
     unreadable: Vec<Unreadable>,
     anchors: HashMap<usize, Tree>,
     /// Values that aliases of this document stand for.
     expanded: usize,
+    /// How deep in the document the reader is.
+    depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -142,6 +150,13 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, event: Event<'a>, span: Span) -> Result<Tree, Stopped> {
+        self.depth += 1;
+        let value = self.value_here(event, span);
+        self.depth -= 1;
+        value
+    }
+
+    fn value_here(&mut self, event: Event<'a>, span: Span) -> Result<Tree, Stopped> {
         let at = spot(&span);
         let anchor = event.anchor_id();
         let content = match event {
@@ -231,19 +246,13 @@ impl<'a> Reader<'a> {
         Ok(fields)
     }
 
-    /// What `<<` adds (YAML 1.1, "Merge Key Language-Independent Type"). A field that is there already is set twice for strict field
-    /// validation, whichever stands first.
+    /// What `<<` adds (YAML 1.1, "Merge Key Language-Independent Type"): what is there already stays, as kubectl has it, which merges
+    /// before it sends.
     fn merge(&mut self, value: Tree, fields: &mut Vec<Field>, seen: &mut HashMap<String, Spot>) {
         match value.content {
             Content::Object(more) => {
                 for field in more {
-                    if let Some(at) = seen.get(&field.name) {
-                        let message = format!(
-                            "field `{}` stands here and comes with `<<` as well, which strict field validation refuses: write the fields out",
-                            field.name
-                        );
-                        self.tell(*at, Rule::DuplicateField, message);
-                    } else {
+                    if !seen.contains_key(&field.name) {
                         seen.insert(field.name.clone(), field.at);
                         fields.push(field);
                     }
@@ -279,6 +288,13 @@ impl<'a> Reader<'a> {
             self.tell(at, Rule::Yaml, message);
             return Err(Stopped::Told);
         }
+        if self.depth + depth(target) > DEEPEST {
+            let message = format!(
+                "with this alias the document is more than {DEEPEST} values deep: write out what it names"
+            );
+            self.tell(at, Rule::Yaml, message);
+            return Err(Stopped::Told);
+        }
         let target = target.clone();
         Ok(Tree { at, ..target })
     }
@@ -292,10 +308,8 @@ impl<'a> Reader<'a> {
     }
 
     fn line(&self, line: usize) -> &'a str {
-        self.text
-            .lines()
-            .nth(line.saturating_sub(1))
-            .unwrap_or_default()
+        let line = self.lines.get(line.saturating_sub(1));
+        line.copied().unwrap_or_default()
     }
 
     fn is_template(&self, line: usize) -> bool {
@@ -355,6 +369,15 @@ fn size(tree: &Tree) -> usize {
         Content::Object(fields) => 1 + fields.iter().map(|field| size(&field.value)).sum::<usize>(),
         _ => 1,
     }
+}
+
+fn depth(tree: &Tree) -> usize {
+    let below = match &tree.content {
+        Content::List(items) => items.iter().map(depth).max(),
+        Content::Object(fields) => fields.iter().map(|field| depth(&field.value)).max(),
+        _ => None,
+    };
+    1 + below.unwrap_or_default()
 }
 
 fn spot(span: &Span) -> Spot {

@@ -133,6 +133,22 @@ impl Rule {
     }
 }
 
+/// A text of somebody's file as it can be shown: on one line, and with nothing in it that a terminal or a runner of pipelines would
+/// obey.
+pub fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        // Letters that turn the direction of what follows (Unicode, "Bidirectional Algorithm").
+        let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}') {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// Something that is wrong in a file.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Finding {
@@ -163,12 +179,35 @@ impl fmt::Display for Finding {
             message,
             ..
         } = self;
+        let file = shown(file);
         write!(formatter, "{file}:{line}:{column}: {}: ", severity.as_str())?;
         if let Some(path) = path {
-            write!(formatter, "{path}: ")?;
+            write!(formatter, "{}: ", shown(path))?;
         }
         // A finding is a line, whatever its message is.
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        write!(formatter, "{message} [{}]", rule.id())
+        write!(formatter, "{} [{}]", shown(&message), rule.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_file_begins_a_line_or_moves_a_cursor() {
+        let finding = Finding {
+            file: "x\n::error::y.yaml".to_owned(),
+            at: Spot { line: 1, column: 2 },
+            severity: Severity::Error,
+            rule: Rule::UnknownField,
+            object: None,
+            path: Some("spec.a\n::stop-commands::b\u{1b}[31m".to_owned()),
+            message: "no\nsuch \u{202e}field".to_owned(),
+        };
+        assert_eq!(
+            finding.to_string(),
+            "x\\n::error::y.yaml:1:2: error: spec.a\\n::stop-commands::b\\u{1b}[31m: no such \\u{202e}field [unknown-field]"
+        );
     }
 }

@@ -154,6 +154,10 @@ impl Definitions {
             .iter()
             .any(|(severity, _)| *severity == Severity::Error);
         if !is_refused {
+            let mut json = json;
+            if let Some(object) = json.as_object_mut() {
+                object.remove("status");
+            }
             said.ask_operator(kind, &json);
         }
         Some(said)
@@ -206,17 +210,15 @@ impl Said {
             _ => serde_json::from_value::<AuditPolicy>(json.clone())
                 .map(|resource| Policy::Audit(audit::Candidate::readable(&resource).into())),
         };
-        let policy = match policy {
-            Ok(policy) => policy,
-            Err(error) => {
-                self.say(
-                    Severity::Error,
-                    Rule::Policy,
-                    "spec",
-                    format!("cannot be read by the operator: {error}"),
-                );
-                return;
-            }
+        // The spec has the form of the definition by here. What is wrong may hold anything, and is not repeated.
+        let Ok(policy) = policy else {
+            self.say(
+                Severity::Error,
+                Rule::Metadata,
+                "metadata",
+                "has a value that is not of its field's type: see `kubectl explain lp.metadata`",
+            );
+            return;
         };
         let violations = match &policy {
             Policy::Logging(candidate) => candidate.policy.as_ref().err(),

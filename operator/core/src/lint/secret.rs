@@ -130,7 +130,9 @@ fn values(object: &Tree) -> (BTreeMap<String, Credential>, Vec<Complaint>) {
             };
             match (&field.value.content, part) {
                 (Content::Text(text), "data") => {
-                    let json = serde_json::Value::String(text.clone());
+                    // Line breaks in it are passed over (Go, `encoding/base64`).
+                    let text = text.replace(['\r', '\n'], "");
+                    let json = serde_json::Value::String(text);
                     match ByteString::deserialize(json) {
                         Ok(bytes) => {
                             values.insert(field.name.clone(), Credential::new(bytes.0));

@@ -436,3 +436,70 @@ fn the_names_of_rules_are_different_from_each_other() {
     assert_eq!(ids.len(), Rule::ALL.len());
     assert!(Rule::ALL.iter().all(|rule| rule.asks().ends_with('.')));
 }
+
+#[test]
+fn policies_that_nobody_would_read_are_told() {
+    let wrong_group = good("a").replace("logging.katonic.ai/", "logging.katonik.ai/");
+    let no_version = good("a").replace("logging.katonic.ai/v1alpha1", "logging.katonic.ai");
+    for text in [wrong_group, no_version] {
+        let told = lines(&linted(&text));
+        assert!(
+            told[0].contains("error: a LoggingPolicy of this apiVersion is none of katonic-logging's, and is passed over: if that is meant, write apiVersion: logging.katonic.ai/v1alpha1 [kind]"),
+            "{told:?}"
+        );
+    }
+    let somebody_elses = good("a").replace("logging.katonic.ai/", "policies.example.com/");
+    assert!(
+        lines(&linted(&somebody_elses))[0].contains("warning: a LoggingPolicy of this apiVersion")
+    );
+    let item = "{apiVersion: logging.katonic.ai/v1alpha1, kind: AuditPolicy, metadata: {name: a}, spec: {}}";
+    let told = lines(&linted(&format!("- {item}\n")));
+    assert!(
+        told[0].contains("no cluster reads a list as an object"),
+        "{told:?}"
+    );
+    let told = lines(&linted(
+        "apiVersion: v1\nkind: List\nitems:\n- {metadata: {name: a}}\n",
+    ));
+    assert!(
+        told[0].contains("says no apiVersion or no kind: write both"),
+        "{told:?}"
+    );
+    // Those of a List of policies need not say it.
+    let told = lines(&linted(
+        "apiVersion: logging.katonic.ai/v1alpha1\nkind: AuditPolicyList\nitems:\n- {metadata: {nam: a}, spec: {}}\n",
+    ));
+    assert!(
+        told.iter().any(|line| line.contains("metadata.nam: ")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_status_and_metadata_of_wrong_types_are_told_as_what_they_are() {
+    let with = |field: &str| {
+        good("a").replace(
+            "metadata: {name: a}",
+            &format!("metadata: {{name: a, {field}}}"),
+        )
+    };
+    let status = format!("{}status: {{conditions: [{{type: x}}]}}\n", good("a"));
+    let told = linted(&status);
+    assert_eq!(
+        told.count(finding::Severity::Error),
+        0,
+        "{:?}",
+        lines(&told)
+    );
+    for field in ["generation: hunter2", "finalizers: hunter2"] {
+        let told = lines(&linted(&with(field)));
+        assert!(
+            told[0].contains("error: metadata: has a value that is not of its field's type"),
+            "{told:?}"
+        );
+        assert!(
+            !told.iter().any(|line| line.contains("hunter2")),
+            "{told:?}"
+        );
+    }
+}

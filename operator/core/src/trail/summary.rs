@@ -55,10 +55,11 @@ impl Summary {
     pub fn verdict(&self) -> Verdict {
         if !self.findings.is_empty() || self.damages > 0 || self.differing > 0 {
             Verdict::Damaged
+        } else if self.open > 0 {
+            // Also where it has no event: the newest may be what was taken away.
+            Verdict::Open
         } else if self.events == 0 {
             Verdict::Nothing
-        } else if self.open > 0 {
-            Verdict::Open
         } else {
             Verdict::Complete
         }
@@ -144,6 +145,13 @@ mod tests {
         let mut summary = Summary::default();
         assert_eq!(summary.to_string(), "nothing: no events in this time");
         assert_eq!(summary.verdict().exit_code(), 5);
+        // What is not proven to have everything is not called empty.
+        let open = Summary {
+            streams: 1,
+            open: 1,
+            ..Summary::default()
+        };
+        assert_eq!(open.verdict().exit_code(), 3);
         summary.events = 12_345;
         summary.streams = 1;
         assert_eq!(summary.to_string(), "complete: 12,345 events, chain intact");

@@ -59,12 +59,13 @@ impl Versioned {
             async move {
                 let marker = next?;
                 match asking.page(&location, &prefix, marker.as_ref()).await {
+                    // A store that stands still is not asked for ever, nor believed.
+                    Ok(page) if page.next.is_some() && page.next == marker => {
+                        let reason = "its listing of versions does not go on".to_owned();
+                        Some((Err(unanswered(&location, reason)), None))
+                    }
                     Ok(page) => {
-                        // A store that stands still is not asked for ever.
-                        let next = page
-                            .next
-                            .clone()
-                            .filter(|next| marker.as_ref() != Some(next));
+                        let next = page.next.clone();
                         Some((Ok(page), next.map(Some)))
                     }
                     Err(error) => Some((Err(error), None)),

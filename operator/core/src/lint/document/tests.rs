@@ -95,11 +95,27 @@ fn anchors_stand_for_what_they_name() {
 }
 
 #[test]
-fn a_merged_field_that_is_written_as_well_is_told() {
-    let (_, unreadable) = read("base: &base {a: 1}\nmore:\n  <<: *base\n  a: 3\n");
-    assert_eq!((unreadable[0].0, unreadable[0].1), (4, 3));
+fn what_is_written_beside_a_merged_object_wins_as_kubectl_has_it() {
+    let (documents, unreadable) = read("base: &base {a: 1}\nmore:\n  <<: *base\n  a: 3\n");
+    assert_eq!(unreadable, []);
+    let json = documents[0].tree.to_json();
+    assert_eq!(json["more"], serde_json::json!({"a": 3}));
+}
+
+#[test]
+fn aliases_do_not_lead_deeper_than_a_document_may_be() {
+    // Each anchor holds the one before it, a hundred values deeper.
+    let nested = |inner: &str| format!("{}{inner}{}", "[".repeat(100), "]".repeat(100));
+    let text = format!(
+        "a: &a {}\nb: &b {}\nc: &c {}\n",
+        nested("1"),
+        nested("*a"),
+        nested("*b")
+    );
+    let (_, unreadable) = read(&text);
+    assert_eq!(unreadable.len(), 1, "{unreadable:?}");
     assert!(
-        unreadable[0].2.contains("comes with `<<` as well"),
+        unreadable[0].2.contains("more than 256 values deep"),
         "{unreadable:?}"
     );
 }
