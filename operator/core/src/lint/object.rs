@@ -158,9 +158,28 @@ impl Definitions {
             if let Some(object) = json.as_object_mut() {
                 object.remove("status");
             }
+            stored(&mut json);
             said.ask_operator(kind, &json);
         }
         Some(said)
+    }
+}
+
+/// Numbers as the API server stores them: 514.0 is 514.
+fn stored(json: &mut Value) {
+    match json {
+        Value::Array(items) => items.iter_mut().for_each(stored),
+        Value::Object(fields) => fields.values_mut().for_each(stored),
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.to_string();
+            let whole = whole
+                .strip_suffix(".0")
+                .and_then(|whole| whole.parse::<i64>().ok());
+            if let Some(whole) = whole {
+                *json = whole.into();
+            }
+        }
+        _ => {}
     }
 }
 
