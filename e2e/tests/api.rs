@@ -38,22 +38,7 @@ fn policy_of(kind: &str, spec: &Value) -> Value {
 
 async fn cluster_with_definitions() -> Cluster {
     let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
-    let definitions = program::workspace().join("manifests/crds");
-    let definitions = definitions.to_str().unwrap();
-    cluster
-        .kubectl(&["apply", "-f", definitions])
-        .await
-        .unwrap()
-        .ok()
-        .unwrap();
-    let wait = [
-        "wait",
-        "--for=condition=Established",
-        "crd",
-        "--all",
-        "--timeout=30s",
-    ];
-    cluster.kubectl(&wait).await.unwrap().ok().unwrap();
+    cluster.install_definitions().await.unwrap();
     cluster
 }
 

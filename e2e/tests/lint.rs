@@ -226,17 +226,7 @@ async fn the_api_server_and_lint_agree_about_every_policy() {
     assert!(cases.len() >= 200, "{}", cases.len());
 
     let cluster = Cluster::start(Tier::ApiServer).await.unwrap();
-    let definitions = program::workspace().join("manifests/crds");
-    let apply = ["apply", "-f", definitions.to_str().unwrap()];
-    cluster.kubectl(&apply).await.unwrap().ok().unwrap();
-    let wait = [
-        "wait",
-        "--for=condition=Established",
-        "crd",
-        "--all",
-        "--timeout=30s",
-    ];
-    cluster.kubectl(&wait).await.unwrap().ok().unwrap();
+    cluster.install_definitions().await.unwrap();
     let client = cluster.client().await.unwrap();
     // A definition is established a moment before it is served.
     for kind in ["LoggingPolicy", "AuditPolicy"] {

@@ -169,14 +169,7 @@ fn documents(text: &str) -> Result<Vec<Node>> {
 
 fn print(document: &Node, output: Output, printed: &mut String) -> Result<()> {
     match output {
-        Output::Yaml => {
-            let options = serde_saphyr::ser_options! {
-                // Long text stays on its line: folding it helps nobody who compares.
-                folded_wrap_chars: usize::MAX,
-            };
-            printed.push_str("---\n");
-            printed.push_str(&serde_saphyr::to_string_with_options(document, options)?);
-        }
+        Output::Yaml => printed.push_str(&self::document(document)?),
         Output::Json => {
             let mut bytes = Vec::new();
             let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -187,4 +180,17 @@ fn print(document: &Node, output: Output, printed: &mut String) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An object as a document of YAML.
+///
+/// # Errors
+/// When it cannot be one, as of no manifest is known.
+pub(crate) fn document(object: &impl serde::Serialize) -> Result<String, serde_saphyr::ser::Error> {
+    let options = serde_saphyr::ser_options! {
+        // Long text stays on its line: folding it helps nobody who compares.
+        folded_wrap_chars: usize::MAX,
+    };
+    let yaml = serde_saphyr::to_string_with_options(object, options)?;
+    Ok(format!("---\n{yaml}"))
 }

@@ -8,6 +8,7 @@ pub mod cache;
 mod claim;
 pub mod controller;
 pub mod doctor;
+pub mod files;
 pub mod health;
 mod https;
 pub mod inject;

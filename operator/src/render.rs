@@ -3,17 +3,19 @@
 use std::{
     fmt,
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
 
 use katonic_logging_core::{
-    lint::{Surroundings, finding::Severity, format, read},
+    lint::{finding::Severity, format, read},
     names,
     preview::{Preview, preview},
 };
 
-use crate::lint::{Unreadable, read_file, sources};
+use crate::{
+    files::{FilesArgs, printed, stopped},
+    inject,
+};
 
 /// What the command says of itself.
 pub const ABOUT: &str = "\
@@ -39,21 +41,12 @@ Examples:
 /// What is planned for, and the form of the output.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RenderArgs {
-    /// Files with manifests in YAML or JSON, folders of such files, or - for stdin.
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
+    /// What is planned for.
+    #[command(flatten)]
+    pub input: FilesArgs,
     /// The form of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Yaml)]
     pub output: Output,
-    /// Secret that the cluster has already, in the operator's namespace; may be repeated.
-    #[arg(long = "secret", value_name = "NAME")]
-    pub secrets: Vec<String>,
-    /// The installation: installation.yaml, or the ConfigMap that holds it; otherwise its ConfigMap is looked for among the files.
-    #[arg(long, value_name = "FILE")]
-    pub installation: Option<PathBuf>,
-    /// Namespace of the operator, and of the Secrets that policies name.
-    #[arg(short, long, default_value = names::OPERATOR_NAMESPACE)]
-    pub namespace: String,
 }
 
 /// The form in which objects are printed.
@@ -65,62 +58,44 @@ pub enum Output {
     Json,
 }
 
-/// Why nothing is printed.
-enum Stop {
-    Unreadable(Unreadable),
-    Wrong(String),
-}
-
 /// Plans for the files and prints the plan.
 pub fn run(args: &RenderArgs) -> ExitCode {
-    let preview = match planned(args) {
+    let preview = match planned(&args.input) {
         Ok(preview) => preview,
-        Err(Stop::Unreadable(error)) => return stopped(3, &error),
-        Err(Stop::Wrong(error)) => return stopped(1, &error),
+        Err(code) => return code,
     };
     for why in &preview.left_out {
         eprintln!("left out: {why}");
     }
-    match print(&preview, args.output) {
-        // Whoever has read enough closes the pipe.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            stopped(3, &format!("failed to write to stdout: {error}"))
-        }
-        _ => ExitCode::SUCCESS,
+    match printed(print(&preview, args.output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => code,
     }
 }
 
-fn stopped(code: u8, error: &dyn fmt::Display) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(code)
-}
-
-fn planned(args: &RenderArgs) -> Result<Preview, Stop> {
-    let installation = args.installation.as_deref().map(read_file).transpose();
-    let surroundings = Surroundings {
-        namespace: args.namespace.clone(),
-        secrets: args.secrets.iter().cloned().collect(),
-        installation: installation.map_err(Stop::Unreadable)?,
-    };
-    let sources = sources(&args.files).map_err(Stop::Unreadable)?;
+fn planned(input: &FilesArgs) -> Result<Preview, ExitCode> {
+    let wrong = |why: &dyn fmt::Display| stopped(1, why);
+    let (sources, surroundings) = input
+        .read()
+        .map_err(|error| stopped(error.code(), &error))?;
     let (mut outcome, content) = read(&sources, &surroundings);
     outcome
         .findings
         .retain(|finding| finding.severity == Severity::Error);
     if !outcome.findings.is_empty() {
         let findings = format::text(&outcome);
-        return Err(Stop::Wrong(format!(
+        return Err(wrong(&format_args!(
             "nothing is rendered of files with mistakes:\n{}",
             findings.trim_end()
         )));
     }
     let installation = content.installation.as_ref().ok_or_else(|| {
-        Stop::Wrong(format!(
+        wrong(&format_args!(
             "there is no installation among the files: name it with --installation, or name the file with the ConfigMap {}",
             names::INSTALLATION
         ))
     })?;
-    preview(&content, installation, &args.namespace).map_err(|error| Stop::Wrong(error.to_string()))
+    preview(&content, installation, &input.namespace).map_err(|error| wrong(&error))
 }
 
 fn print(preview: &Preview, output: Output) -> io::Result<()> {
@@ -128,12 +103,8 @@ fn print(preview: &Preview, output: Output) -> io::Result<()> {
     match output {
         Output::Yaml => {
             for object in &preview.objects {
-                let options = serde_saphyr::ser_options! {
-                    // Long text stays on its line: folding it helps nobody who compares.
-                    folded_wrap_chars: usize::MAX,
-                };
-                let yaml = serde_saphyr::to_string_with_options(object, options);
-                write!(stdout, "---\n{}", yaml.map_err(io::Error::other)?)?;
+                let yaml = inject::document(object).map_err(io::Error::other)?;
+                write!(stdout, "{yaml}")?;
             }
         }
         Output::Json => {

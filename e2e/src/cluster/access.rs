@@ -23,7 +23,7 @@ use super::{
     Cluster, Kind, PATIENCE, Tier, binaries::Binary, given_refuses, kubeconfig,
     node::CONTAINERD_SOCKET, own::Own, readiness::is_ready,
 };
-use crate::eventually::eventually;
+use crate::{eventually::eventually, program};
 
 /// What kubectl said.
 #[derive(Clone, Debug)]
@@ -93,6 +93,25 @@ impl Cluster {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
+    }
+
+    /// Installs the definitions of the policies, and nothing else.
+    ///
+    /// # Errors
+    /// When the API server does not take them.
+    pub async fn install_definitions(&self) -> Result<()> {
+        let definitions = program::workspace().join("manifests/crds");
+        let definitions = definitions.to_string_lossy();
+        self.kubectl(&["apply", "-f", &definitions]).await?.ok()?;
+        let wait = [
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "--all",
+            "--timeout=30s",
+        ];
+        self.kubectl(&wait).await?.ok()?;
+        Ok(())
     }
 
     /// Makes a namespace in which pods can be created at once: with its `default` service account.

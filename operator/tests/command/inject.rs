@@ -1,57 +1,22 @@
 //! `katonic-logging inject` as a user runs it: what it prints, what it tells, and how it fails.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails while a test is prepared must fail the test"
-)]
-
-use std::{
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-const INSTALLATION: &str = include_str!("../../manifests/installation.yaml");
+use crate::program::{self, Run};
 
-/// A run of the command in a folder of its own.
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
+const INSTALLATION: &str = include_str!("../../../manifests/installation.yaml");
 
 fn run(folder: &Path, arguments: &[&str], stdin: &str) -> Run {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_katonic-logging"))
-        .arg("inject")
-        .args(arguments)
-        .current_dir(folder)
-        .env("RUST_BACKTRACE", "0")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // What fails early does not read it.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    program::run(folder, "inject", arguments, stdin)
 }
 
 /// A folder with the installation and these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = program::folder(files);
     fs::write(folder.path().join("installation.yaml"), INSTALLATION).unwrap();
-    fs::create_dir(folder.path().join("manifests")).unwrap();
-    for (name, text) in files {
-        fs::write(folder.path().join(name), text).unwrap();
-    }
+    fs::create_dir_all(folder.path().join("manifests")).unwrap();
     folder
 }
 

@@ -1,57 +1,14 @@
 //! `katonic-logging lint` as a user runs it: what it prints, and how it ends.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails while a test is prepared must fail the test"
-)]
+use std::path::Path;
 
-use std::{
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
-
-use tempfile::TempDir;
+use crate::program::{Run, folder, run};
 
 const GOOD: &str = "apiVersion: logging.katonic.ai/v1alpha1\nkind: LoggingPolicy\nmetadata: {name: good}\nspec:\n  sinks:\n  - name: splunk\n    splunk: {endpoint: 'https://h:8088', tokenSecretRef: {name: splunk, key: token}}\n";
 const BAD: &str = "apiVersion: logging.katonic.ai/v1alpha1\nkind: LoggingPolicy\nmetadata: {name: bad}\nspec:\n  sinks: []\n";
 
-struct Run {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
 fn lint(folder: &Path, arguments: &[&str], stdin: &str) -> Run {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_katonic-logging"))
-        .arg("lint")
-        .args(arguments)
-        .current_dir(folder)
-        .env("RUST_BACKTRACE", "0")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // What fails early does not read it.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn folder(files: &[(&str, &str)]) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    folder
+    run(folder, "lint", arguments, stdin)
 }
 
 #[test]

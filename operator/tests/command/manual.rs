@@ -1,10 +1,5 @@
 //! What `katonic-logging` says of itself, as a user asks it.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what fails while a test is prepared must fail the test"
-)]
-
 use std::{
     fs,
     process::{Command, Output},
